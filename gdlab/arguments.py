@@ -1,0 +1,103 @@
+"""Checks at the door: each raises one line that says what was wanted and what came. Traced values pass unseen."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+def describe(value: object) -> str:
+    """A short description of an unexpected argument for an error message."""
+    if isinstance(value, (bool, int, float, complex, str, type(None))):
+        return repr(value)
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    name = getattr(value, "__name__", None)
+    return f"{type(value).__name__} {name}" if name else f"a {type(value).__name__}"
+
+
+def require_callable(name: str, value: object) -> None:
+    """Raise TypeError unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name}: wanted a function, got {describe(value)}")
+
+
+def require_count(name: str, value: object, *, low: int = 1) -> None:
+    """Raise unless `value` is a Python or NumPy integer of at least `low` (it fixes a shape, so it cannot be traced)."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name}: wanted a Python integer (it fixes a shape), got a traced value")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: wanted an integer, got {describe(value)}")
+    if value < low:
+        raise ValueError(f"{name}: wanted an integer of at least {low}, got {value}")
+
+
+def require_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Raise unless `value` is a scalar number within the range; of a traced value only the shape is looked at."""
+    if isinstance(value, (jax.Array, np.ndarray)) and value.shape != ():
+        raise ValueError(
+            f"{name}: wanted one number, got {describe(value)}; "
+            "to try several values at once, jax.vmap over a function that takes one"
+        )
+    if isinstance(value, jax.core.Tracer):
+        return
+    numeric = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
+    if not numeric or isinstance(value, (bool, np.bool_)) or not _is_real(value):
+        raise TypeError(f"{name}: wanted a number, got {describe(value)}")
+    number = float(value)
+    above = number > low if open_low else number >= low
+    below = number < high if open_high else number <= high
+    if not (above and below):
+        left = "(" if open_low or low == -math.inf else "["
+        right = ")" if open_high or high == math.inf else "]"
+        raise ValueError(f"{name}: wanted a number in {left}{low:g}, {high:g}{right}, got {number:g}")
+
+
+def _is_real(value: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(value), jnp.number)) and not jnp.iscomplexobj(value)
+
+
+def require_choice(name: str, value: object, choices: Mapping[str, Any] | tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of the names in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: wanted one of {', '.join(choices)}; got {describe(value)}")
+
+
+def as_point(name: str, value: Any) -> Array:
+    """`value` as one floating-point vector of shape (dim,); lists, NumPy and JAX arrays are taken."""
+    try:
+        point = jnp.asarray(value)
+    except TypeError:
+        raise TypeError(f"{name}: wanted a vector of floating-point numbers, got {describe(value)}") from None
+    if not jnp.issubdtype(point.dtype, jnp.floating):
+        raise TypeError(
+            f"{name}: wanted floating-point numbers, got dtype {point.dtype}; write [-2.0, -2.0], not [-2, -2]"
+        )
+    if point.ndim != 1:
+        hint = "; for many points at once use jax.vmap" if point.ndim > 1 else ""
+        raise ValueError(f"{name}: wanted one point of shape (dim,), got shape {point.shape}{hint}")
+    return point
+
+
+def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
+    """Raise unless `fn` can be called and returns one real scalar at `x` (found by abstract evaluation, no arithmetic)."""
+    require_callable(name, fn)
+    result = jax.eval_shape(fn, x)
+    shape = getattr(result, "shape", None)
+    if shape != ():
+        got = f"shape {shape}" if shape is not None else f"a {type(result).__name__}"
+        raise ValueError(f"{name}: wanted a function that returns a scalar of shape (), got {got}")
+    if not jnp.issubdtype(result.dtype, jnp.floating):
+        raise TypeError(f"{name}: wanted a function that returns a real floating-point scalar, got dtype {result.dtype}")

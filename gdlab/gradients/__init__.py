@@ -1,0 +1,25 @@
+"""Gradients by finite differences and by automatic differentiation, and a report that holds one against the other."""
+
+from gdlab.gradients.finite import (
+    SCHEMES,
+    Scheme,
+    autodiff,
+    error_curve,
+    finite_difference,
+    richardson,
+    stencil,
+)
+from gdlab.gradients.report import GradientReport, GradientRow, check_gradient
+
+__all__ = [
+    "SCHEMES",
+    "GradientReport",
+    "GradientRow",
+    "Scheme",
+    "autodiff",
+    "check_gradient",
+    "error_curve",
+    "finite_difference",
+    "richardson",
+    "stencil",
+]

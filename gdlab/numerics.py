@@ -1,0 +1,56 @@
+"""Accurate elementary functions with derivatives that stay finite and right where the textbook form loses them.
+
+Each works on arrays of any shape, in float32, float64 and their complex counterparts (for complex steps), under jit,
+vmap, grad and hessian.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from gdlab.types import Number
+
+
+def safe_sqrt(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """sqrt(x) whose derivative at x = 0 is 0 instead of infinity.
+
+    The derivative of `sqrt(sum(x**2))` at the origin is then 0, a subgradient, where plain automatic differentiation
+    multiplies infinity by zero and returns NaN.
+    """
+    zero = x == 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
+
+
+def absolute(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """|x| whose derivative at x = 0 is 0, the middle of the subgradients; JAX's own gives 1.
+
+    Complex arguments are continued analytically from the real axis (x or -x by the sign of the real part), as a complex
+    step needs, not mapped to their modulus.
+    """
+    return x * jax.lax.stop_gradient(jnp.sign(jnp.real(x)))
+
+
+def cos_sqrt(u: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """cos(sqrt(u)) for u >= 0, an entire function of u: all its derivatives at u = 0 are finite and exact.
+
+    Below u = 0.01 the Taylor series sum (-u)^k / (2k)! up to k = 6 is summed; what it leaves out is under 2e-39.
+    """
+    small = jnp.real(u) < 1e-2
+    v = jnp.where(small, u, 0.0)
+    series = 1 - v / 2 * (1 - v / 12 * (1 - v / 30 * (1 - v / 56 * (1 - v / 90 * (1 - v / 132)))))
+    return jnp.where(small, series, jnp.cos(jnp.sqrt(jnp.where(small, 1.0, u))))
+
+
+def sinpi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """sin(pi x), with x reduced to the nearest integer before pi is multiplied in: exactly 0 at integers."""
+    turns = jax.lax.stop_gradient(jnp.round(jnp.real(x)))
+    return jnp.where(turns % 2 == 0, 1.0, -1.0).astype(x.dtype) * jnp.sin(jnp.pi * (x - turns))
+
+
+def one_minus_power(decay: Number, count: Array) -> Array:
+    """1 - decay^count for 0 <= decay < 1 and count >= 1, without the cancellation of the plain form.
+
+    Adam divides by it. In float32 the plain form of 1 - 0.999^1 is wrong by 7e-6 relative, and so is Adam's first step.
+    A decay of exactly 0 gives exactly 1.
+    """
+    return -jnp.expm1(count * jnp.log1p(-(1 - decay)))
