@@ -1,0 +1,151 @@
+"""Error of finite differences against their step: V-shaped curves, truncation on the right, rounding on the left.
+
+Claim: a scheme of order p errs by O(h^p) until rounding, eps |f| / h, takes over; so the best step is about
+eps^(1/(p+1)), the best error about eps^(p/(p+1)), and in float32 no subtractive scheme beats some 1e-5. A complex step
+has no left branch. Source: section 8.6 of Gautschi, Numerical Analysis (2nd ed., 2012); the complex step: Squire &
+Trapp 1998, SIAM Review 40(1).
+
+Command:   python experiments/gradient_accuracy.py [--out DIR]
+Expect:    observed orders within 0.1 of 1, 2 and 4 in float64; best errors near 1e-8, 1e-11 and 1e-13.
+Runtime:   about 30 s on 2 CPU cores.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from gdlab import FUNCTIONS, autodiff, check_gradient, plots
+from gdlab.gradients import SCHEMES, error_curve
+from gdlab.runs import staged_folder, write_json
+
+SHOWN = ("forward", "central", "central4", "central8", "richardson", "complex")
+
+
+def textbook(x: Any) -> Any:
+    """exp(x) / sqrt(sin^3 x + cos^3 x), the usual example; its derivative at 1.5 is 4.053427893898621."""
+    x = x[0]
+    return jnp.exp(x) / jnp.sqrt(jnp.sin(x) ** 3 + jnp.cos(x) ** 3)
+
+
+CASES: dict[str, tuple[Callable[[Any], Any], tuple[float, ...]]] = {
+    "exp(x) / sqrt(sin³x + cos³x)": (textbook, (1.5,)),
+    "Ackley": (FUNCTIONS["ackley"].fn, (-2.0, -1.7)),
+    "Levy, 4-D": (FUNCTIONS["levy"].fn, (0.3, -1.2, 2.4, 0.7)),
+    "Goldstein-Price": (FUNCTIONS["goldstein_price"].fn, (0.6, -0.4)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where to write."""
+
+    out: Path = Path("runs/gradient_accuracy")
+    """Folder for gradient_accuracy.png and results.json."""
+
+
+def ladder(dtype: Any) -> np.ndarray:
+    """1, 1/2, 1/4, ... down to the dtype's last digits: powers of two are added to x without rounding."""
+    return 2.0 ** -np.arange(0, int(-np.log2(np.finfo(dtype).eps)) + 1)
+
+
+def measure() -> list[dict[str, Any]]:
+    """Errors for all steps, the best step and the observed order, for each function, dtype and scheme."""
+    records = []
+    for name, (fn, point) in CASES.items():
+        truth = np.asarray(autodiff(fn)(jnp.array(point, jnp.float64)))
+        for dtype in (np.float64, np.float32):
+            x = jnp.array(point, dtype)
+            report = check_gradient(fn, x, schemes=SHOWN)
+            orders = {row.scheme: row.order for row in report.rows}
+            for scheme in SHOWN:
+                steps = ladder(dtype)
+                errors = error_curve(fn, x, scheme, steps, truth)
+                best = int(np.nanargmin(errors))
+                p, eps = SCHEMES[scheme].order, np.finfo(dtype).eps
+                subtractive = SCHEMES[scheme].subtractive
+                records.append(
+                    {
+                        "function": name,
+                        "dtype": np.dtype(dtype).name,
+                        "scheme": scheme,
+                        "order": p,
+                        "observed_order": orders[scheme],
+                        "best_step": steps[best],
+                        "best_error": errors[best],
+                        "theory_step": eps ** (1 / (p + 1)) if subtractive else 0.0,
+                        "theory_error": eps ** (p / (p + 1)) if subtractive else eps,
+                        "steps": steps,
+                        "errors": errors,
+                    }
+                )
+    return records
+
+
+def draw(records: list[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(3.1 * len(CASES) + 1.3, 6.2), layout="constrained")
+    panels = figure.subplots(2, len(CASES), sharex="row", sharey="row")
+    for row, dtype in enumerate(("float64", "float32")):
+        for column, name in enumerate(CASES):
+            axes = panels[row][column]
+            chosen = {r["scheme"]: r for r in records if r["function"] == name and r["dtype"] == dtype}
+            floor = float(np.finfo(dtype).eps) / 16
+            series = {k: (r["steps"], np.maximum(r["errors"], floor)) for k, r in chosen.items()}
+            plots.draw_curves(axes, series, guides=guides(dtype))
+            axes.set_ylim(floor / 2, 30)
+            if row == 0:
+                axes.set_title(name, fontsize=10)
+            if row == 1:
+                axes.set_xlabel("step h")
+            if column == 0:
+                axes.set_ylabel(f"relative error, {dtype}")
+    handles, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", frameon=False)
+    return figure
+
+
+def guides(dtype: str) -> list[tuple[Any, Any, str]]:
+    """Lines of slope 1, 2 and 4 through (1, 1), and the rounding line eps / h."""
+    eps = float(np.finfo(dtype).eps)
+    lines = []
+    for p in (1, 2, 4):
+        h = np.geomspace(max(eps, (eps / 2) ** (1 / p)), 1.0, 50)[::-1]
+        lines.append((h, h**p, f"$h^{p}$"))
+    h = np.geomspace(1.0, eps, 50)
+    return [*lines, (h, eps / h, r"$\epsilon/h$")]
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    lines = [f"{'function':30s} {'dtype':8s} {'scheme':11s} {'order':>12s} {'best step':>10s} {'theory':>8s} {'error':>8s} {'theory':>8s}"]
+    for r in records:
+        seen = "-" if np.isnan(r["observed_order"]) else f"{r['observed_order']:.2f}"
+        theory = f"{r['theory_step']:.1e}" if r["theory_step"] else "any"
+        lines.append(
+            f"{r['function']:30s} {r['dtype']:8s} {r['scheme']:11s} {seen:>8s} / {r['order']} {r['best_step']:10.1e} "
+            f"{theory:>8s} {r['best_error']:8.1e} {r['theory_error']:8.1e}"
+        )
+    return "\n".join(lines)
+
+
+def main(config: Config) -> None:
+    jax.config.update("jax_enable_x64", True)
+    with staged_folder(config.out) as folder:
+        records = measure()
+        print(table(records))
+        plots.save(draw(records), folder / "gradient_accuracy.png")
+        write_json(folder / "results.json", records)
+    print(f"\norder: observed / expected ('-': rounding hides it). Written to {config.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except OSError as error:
+        sys.exit(f"gradient_accuracy: {error}")

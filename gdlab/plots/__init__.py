@@ -1,0 +1,25 @@
+"""Pictures: arrays in, figure out. Static ones are matplotlib's, without pyplot or any other global state.
+
+The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `interactive` and is imported by name.
+"""
+
+from gdlab.plots.race import race, write_gif
+from gdlab.plots.static import contour, contour3d, curves, draw_curves, levels, paths, save, scatter, surface, values
+from gdlab.plots.style import PALETTE, line_style
+
+__all__ = [
+    "PALETTE",
+    "contour",
+    "contour3d",
+    "curves",
+    "draw_curves",
+    "levels",
+    "line_style",
+    "paths",
+    "race",
+    "save",
+    "scatter",
+    "surface",
+    "values",
+    "write_gif",
+]
