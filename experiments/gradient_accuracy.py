@@ -116,9 +116,9 @@ def guides(dtype: str) -> list[tuple[Any, Any, str]]:
     eps = float(np.finfo(dtype).eps)
     lines = []
     for p in (1, 2, 4):
-        h = np.geomspace(max(eps, (eps / 2) ** (1 / p)), 1.0, 50)[::-1]
+        h = np.geomspace(1.0, (3 * eps) ** (1 / p), 50)
         lines.append((h, h**p, f"$h^{p}$"))
-    h = np.geomspace(1.0, eps, 50)
+    h = np.geomspace(eps, 0.2, 50)
     return [*lines, (h, eps / h, r"$\epsilon/h$")]
 
 

@@ -443,9 +443,9 @@ def eggholder(x: Pair) -> Scalar:
     kinks="along b = a^2 / 100, where the slope is infinite, and at a = -10; the minimizer lies on both",
 )
 def bukin_6(x: Pair) -> Scalar:
-    """100 sqrt|b - 0.01 a^2| + 0.01 |a + 10|"""
+    """100 sqrt|b - 0.01 a^2| + 0.01 |a + 10|; written as 10 sqrt|100 b - a^2|, exact at the minimizer"""
     a, b = x
-    return 100 * safe_sqrt(absolute(b - 0.01 * a**2)) + 0.01 * absolute(a + 10)
+    return 10 * safe_sqrt(absolute(100 * b - a**2)) + 0.01 * absolute(a + 10)
 
 
 @_function(

@@ -290,7 +290,8 @@ def draw_curves(
     """Draw what `curves` draws on axes of your own, for figures of several panels."""
     for x, y, text in guides:
         axes.plot(x, y, color="0.6", lw=0.8, zorder=1)
-        axes.annotate(text, (x[-1], y[-1]), color="0.4", fontsize=8, ha="right", va="bottom")
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}
+        axes.annotate(text, (x[-1], y[-1]), color="0.35", fontsize=8, ha="left", va="center", bbox=box, zorder=5)
     for index, (name, (x, y)) in enumerate(series.items()):
         axes.plot(x, y, lw=1.7, label=name, zorder=3, **line_style(index))
     axes.set_xscale("log" if log_x else "linear")

@@ -1,0 +1,227 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+from gdlab.functions import FUNCTIONS, Function, evaluate_grid
+from tests.oracles import numpy_functions
+
+ANY = [name for name, function in FUNCTIONS.items() if function.dim is None]
+DIMS = [(name, function.dim or 4) for name, function in FUNCTIONS.items()] + [(n, 8) for n in ANY]
+KINKED = {"ackley", "eggholder", "bukin_6", "cross_in_tray"}
+
+
+def random_points(function, dim, count=200, seed=0):
+    lower, upper = function.bounds(dim)
+    if function.name == "easom":  # a needle in a flat field: elsewhere its values underflow
+        lower, upper = np.full(2, np.pi - 3), np.full(2, np.pi + 3)
+    return np.random.default_rng(seed).uniform(lower, upper, (count, dim))
+
+
+def test_the_table_is_complete():
+    assert set(FUNCTIONS) == {
+        "sphere", "ackley", "rosenbrock", "rastrigin", "griewank", "levy", "schwefel", "styblinski_tang", "michalewicz",
+        "dixon_price", "zakharov", "powell", "quadratic", "beale", "himmelblau", "booth", "matyas", "goldstein_price",
+        "easom", "three_hump_camel", "six_hump_camel", "branin", "mccormick", "eggholder", "bukin_6", "cross_in_tray",
+        "drop_wave",
+    }  # fmt: skip
+    assert all(function.source and function.fn.__doc__ for function in FUNCTIONS.values())
+    assert {name for name, function in FUNCTIONS.items() if function.kinks} == KINKED
+
+
+@pytest.mark.parametrize(("name", "dim"), DIMS)
+def test_values_equal_the_textbook_formula(name, dim):
+    # Oracle: tests/oracles/numpy_functions.py, written independently from the formulas.
+    function = FUNCTIONS[name]
+    points = random_points(function, dim)
+    ours = np.asarray(jax.jit(jax.vmap(function))(jnp.asarray(points)))
+    theirs = np.array([getattr(numpy_functions, name)(point.tolist()) for point in points])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+OPFUNU = {
+    "ackley": "Ackley01", "beale": "Beale", "himmelblau": "Himmelblau", "booth": "Booth", "matyas": "Matyas",
+    "griewank": "Griewank", "goldstein_price": "GoldsteinPrice", "easom": "Easom", "three_hump_camel": "CamelThreeHump",
+    "six_hump_camel": "CamelSixHump", "branin": "Branin01", "mccormick": "McCormick", "eggholder": "EggHolder",
+    "bukin_6": "Bukin06", "cross_in_tray": "CrossInTray", "drop_wave": "DropWave", "dixon_price": "DixonPrice",
+    "zakharov": "Zacharov", "michalewicz": "Michalewicz",
+}  # fmt: skip
+BENCHMARK_FUNCTIONS = {
+    "sphere": "Hypersphere", "ackley": "Ackley", "rosenbrock": "Rosenbrock", "rastrigin": "Rastrigin",
+    "styblinski_tang": "StyblinskiTang", "griewank": "Griewank", "michalewicz": "Michalewicz",
+    "himmelblau": "Himmelblau", "goldstein_price": "GoldsteinAndPrice", "easom": "Easom", "mccormick": "McCormick",
+    "eggholder": "EggHolder",
+}  # fmt: skip
+
+
+def compare_with_package(name, dim, evaluate):
+    function = FUNCTIONS[name]
+    points = random_points(function, dim, count=50, seed=1)
+    ours = np.array([float(function(jnp.asarray(point))) for point in points])
+    theirs = np.array([float(evaluate(point)) for point in points])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", OPFUNU)
+def test_values_equal_opfunu(name):
+    based = pytest.importorskip("opfunu", reason="the oracle extra is not installed").name_based
+    dim = FUNCTIONS[name].dim or (2 if name == "michalewicz" else 4)
+    compare_with_package(name, dim, getattr(based, OPFUNU[name])(ndim=dim).evaluate)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", BENCHMARK_FUNCTIONS)
+def test_values_equal_benchmark_functions(name):
+    package = pytest.importorskip("benchmark_functions", reason="the oracle extra is not installed")
+    dim = FUNCTIONS[name].dim or 2
+    oracle = getattr(package, BENCHMARK_FUNCTIONS[name])
+    compare_with_package(name, dim, oracle(n_dimensions=dim) if FUNCTIONS[name].dim is None else oracle())
+
+
+def test_rosenbrock_equals_scipy():
+    compare_with_package("rosenbrock", 5, optimize.rosen)
+
+
+@pytest.mark.parametrize(("name", "dim"), DIMS)
+def test_minimizers_are_minima(name, dim):
+    function = FUNCTIONS[name]
+    minimizers = function.minimizers(dim)
+    lower, upper = function.bounds(dim)
+    assert minimizers.shape[1] == dim
+    assert (minimizers >= lower).all()
+    assert (minimizers <= upper).all()
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(function)))(jnp.asarray(minimizers))
+    np.testing.assert_allclose(values, function.minimum(dim), rtol=0, atol=1e-9)
+    if name != "eggholder":  # its minimizer lies on the border
+        np.testing.assert_allclose(gradients, 0, atol=1e-9)
+    # Nothing in the domain is lower: not near the minimizers, not at random.
+    noise = np.random.default_rng(2).normal(0, 1e-3, (200, 1, dim)) * (upper - lower)
+    near = np.clip(minimizers + noise, lower, upper).reshape(-1, dim)
+    others = jnp.asarray(np.concatenate([near, random_points(function, dim, 5000)]))
+    assert float(jax.jit(jax.vmap(function))(others).min()) >= function.minimum(dim) - 1e-9
+
+
+@pytest.mark.parametrize("name", [name for name, function in FUNCTIONS.items() if function.dim == 2])
+def test_no_global_minimizer_is_missing(name):
+    # Oracle: L-BFGS-B of SciPy from 100 starts, on the textbook formula with numerical gradients.
+    if name in ("eggholder", "bukin_6", "easom", "drop_wave"):
+        pytest.skip("needle or kinks: a local search does not find its minima from random starts")
+    function = FUNCTIONS[name]
+    lower, upper = function.bounds()
+    formula = getattr(numpy_functions, name)
+    for start in random_points(function, 2, 100, seed=3):
+        found = optimize.minimize(formula, start, method="L-BFGS-B", bounds=list(zip(lower, upper, strict=True)))
+        assert found.fun >= function.minimum() - 1e-9
+        if found.fun < function.minimum() + 1e-8:
+            assert np.abs(function.minimizers() - found.x).max(axis=1).min() < 1e-2
+
+
+def test_known_minima_of_the_literature():
+    # Michalewicz: the values usually quoted for d = 2, 5, 10.
+    michalewicz = FUNCTIONS["michalewicz"]
+    assert michalewicz.minimum(2) == pytest.approx(-1.801303410098554, abs=1e-12)
+    assert michalewicz.minimum(5) == pytest.approx(-4.687658179, abs=1e-9)
+    assert michalewicz.minimum(10) == pytest.approx(-9.660151716, abs=1e-9)
+    np.testing.assert_allclose(michalewicz.minimizers(2)[0], [2.202905520, 1.570796327], atol=1e-9)
+    assert len(FUNCTIONS["dixon_price"].minimizers(4)) == 2  # the last coordinate's sign is free
+    assert len(FUNCTIONS["himmelblau"].minimizers()) == 4
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(("name", "dim"), DIMS)
+def test_gradients_and_hessians_are_finite(name, dim, dtype):
+    function = FUNCTIONS[name]
+    lower, upper = function.bounds(dim)
+    special = [*function.minimizers(dim), np.zeros(dim), lower, upper, (lower + upper) / 2, np.ones(dim), np.pi * np.ones(dim)]
+    points = jnp.asarray(np.concatenate([random_points(function, dim, 50), special]), dtype)
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(function)))(points)
+    hessians = jax.jit(jax.vmap(jax.hessian(function)))(points[:50])
+    assert values.dtype == gradients.dtype == hessians.dtype == dtype
+    assert jnp.isfinite(values).all()
+    assert jnp.isfinite(gradients).all()
+    assert jnp.isfinite(hessians).all()
+
+
+@pytest.mark.parametrize(("name", "dim"), DIMS)
+def test_gradients_equal_the_complex_step(name, dim):
+    # Oracle: the complex step, exact to rounding, another way through the same code.
+    from gdlab.gradients import finite_difference
+
+    function = FUNCTIONS[name]
+    points = jnp.asarray(random_points(function, dim, 50))
+    ours = jax.jit(jax.vmap(jax.grad(function)))(points)
+    theirs = jax.jit(jax.vmap(finite_difference(function, "complex")))(points)
+    scale = jnp.maximum(jnp.abs(ours).max(axis=1, keepdims=True), 1e-300)
+    assert float(jnp.abs((ours - theirs) / scale).max()) < 1e-11
+
+
+@pytest.mark.parametrize(("name", "dim"), DIMS)
+def test_hessians_equal_differences_of_gradients(name, dim):
+    function = FUNCTIONS[name]
+    point = jnp.asarray(random_points(function, dim, 1, seed=4)[0])
+    h = 1e-5
+    ahead, behind = jax.jit(jax.vmap(jax.grad(function)))(jnp.stack([point + h * jnp.eye(dim), point - h * jnp.eye(dim)]).reshape(-1, dim)).reshape(2, dim, dim)
+    theirs = (ahead - behind) / (2 * h)
+    ours = jax.jit(jax.hessian(function))(point)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(jnp.abs(ours).max()) + 1e-7)
+
+
+def test_hessian_at_the_smooth_centre_of_drop_wave():
+    # f = -(1 + cos 12 r) / (r^2 / 2 + 2), cos 12 r = 1 - 72 r^2 + ..., so f = -1 + (36 + 1/4) r^2 + ...
+    np.testing.assert_allclose(jax.hessian(FUNCTIONS["drop_wave"])(jnp.zeros(2)), 72.5 * np.eye(2), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "dim"), DIMS)
+def test_float32_is_close_to_float64(name, dim):
+    function = FUNCTIONS[name]
+    points = jnp.asarray(random_points(function, dim, 200), jnp.float32)
+    batch = jax.jit(jax.vmap(function))
+    ours, truth = batch(points), batch(points.astype(jnp.float64))
+    scale = jnp.maximum(jnp.abs(truth), jnp.abs(truth).mean())
+    assert float((jnp.abs(ours - truth) / scale).max()) < 5e-6
+
+
+def test_ackley_keeps_its_digits_near_the_minimum():
+    # Near 0 the cone leads: f = 4 r' + O(r^2), r' = sqrt(mean x^2). The textbook form rounds 1e-9 away entirely.
+    x = jnp.array([3e-9, 4e-9])
+    assert float(FUNCTIONS["ackley"](x)) == pytest.approx(4 * 5e-9 / math.sqrt(2), rel=1e-7)
+    assert float(FUNCTIONS["ackley"](jnp.zeros(3))) == 0.0
+
+
+def test_a_function_of_your_own_needs_no_registration():
+    mine = Function("mine", lambda x: jnp.sum(x**4), 2, -1.0, 1.0)
+    assert float(mine(jnp.array([1.0, 2.0]))) == 17
+    assert math.isnan(mine.minimum(2))
+    assert mine.minimizers(2).shape == (0, 2)
+    grid = evaluate_grid(mine, points=5)
+    assert grid.z[4, 2] == pytest.approx(1.0)  # x = 0, y = 1
+    assert evaluate_grid(lambda x: x[0] - 2 * x[1], -1, 1, points=3).z.tolist() == [[1, 2, 3], [-1, 0, 1], [-3, -2, -1]]
+
+
+def test_bad_input_is_refused_with_what_was_wanted_and_what_came():
+    with pytest.raises(KeyError, match="no function named 'ackly'; nearest: ackley"):
+        FUNCTIONS["ackly"]
+    with pytest.raises(KeyError, match="nearest: six_hump_camel"):
+        FUNCTIONS["Six-Hump Camel"]
+    with pytest.raises(ValueError, match="beale: wanted dimension 2, got 3"):
+        FUNCTIONS["beale"](jnp.ones(3))
+    with pytest.raises(ValueError, match="powell: wanted dimension a multiple of 4, got 6"):
+        FUNCTIONS["powell"](jnp.ones(6))
+    with pytest.raises(ValueError, match="rosenbrock: wanted dimension at least 2, got 1"):
+        FUNCTIONS["rosenbrock"](jnp.ones(1))
+    with pytest.raises(ValueError, match=r"sphere: wanted one point of shape \(dim,\), got shape \(5, 2\); for many points"):
+        FUNCTIONS["sphere"](jnp.ones((5, 2)))
+    with pytest.raises(TypeError, match="sphere: wanted a point of floating-point numbers, got dtype int"):
+        FUNCTIONS["sphere"](jnp.array([1, 2]))
+    with pytest.raises(ValueError, match="sphere: wanted a dimension"):
+        FUNCTIONS["sphere"].bounds()
+    with pytest.raises(ValueError, match="himmelblau: wanted dimension 2, got 3"):
+        FUNCTIONS["himmelblau"].minimizers(3)
+    with pytest.raises(ValueError, match="finite lower < upper"):
+        evaluate_grid(lambda x: x[0], 1, -1)
+    with pytest.raises(ValueError, match="wanted the corners of the grid"):
+        evaluate_grid(lambda x: x[0])
