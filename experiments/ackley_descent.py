@@ -38,7 +38,8 @@ from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
 from gdlab.runs import staged_folder, write_json
 
-ACKLEY = FUNCTIONS["ackley"]
+ACKLEY = FUNCTIONS["ackley"].fn
+MINIMIZERS = FUNCTIONS["ackley"].minimizers(2)
 PRINTED_QUOTIENT = Scheme(
     "printed_quotient",
     0,
@@ -149,7 +150,7 @@ def from_many_starts(config: Config, learning_rates: np.ndarray) -> tuple[list[d
     starts = jax.random.uniform(key, (count, 2), minval=-config.half_width, maxval=config.half_width)
 
     def reached(point: Array) -> Array:
-        return jnp.linalg.norm(point - ACKLEY.minimizers(2)[0], axis=-1) < config.reached
+        return jnp.linalg.norm(point - MINIMIZERS[0], axis=-1) < config.reached
 
     records, shares = [], {}
     for name, factory in METHODS.items():
@@ -200,10 +201,9 @@ def share_record(name: str, gradient: str, learning_rate: float, hits: np.ndarra
 def draw(config: Config, folder: Path, tuned: dict[str, float], learning_rates: np.ndarray, shares: dict[str, Any]) -> None:
     width = 3.0
     grid = evaluate_grid(ACKLEY, -width, width)
-    star = ACKLEY.minimizers(2)
     for view in ("scatter", "contour3d", "surface"):
         plots.save(getattr(plots, view)(grid, title="Ackley's function"), folder / f"ackley_{view}.png")
-    plots.save(plots.contour(grid, minimizers=star, title="Ackley's function"), folder / "ackley_contour.png")
+    plots.save(plots.contour(grid, minimizers=MINIMIZERS, title="Ackley's function"), folder / "ackley_contour.png")
 
     def walk(optimizer: optax.GradientTransformation, start: Any, **settings: Any) -> np.ndarray:
         descent = jax.jit(lambda x: descend(ACKLEY, optimizer, x, **settings))(jnp.array(start))
@@ -217,7 +217,7 @@ def draw(config: Config, folder: Path, tuned: dict[str, float], learning_rates: 
     }
     as_printed = {f"{name}: {len(path) - 1} epochs": path for name, path in as_printed.items()}
     title = "The article's two descents: the printed quotient climbs\nalong (1, 1) over every ridge to where f is near 0"
-    plots.save(plots.paths(grid, as_printed, minimizers=star, title=title), folder / "paths_printed_quotient.png")
+    plots.save(plots.paths(grid, as_printed, minimizers=MINIMIZERS, title=title), folder / "paths_printed_quotient.png")
 
     runner = (-2.4, 1.7)
     racers = {
@@ -228,11 +228,11 @@ def draw(config: Config, folder: Path, tuned: dict[str, float], learning_rates: 
     }
     few = {name: path[:26] for name, path in racers.items() if name.startswith(("sgd", "momentum 0.9", "adam,", "rmsprop"))}
     title = "First 25 steps at tuned learning rates"
-    plots.save(plots.paths(grid, few, minimizers=star, title=title), folder / "paths_tuned.png")
+    plots.save(plots.paths(grid, few, minimizers=MINIMIZERS, title=title), folder / "paths_tuned.png")
     title = "Ten methods from one start, tuned learning rates"
     heights = {name: np.asarray(jax.vmap(ACKLEY)(jnp.asarray(path))) for name, path in racers.items()}
     plots.save(plots.values(heights, title=title), folder / "values_tuned.png")
-    images = plots.race(grid, racers, minimizers=star, title=title, frames=90, tail=6)
+    images = plots.race(grid, racers, minimizers=MINIMIZERS, title=title, frames=90, tail=6)
     plots.write_gif(folder / "race.gif", images)
 
     figure = plots.curves(

@@ -21,9 +21,10 @@ def describe(value: object) -> str:
 
 
 def require_callable(name: str, value: object) -> None:
-    """Raise TypeError unless `value` can be called."""
+    """Raise TypeError unless `value` can be called; a record that holds a function is told apart."""
     if not callable(value):
-        raise TypeError(f"{name}: wanted a function, got {describe(value)}")
+        hint = "; pass its .fn" if callable(getattr(value, "fn", None)) else ""
+        raise TypeError(f"{name}: wanted a function, got {describe(value)}{hint}")
 
 
 def require_count(name: str, value: object, *, low: int = 1) -> None:

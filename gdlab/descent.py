@@ -60,7 +60,7 @@ def descend(
 ) -> Descent:
     """Descend `fn` from `start` until sum |x_new - x| < tolerance or max_steps; pure, jittable and vmappable.
 
-    fn: takes one point of shape (dim,), returns a scalar; a `Function` of `gdlab.functions` is one.
+    fn: takes one point of shape (dim,), returns a scalar; of a `Function` of `gdlab.functions`, its `.fn`.
     optimizer: any optax transformation; build it inside the mapped function to vmap over its hyperparameters. It is
         handed `value`, `grad` and `value_fn` too, for those that ask for them (line searches, Polyak steps).
     start: one point of shape (dim,), floating. Its dtype is the descent's.

@@ -1,7 +1,7 @@
 """Test functions for optimizers: each a pure `fn(x)` on one point, beside its domain, its minimizers and its source.
 
-`FUNCTIONS` maps names to `Function` records. A function of your own needs no entry anywhere: whatever takes a record
-takes a plain callable too. Batches are `jax.vmap(fn)`; all functions work in float32 and float64, under jit, grad and
+`FUNCTIONS` maps names to `Function` records; the functions themselves are attributes of this module too. A function of
+your own needs no entry anywhere: everything in gdlab takes a plain `fn`. Batches are `jax.vmap(fn)`; all functions work in float32 and float64, under jit, grad and
 hessian. Surveys used beside the original sources: Jamil & Yang 2013 (arXiv:1308.4008), Surjanovic & Bingham 2013
 (Virtual Library of Simulation Experiments).
 """
@@ -34,7 +34,7 @@ def _unknown_minimum(dim: int | None = None) -> float:
 
 
 class Function(NamedTuple):
-    """A test function and what is known about it; calling the record calls `fn`.
+    """What is known about a test function. `fn` is the function; the record itself is not callable.
 
     name: snake_case name.
     fn: `fn(x)`, one point of shape (dim,) in, a scalar out; pure.
@@ -55,9 +55,6 @@ class Function(NamedTuple):
     minimum: Callable[..., float] = _unknown_minimum
     source: str = ""
     kinks: str = ""
-
-    def __call__(self, x: Any) -> Any:
-        return self.fn(x)
 
     def bounds(self, dim: int | None = None) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
         """The domain's lower and upper corners, each of shape (dim,)."""
@@ -133,14 +130,15 @@ def evaluate_grid(
 ) -> Grid:
     """Values of a function of two variables on a `points` x `points` grid over [lower, upper], in one compiled call.
 
-    lower, upper: one number, or one per coordinate; a `Function` brings its own domain.
+    fn: a function, or a `Function`, which brings its own domain. lower, upper: one number, or one per coordinate.
     """
-    require_callable("fn", fn)
-    require_count("points", points, low=2)
     if isinstance(fn, Function):
         default_lower, default_upper = fn.bounds(2)
         lower = default_lower if lower is None else lower
         upper = default_upper if upper is None else upper
+        fn = fn.fn
+    require_callable("fn", fn)
+    require_count("points", points, low=2)
     if lower is None or upper is None:
         raise ValueError("lower, upper: wanted the corners of the grid, got None")
     low, high = np.broadcast_to(lower, 2).astype(float), np.broadcast_to(upper, 2).astype(float)

@@ -155,6 +155,8 @@ def finite_difference(
 
         def leaf_gradient(number: int) -> Array:
             leaf = leaves[number]
+            if leaf.size == 0:
+                return leaf
             flat = leaf.ravel()
 
             def derivative(index: Array) -> Array:

@@ -274,7 +274,7 @@ def _check_leaf(
             noise = _noise(estimates, sided, ladder, eps, value)
         else:
             noise = _carried(estimates, eps)
-        rungs = _Ladder(scheme, estimates.T, used, noise)
+        rungs = _Ladder(scheme, estimates.T, used, noise.max(axis=0))
         row, doubt, error = _judge(rungs, exact, steps, floor)
         flags = []
         if kinks.any():
@@ -284,7 +284,9 @@ def _check_leaf(
         if not np.isfinite(estimates).all():
             flags.append(f"{NON_FINITE} values within {np.min(np.where(np.isfinite(estimates), np.inf, ladder)):.1e} of x")
         h = float(used_steps.max())
-        if scheme.subtractive and _too_small(used_steps, size, eps, rungs.noise, steps, np.abs(exact).max(), floor):
+        scale = max(float(np.nanmax(np.abs(exact), initial=0.0)), floor)
+        bearable = 100 * max(doubt, eps ** (scheme.order / (scheme.order + 1))) * scale
+        if scheme.subtractive and _too_small(used_steps, size, eps, rungs.noise, steps, bearable):
             flags.append(TOO_SMALL)
         rows.append(row._replace(directions=exact.size, step=h, flags=tuple(flags)))
         judged.append((doubt, error, scheme.name))
@@ -297,18 +299,22 @@ def _check_leaf(
 
 
 def _noise(estimates: np.ndarray, one_sided: np.ndarray, ladder: np.ndarray, eps: float, value: float) -> np.ndarray:
-    """Rounding in D(h), of shape (steps,): eps times the values on the stencil over h, or what the smallest steps show."""
+    """Rounding in D(h), of the shape of estimates: eps times the values on the stencil over h, or what small steps show.
+
+    estimates, ladder: (directions, steps). one_sided: (2, directions, steps).
+    """
     slope = np.max(np.abs(np.where(np.isfinite(one_sided), one_sided, 0.0)), axis=(0, 1))
     changes = np.abs(np.diff(estimates, axis=1)) * ladder[:, 1:]
     smallest = changes[:, -max(changes.shape[1] // 4, 3) :]
     seen = np.max(np.where(np.isfinite(smallest), smallest, 0.0), initial=0.0)
     known = eps * abs(value) if math.isfinite(value) else 0.0
-    return max(seen, known) / ladder.max(axis=0) + 4 * eps * slope
+    return max(seen, known) / ladder + 4 * eps * slope
 
 
 def _carried(estimates: np.ndarray, eps: float) -> np.ndarray:
-    """Rounding in D(h) of a scheme that subtracts nothing, of shape (steps,): eps times its size."""
-    return 4 * eps * np.max(np.abs(np.where(np.isfinite(estimates), estimates, 0.0)), axis=0)
+    """Rounding in D(h) of a scheme that subtracts nothing, of the shape of estimates: eps times its size."""
+    sizes = np.max(np.abs(np.where(np.isfinite(estimates), estimates, 0.0)), axis=0)
+    return np.broadcast_to(4 * eps * sizes, estimates.shape)
 
 
 def _judge(
@@ -362,7 +368,7 @@ def _kinks(sided: np.ndarray, noise: np.ndarray) -> np.ndarray:
     gap = np.abs(sided[0] - sided[1])
     kinks = np.zeros(gap.shape[0], bool)
     for direction, gaps in enumerate(gap):
-        visible = np.flatnonzero(np.isfinite(gaps) & (gaps > 40 * noise))
+        visible = np.flatnonzero(np.isfinite(gaps) & (gaps > 40 * noise[direction]))
         if visible.size == 0 or visible[-1] < 4:
             continue
         smallest = int(visible[-1])
@@ -372,17 +378,14 @@ def _kinks(sided: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def _too_small(
-    used: np.ndarray,
-    size: np.ndarray,
-    eps: float,
-    noise: np.ndarray,
-    steps: np.ndarray,
-    largest: float,
-    floor: float,
+    used: np.ndarray, size: np.ndarray, eps: float, noise: np.ndarray, steps: np.ndarray, bearable: float
 ) -> bool:
-    """Whether x + h moves by something else than h, or rounding drowns the quotient at h by over 1% of the gradient."""
+    """Whether x + h is x or moves by something else than h, or whether rounding in the quotient at h is unbearable.
+
+    Bearable is 100 times what the scheme can reach, at its best step here or in theory, eps^(p / (p + 1)).
+    """
     moved = np.abs(used) >= 50 * eps * np.maximum(size, eps)
     h = float(used.min())
     nearest = int(np.argmin(np.abs(np.log(steps / h))))
     rounding = noise[nearest] * max(1.0, steps[nearest] / h)
-    return not bool(moved.all()) or rounding > 1e-2 * max(largest, floor)
+    return not bool(moved.all()) or bool(rounding > bearable)

@@ -1,0 +1,279 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdlab.functions import FUNCTIONS
+from gdlab.gradients import (
+    SCHEMES,
+    Scheme,
+    autodiff,
+    check_gradient,
+    error_curve,
+    finite_difference,
+    richardson,
+    stencil,
+)
+from gdlab.gradients.report import KINK, NON_FINITE, TOO_SMALL
+
+ORDERS = {"forward": 1, "backward": 1, "central": 2, "central4": 4, "central6": 6, "central8": 8, "complex": 2, "richardson": 6}
+
+
+def textbook(x):
+    """exp(x) / sqrt(sin^3 x + cos^3 x); at 1.5 its derivative is 4.053427893898621 (computed to 30 digits)."""
+    return jnp.sum(jnp.exp(x) / jnp.sqrt(jnp.sin(x) ** 3 + jnp.cos(x) ** 3))
+
+
+POINT, SLOPE = jnp.array([1.5]), 4.053427893898621
+
+
+def test_the_schemes_are_those_promised():
+    assert {name: scheme.order for name, scheme in SCHEMES.items()} == ORDERS
+
+
+@pytest.mark.parametrize("name", ["forward", "backward", "central", "central4", "central6", "central8", "richardson"])
+def test_a_scheme_of_order_p_is_exact_on_polynomials_of_degree_p_and_no_further(name):
+    p = ORDERS[name]
+    for degree in range(p + 2):
+        coefficients = np.arange(1.0, degree + 2)  # sum (k + 1) t^k; its slope at 0 is 2
+        line = lambda t, c=coefficients: sum(a * t**k for k, a in enumerate(c))  # noqa: E731
+        got = float(SCHEMES[name].quotient(line, jnp.array(0.5)))
+        expected = coefficients[1] if degree else 0.0
+        if degree <= p:
+            assert got == pytest.approx(expected, abs=1e-11), degree
+        else:
+            assert abs(got - expected) > 1e-4, degree
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_observed_order_is_the_theoretical_one(name):
+    # On the textbook function, within 0.1; the report extrapolates it from the quotient's own changes.
+    report = check_gradient(textbook, POINT, schemes=[name])
+    assert report.rows[0].order == pytest.approx(ORDERS[name], abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["forward", "central", "central4"])
+def test_the_error_curve_has_the_theoretical_slope_and_its_left_branch_falls_as_one_over_h(name):
+    p = ORDERS[name]
+    best = np.finfo(float).eps ** (1 / (p + 1))
+    right = best * np.array([30.0, 60.0])
+    errors = error_curve(textbook, POINT, name, right, np.array([SLOPE]))
+    assert math.log2(errors[1] / errors[0]) == pytest.approx(p, abs=0.1)
+    left = 2.0 ** np.arange(-46, -36)
+    errors = error_curve(textbook, POINT, name, left, np.array([SLOPE]))
+    slope = np.polyfit(np.log(left), np.log(errors), 1)[0]
+    assert slope == pytest.approx(-1, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "f64", "f32"),
+    [("forward", 3e-8, 1e-3), ("central", 1e-10, 1e-4), ("central4", 3e-12, 3e-5), ("central6", 3e-12, 3e-5),
+     ("central8", 3e-12, 3e-5), ("richardson", 3e-12, 3e-5), ("complex", 1e-15, 1e-6)],
+)  # fmt: skip
+def test_default_steps_give_the_accuracy_of_each_dtype(name, f64, f32):
+    for dtype, bound in ((jnp.float64, f64), (jnp.float32, f32)):
+        got = finite_difference(lambda x: jnp.sum(jnp.exp(jnp.sin(x))), name)(jnp.array([0.4], dtype))
+        assert got.dtype == dtype
+        assert abs(float(got[0]) / (math.cos(0.4) * math.exp(math.sin(0.4))) - 1) < bound
+
+
+def test_default_step_scales_with_x_and_is_representable():
+    for name in ("forward", "central", "central4"):
+        for x in (0.1, 1.0, 1e6, -3e8):
+            h = SCHEMES[name].default_step(jnp.array(x))
+            expected = np.finfo(float).eps ** (1 / (ORDERS[name] + 1)) * max(1, abs(x))
+            assert float(h) == pytest.approx(expected, rel=1e-6)
+            assert (x + float(h)) - x == float(h)
+    far = finite_difference(lambda x: jnp.sum(x**2))(jnp.array([1e6]))
+    assert float(far[0]) == pytest.approx(2e6, rel=1e-9)
+
+
+def test_an_explicit_step_is_used_as_it_is():
+    # (x^2 forward with h) has slope 2 x + h exactly in binary arithmetic; central has 2 x.
+    square = lambda x: jnp.sum(x**2)  # noqa: E731
+    x = jnp.array([1.0, -2.0])
+    np.testing.assert_array_equal(finite_difference(square, "forward", 0.25)(x), 2 * x + 0.25)
+    np.testing.assert_array_equal(finite_difference(square, "backward", 0.25)(x), 2 * x - 0.25)
+    np.testing.assert_array_equal(finite_difference(square, "central", 0.25)(x), 2 * x)
+    steps = jnp.array([0.5, 0.25])
+    traced = jax.jit(jax.vmap(lambda h: finite_difference(square, "forward", h)(x)))(steps)
+    np.testing.assert_array_equal(traced, 2 * x + steps[:, None])
+
+
+def test_jit_vmap_and_pytrees():
+    rosenbrock = FUNCTIONS["rosenbrock"].fn
+    points = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)))
+    batch = jax.jit(jax.vmap(finite_difference(rosenbrock, "central4")))(points)
+    np.testing.assert_allclose(batch, jax.vmap(jax.grad(rosenbrock))(points), rtol=1e-9, atol=1e-8)
+
+    def fn(tree):
+        return jnp.sum(jnp.tanh(tree["w"] @ tree["b"])) + tree["s"] ** 2 * jnp.sum(tree["empty"] + 1) + tree["s"]
+
+    tree = {"w": jnp.ones((2, 3)) / 7, "b": jnp.arange(3.0), "s": jnp.array(0.3), "empty": jnp.zeros((0, 2))}
+    ours, theirs = finite_difference(fn, "central4")(tree), jax.grad(fn)(tree)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), ours, theirs)
+
+
+def test_more_coordinates_than_fit_in_a_block():
+    x = jnp.linspace(-1, 1, 700)
+    np.testing.assert_allclose(finite_difference(lambda x: jnp.sum(jnp.sin(x)))(x), jnp.cos(x), atol=1e-9)
+
+
+def test_a_scheme_of_your_own():
+    half = Scheme("half", 0, lambda line, h: (line(h) - line(-h)) / (4 * h), lambda x: jnp.full_like(x, 1e-4))
+    assert float(finite_difference(lambda x: jnp.sum(3 * x), half)(jnp.ones(1))[0]) == pytest.approx(1.5)
+    one_sided = stencil("one_sided", (0, 1, 2), (-1.5, 2, -0.5), 2)
+    assert check_gradient(textbook, POINT, schemes=[one_sided]).rows[0].order == pytest.approx(2, abs=0.1)
+    assert check_gradient(textbook, POINT, schemes=[richardson(4)]).rows[0].order == pytest.approx(8, abs=0.2)
+    with pytest.raises(ValueError, match="weights: wanted sum 0 and first moment 1"):
+        stencil("wrong", (0, 1), (-1, 2), 1)
+
+
+def test_autodiff_modes_agree():
+    x = jnp.array([0.3, -1.2, 2.0])
+    levy = FUNCTIONS["levy"].fn
+    np.testing.assert_allclose(autodiff(levy, "forward")(x), autodiff(levy)(x), rtol=1e-14)
+    with pytest.raises(ValueError, match="mode: wanted one of reverse, forward; got 'sideways'"):
+        autodiff(levy, "sideways")
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(KeyError, match="no finite-difference scheme named 'centrall'; nearest: central"):
+        finite_difference(textbook, "centrall")
+    with pytest.raises(ValueError, match=r"step: wanted a number in \(0, inf\), got -0.001"):
+        finite_difference(textbook, step=-1e-3)
+    with pytest.raises(ValueError, match=r"step: wanted a number in \(0, inf\), got 0"):
+        finite_difference(textbook, step=0)
+    with pytest.raises(TypeError, match="fn: wanted a function, got 3"):
+        finite_difference(3)
+    with pytest.raises(TypeError, match=r"x\['a'\]: wanted floating-point numbers, got dtype int"):
+        finite_difference(lambda t: t["a"] * 1.0)({"a": 3})
+    with pytest.raises(TypeError, match="scheme: wanted a name or a Scheme, got 2"):
+        finite_difference(textbook, 2)
+    with pytest.raises(ValueError, match=r"fn: wanted a function that returns a scalar of shape \(\), got shape \(1,\)"):
+        check_gradient(lambda x: x, POINT)
+    with pytest.raises(ValueError, match="schemes: wanted at least one"):
+        check_gradient(textbook, POINT, schemes=())
+
+
+# The report ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("name", ["ackley", "rosenbrock", "levy", "griewank", "michalewicz", "goldstein_price", "branin"])
+def test_right_gradients_pass(name, dtype):
+    function = FUNCTIONS[name]
+    dim = function.dim or 3
+    lower, upper = function.bounds(dim)
+    x = jnp.asarray(lower + (upper - lower) * np.array([0.37, 0.61, 0.52])[:dim], dtype)
+    report = check_gradient(function.fn, x)
+    assert report.ok, str(report)
+    assert {row.scheme for row in report.rows} == {"forward", "central", "central4", "richardson", "forward mode"}
+
+
+def test_a_gradient_of_zero_passes_at_every_smooth_minimizer():
+    for name in ("sphere", "rosenbrock", "beale", "himmelblau", "powell", "drop_wave"):
+        function = FUNCTIONS[name]
+        report = check_gradient(function.fn, jnp.asarray(function.minimizers(function.dim or 4)[0]))
+        assert report.ok, f"{name}\n{report}"
+
+
+@pytest.mark.parametrize(("dtype", "fault"), [(jnp.float64, 1e-7), (jnp.float32, 1e-2)])
+def test_a_wrong_gradient_is_found(dtype, fault):
+    x = jnp.array([-1.2, 0.7, 1.1], dtype)
+    rosenbrock = FUNCTIONS["rosenbrock"].fn
+
+    def tampered(x):
+        return jax.grad(rosenbrock)(x) * (1 + fault)
+
+    report = check_gradient(rosenbrock, x, gradient=tampered)
+    assert not report.ok
+    assert "differs from central4 by" in report.verdict
+    assert report.rows[2].best_error == pytest.approx(fault, rel=0.02)
+    assert check_gradient(rosenbrock, x, gradient=jax.grad(rosenbrock)).ok
+
+
+def test_one_wrong_element_of_many_is_found_even_unsampled():
+    x = jnp.linspace(0.1, 2.0, 5000)
+    fn = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731
+    wrong = lambda x: jnp.cos(x).at[1234].add(1e-2)  # noqa: E731
+    report = check_gradient(fn, x, gradient=wrong, coordinates=8)
+    assert report.rows[0].directions == 8
+    assert not report.ok
+    assert check_gradient(fn, x, coordinates=8).ok
+
+
+def test_kinks_are_flagged():
+    fn = lambda x: jnp.abs(x[0]) + x[1] ** 3  # noqa: E731
+    report = check_gradient(fn, jnp.array([0.0, 1.0]))
+    assert not report.ok
+    assert all(f"{KINK} in 1 of 2" in row.flags for row in report.rows if row.scheme != "forward mode")
+    assert "not differentiable in 1 of 2 directions" in report.verdict
+    assert check_gradient(fn, jnp.array([0.3, 1.0])).ok
+    assert not check_gradient(FUNCTIONS["ackley"].fn, jnp.zeros(2)).ok
+    assert not check_gradient(FUNCTIONS["bukin_6"].fn, jnp.array([-7.0, 0.49])).ok  # an infinite slope
+    relu = check_gradient(lambda x: jnp.sum(jax.nn.relu(x)), jnp.array([0.0, 2.0], jnp.float32))
+    assert any(KINK in flag for flag in relu.rows[0].flags)
+    # Strongly curved is not kinked.
+    assert check_gradient(lambda x: jnp.sum(jnp.tanh(200 * x)), jnp.array([0.001, 0.3])).ok
+
+
+def test_non_finite_values_are_flagged():
+    edge = check_gradient(lambda x: jnp.sum(jnp.log(x)), jnp.array([0.01]))
+    assert edge.ok  # the gradient is right; the domain's border is near
+    assert any(flag.startswith(f"{NON_FINITE} values within") for row in edge.rows for flag in row.flags)
+    naive = check_gradient(lambda x: jnp.sqrt(jnp.sum(x**2)) + x[0] * 0, jnp.zeros(2))
+    assert not naive.ok
+    assert f"{NON_FINITE} gradient" in naive.rows[0].flags
+    nowhere = check_gradient(lambda x: jnp.sum(jnp.log(x)), jnp.array([-1.0]))
+    assert not nowhere.ok
+    assert "fn is nan at x" in nowhere.verdict
+
+
+def test_a_step_too_small_for_the_dtype_is_flagged():
+    for dtype, small in ((jnp.float64, 1e-13), (jnp.float32, 1e-7)):
+        x = jnp.array([1.5, 0.3], dtype)
+        fn = FUNCTIONS["levy"].fn
+        flagged = check_gradient(fn, x, step=small)
+        assert all(TOO_SMALL in row.flags for row in flagged.rows if row.scheme != "forward mode")
+        assert flagged.ok  # the gradient is still right
+        assert flagged.rows[1].error > 1e3 * flagged.rows[1].best_error
+        assert not any(TOO_SMALL in row.flags for row in check_gradient(fn, x).rows)
+    assert not any(TOO_SMALL in row.flags for row in check_gradient(FUNCTIONS["rosenbrock"].fn, jnp.ones(2)).rows)
+
+
+def test_a_wrong_forward_rule_is_found_and_a_missing_one_reported():
+    @jax.custom_jvp
+    def cube(x):
+        return x**3
+
+    cube.defjvps(lambda t, y, x: 3.001 * x**2 * t)
+    wrong = check_gradient(lambda x: jnp.sum(cube(x)), jnp.array([1.5]))
+    assert not wrong.ok
+
+    @jax.custom_vjp
+    def square(x):
+        return x**2
+
+    square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+    report = check_gradient(lambda x: jnp.sum(square(x)), jnp.array([1.5]))
+    assert report.ok
+    assert report.rows[-1].flags[0].startswith("not available")
+
+
+def test_the_report_names_both_sides_and_prints_as_a_table():
+    text = str(check_gradient(FUNCTIONS["rosenbrock"].fn, {"x": jnp.ones(2)}["x"] * 1.3))
+    assert "checked: autodiff (reverse mode)" in text
+    assert "against: finite differences of rosenbrock, autodiff (forward mode)" in text
+    assert "best step" in text
+    assert text.splitlines()[-1].startswith("verdict: PASS")
+    tree = check_gradient(lambda t: jnp.sum(t["a"] ** 3) * t["b"], {"a": jnp.ones(2), "b": jnp.array(2.0)})
+    assert {row.leaf for row in tree.rows} == {"x['a']", "x['b']"}
+
+
+def test_a_gradient_of_the_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match=r"gradient: wanted shape \(2,\) for x, got \(\)"):
+        check_gradient(lambda x: jnp.sum(x**2), jnp.ones(2), gradient=lambda x: jnp.sum(x))

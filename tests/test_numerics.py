@@ -1,0 +1,61 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdlab import numerics
+
+
+def test_safe_sqrt():
+    x = jnp.array([0.0, 1e-300, 0.25, 9.0])
+    np.testing.assert_array_equal(numerics.safe_sqrt(x), np.sqrt(x))
+    slopes = jax.vmap(jax.grad(numerics.safe_sqrt))(x)
+    np.testing.assert_allclose(slopes[1:], 0.5 / np.sqrt(x[1:]), rtol=1e-14)
+    assert slopes[0] == 0
+    assert jnp.isnan(jax.grad(lambda x: jnp.sqrt(x**2))(0.0))  # what it is for
+    assert jax.grad(lambda x: numerics.safe_sqrt(x**2))(0.0) == 0
+
+
+def test_absolute():
+    x = jnp.array([-2.0, 0.0, 3.0])
+    np.testing.assert_array_equal(numerics.absolute(x), [2, 0, 3])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(numerics.absolute))(x), [-1, 0, 1])
+    assert numerics.absolute(jnp.array(-2.0 + 1e-20j)) == 2 - 1e-20j  # continued, not the modulus
+
+
+def test_cos_sqrt_and_its_derivatives_by_the_series():
+    # d^k/du^k cos sqrt u at 0 is (-1)^k k! / (2k)!
+    derivative = numerics.cos_sqrt
+    for k in range(5):
+        expected = (-1) ** k * math.factorial(k) / math.factorial(2 * k)
+        assert float(derivative(jnp.array(0.0))) == pytest.approx(expected, rel=1e-13)
+        derivative = jax.grad(derivative)
+    u = jnp.array([1e-12, 9.9e-3, 1.01e-2, 2.0, 50.0])  # on both sides of the switch
+    np.testing.assert_allclose(numerics.cos_sqrt(u), np.cos(np.sqrt(u)), rtol=1e-14)
+    slopes = jax.vmap(jax.grad(numerics.cos_sqrt))(u)
+    np.testing.assert_allclose(slopes[1:], -np.sin(np.sqrt(u[1:])) / (2 * np.sqrt(u[1:])), rtol=1e-12)
+
+
+def test_sinpi_is_exact_at_integers_and_accurate_in_float32():
+    integers = jnp.arange(-40.0, 41.0)
+    np.testing.assert_array_equal(numerics.sinpi(integers), 0)
+    np.testing.assert_array_equal(numerics.sinpi(integers + 0.5), np.where(np.arange(-40, 41) % 2 == 0, 1, -1))
+    x = jnp.linspace(-33, 33, 10001).astype(jnp.float32)
+    truth = np.sin(np.pi * np.asarray(x, np.float64))
+    ours = np.abs(np.asarray(numerics.sinpi(x)) - truth).max()
+    naive = np.abs(np.asarray(jnp.sin(jnp.float32(np.pi) * x)) - truth).max()
+    assert ours < 2e-7 < 1e-6 < naive
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(numerics.sinpi))(x.astype(jnp.float64)), np.pi * np.cos(np.pi * np.asarray(x, float)), atol=1e-12
+    )
+
+
+def test_one_minus_power():
+    for decay in (0.0, 0.5, 0.9, 0.999, 0.99999):
+        for count in (1, 2, 10, 1000, 10**6):
+            exact = -math.expm1(count * math.log(decay)) if decay else 1.0
+            assert float(numerics.one_minus_power(decay, jnp.array(count))) == pytest.approx(exact, rel=1e-11)
+    with jax.enable_x64(False):  # 1 - 0.999 = 0.001, to float32's last digits
+        assert float(numerics.one_minus_power(0.999, jnp.array(1))) == pytest.approx(0.001, rel=2e-7)
