@@ -385,7 +385,5 @@ def _too_small(
     Bearable is 100 times what the scheme can reach, at its best step here or in theory, eps^(p / (p + 1)).
     """
     moved = np.abs(used) >= 50 * eps * np.maximum(size, eps)
-    h = float(used.min())
-    nearest = int(np.argmin(np.abs(np.log(steps / h))))
-    rounding = noise[nearest] * max(1.0, steps[nearest] / h)
+    rounding = noise[-1] * steps[-1] / float(used.min())  # at the ladder's foot all noise is of the kind that grows as 1 / h
     return not bool(moved.all()) or bool(rounding > bearable)

@@ -1,0 +1,42 @@
+"""Runs the experiments as their headers say, times them whole, and keeps the numbers that the README quotes.
+
+Command: python benchmarks/experiments.py
+Writes benchmarks/results/ackley_descent.json and gradient_accuracy.json.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from gdlab.runs import environment, write_json
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def run(name: str, folder: str) -> tuple[float, dict[str, Any]]:
+    """Wall-clock seconds of the whole command, and the JSON files that it wrote, by name."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, ROOT / "experiments" / f"{name}.py", "--out", folder], check=True)
+    seconds = time.perf_counter() - began
+    return seconds, {path.stem: json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
+
+
+def main() -> None:
+    for name in ("ackley_descent", "gradient_accuracy"):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, files = run(name, folder)
+        for record in files["results"]:  # the curves are for the figures
+            record.pop("steps", None)
+            record.pop("errors", None)
+        command = f"python experiments/{name}.py"
+        write_json(RESULTS / f"{name}.json", {"environment": environment() | {"command": command}, "seconds": seconds, **files})
+        print(f"{name}: {seconds:.1f} s\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gdlab import FUNCTIONS, OPTIMIZERS, check_gradient, descend, finite_difference
+from gdlab.gradients import Scheme
+from gdlab.optimizers import adam, momentum, sgd
+
+ROSENBROCK = FUNCTIONS["rosenbrock"].fn
+ACKLEY = FUNCTIONS["ackley"].fn
+
+
+def parabola(x):
+    return jnp.sum(jnp.array([1.0, 4.0], x.dtype) * x**2) / 2
+
+
+def test_gradient_descent_on_a_parabola_follows_its_closed_form():
+    # x_k = (1 - lr lam)^k x_0, coordinate by coordinate.
+    start, rate, steps = jnp.array([3.0, -1.0]), 0.1, 40
+    descent = descend(parabola, sgd(rate), start, max_steps=steps)
+    k = np.arange(steps + 1)[:, None]
+    np.testing.assert_allclose(descent.path, (1 - rate * np.array([1.0, 4.0])) ** k * start, rtol=1e-12)
+    np.testing.assert_allclose(descent.value, jax.vmap(parabola)(descent.path), rtol=1e-14)
+    assert descent.steps == steps
+    assert not descent.converged
+    assert not descent.diverged
+    np.testing.assert_array_equal(descent.point, descent.path[-1])
+
+
+def test_it_stops_at_the_step_that_the_closed_form_foretells_and_freezes():
+    # On x^2 / 2 the k-th step has length lr (1 - lr)^(k - 1) |x_0|; the first below the tolerance is the last taken.
+    rate, x0, tolerance = 0.1, 5.0, 1e-3
+    expected = math.ceil(math.log(tolerance / (rate * x0)) / math.log(1 - rate)) + 1
+    fn = lambda x: jnp.sum(x**2) / 2  # noqa: E731
+    for record in ("path", "last"):
+        descent = jax.jit(
+            lambda x, record=record: descend(fn, sgd(rate), x, max_steps=300, tolerance=tolerance, record=record)
+        )(jnp.array([x0]))
+        assert int(descent.steps) == expected
+        assert descent.converged
+        assert float(descent.point[0]) == pytest.approx(x0 * (1 - rate) ** expected, rel=1e-12)
+    path = descend(fn, sgd(rate), jnp.array([x0]), max_steps=300, tolerance=tolerance).path
+    np.testing.assert_array_equal(path[expected:], np.full((301 - expected, 1), path[expected]))
+
+
+def test_the_articles_counts():
+    # 139 and 127 epochs come out of the quotient as printed; with a derivative the first step meets the tolerance.
+    printed = Scheme("printed", 0, lambda line, h: line(h) - line(-h) / (2 * h), lambda x: x)
+    start = jnp.array([-2.0, -2.0])
+    gradients = (finite_difference(ACKLEY, printed, 1e-3), finite_difference(ACKLEY, "central", 1e-3), None)
+    counts = []
+    for gradient in gradients:
+        for m in (0.0, 0.1):
+            run = jax.jit(
+                lambda x, m=m, gradient=gradient: descend(
+                    ACKLEY, momentum(1e-5, momentum=m), x, max_steps=500, tolerance=1e-3, gradient=gradient, record="last"
+                )
+            )(start)
+            assert run.converged
+            counts.append(int(run.steps))
+    assert counts == [139, 127, 1, 1, 1, 1]
+    np.testing.assert_allclose(run.point, [-1.99998659, -1.99998659], atol=5e-9)
+
+
+@pytest.mark.parametrize("record", ["path", "last"])
+def test_lanes_of_a_batch_equal_solo_runs(record):
+    starts = jnp.array([[-1.2, 1.0], [0.9, 0.9], [jnp.nan, 0.0], [1.0, 1.0], [2.0, -2.0]])
+    rates = jnp.array([0.02, 0.3])
+
+    def run(rate, start):
+        return descend(ROSENBROCK, adam(rate), start, max_steps=200, tolerance=1e-4, record=record)
+
+    batch = jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))(rates, starts)
+    assert batch.path.shape == (2, 5, 201 if record == "path" else 1, 2)
+    assert batch.point.shape == (2, 5, 2)
+    solo_run = jax.jit(run)
+    for i, rate in enumerate(rates):
+        for j, start in enumerate(starts):
+            solo = solo_run(rate, start)
+            lane = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], batch)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), lane, solo)
+    assert batch.converged[0, 3]
+    assert batch.steps[0, 3] == 1  # it starts at the minimum
+    assert batch.steps[0, 2] == 0
+
+
+def test_a_nan_start_is_a_flagged_lane():
+    descent = descend(ROSENBROCK, adam(0.1), jnp.array([jnp.nan, 1.0]), max_steps=5)
+    assert descent.diverged
+    assert not descent.converged
+    assert descent.steps == 0
+    assert jnp.isnan(descent.path[:, 0]).all()
+
+
+@pytest.mark.parametrize("record", ["path", "last"])
+def test_a_diverging_descent_is_flagged_and_frozen_at_its_last_finite_point(record):
+    descent = descend(ROSENBROCK, sgd(1.0), jnp.array([2.0, 2.0]), max_steps=50, record=record)
+    assert descent.diverged
+    assert not descent.converged
+    assert 1 < descent.steps < 50
+    assert jnp.isfinite(descent.path).all()
+
+
+def test_a_descent_into_an_infinite_value_is_diverged():
+    descent = descend(lambda x: jnp.sum(-1 / jnp.maximum(x, 0.0)), sgd(0.5), jnp.array([0.5]), max_steps=20)
+    assert descent.diverged
+
+
+def test_record_last_equals_the_end_of_the_path():
+    for name in OPTIMIZERS:
+        optimizer = OPTIMIZERS[name](0.01)
+        path = descend(ROSENBROCK, optimizer, jnp.array([-1.0, 1.5]), max_steps=60, tolerance=1e-5)
+        last = descend(ROSENBROCK, optimizer, jnp.array([-1.0, 1.5]), max_steps=60, tolerance=1e-5, record="last")
+        assert last.path.shape == (1, 2)
+        np.testing.assert_allclose(last.point, path.point, rtol=1e-12, err_msg=name)
+        assert last.steps == path.steps
+
+
+def test_any_gradient_can_be_handed_in():
+    start = jnp.array([-1.2, 1.0])
+    exact = descend(ROSENBROCK, adam(0.05), start, max_steps=50)
+    for scheme in ("central", "central4", "complex", "richardson"):
+        numeric = descend(ROSENBROCK, adam(0.05), start, max_steps=50, gradient=finite_difference(ROSENBROCK, scheme))
+        np.testing.assert_allclose(numeric.path, exact.path, atol=1e-6)
+    uphill = descend(parabola, sgd(0.1), jnp.ones(2), max_steps=3, gradient=lambda x: -jax.grad(parabola)(x))
+    assert uphill.value[-1] > uphill.value[0]
+
+
+def test_float32_stays_float32_and_lists_are_taken():
+    descent = descend(ROSENBROCK, adam(0.1), jnp.array([0.0, 0.5], jnp.float32), max_steps=3)
+    assert descent.path.dtype == descent.value.dtype == jnp.float32
+    assert descend(ROSENBROCK, sgd(1e-3), [0.0, 0.5], max_steps=3).path.shape == (4, 2)
+
+
+def test_the_whole_descent_is_differentiable():
+    # The derivative of the final value by the learning rate, against finite differences of whole descents.
+    def final(rate):
+        return descend(ROSENBROCK, adam(rate[0]), jnp.array([-1.2, 1.0]), max_steps=20).value[-1]
+
+    report = check_gradient(final, jnp.array([0.05]))
+    assert report.ok, str(report)
+
+
+def test_optimizers_that_want_the_value_get_it():
+    # optax's Polyak step needs `value`; on a parabola with known minimum it descends fast.
+    descent = descend(parabola, optax.polyak_sgd(), jnp.array([3.0, -1.0]), max_steps=60)
+    assert descent.value[-1] < 1e-6
+    search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(max_backtracking_steps=20))
+    assert descend(ROSENBROCK, search, jnp.array([-1.2, 1.0]), max_steps=100).value[-1] < 4.0
+
+
+def test_one_compilation_serves_all_values():
+    traces = 0
+
+    @jax.jit
+    def run(rate, start):
+        nonlocal traces
+        traces += 1
+        return descend(ROSENBROCK, adam(rate), start, max_steps=5, tolerance=1e-6).value[-1]
+
+    for rate in (0.1, 0.2):
+        run(rate, jnp.array([rate, 1.0]))
+    assert traces == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"fn": 3}, TypeError, "fn: wanted a function, got 3"),
+        ({"fn": FUNCTIONS["sphere"]}, TypeError, "fn: wanted a function, got a Function; pass its .fn"),
+        ({"fn": lambda x: x}, ValueError, r"fn: wanted a function that returns a scalar of shape \(\), got shape \(2,\)"),
+        ({"fn": FUNCTIONS["beale"].fn, "start": jnp.ones(3)}, ValueError, "beale: wanted dimension 2, got 3"),
+        ({"optimizer": adam}, TypeError, r"optimizer: wanted an optax.GradientTransformation, got function adam; call"),
+        ({"optimizer": "adam"}, TypeError, "optimizer: wanted an optax.GradientTransformation, got 'adam'"),
+        ({"start": [-2, -2]}, TypeError, "start: wanted floating-point numbers, got dtype int"),
+        ({"start": jnp.ones((9, 2))}, ValueError, r"start: wanted one point of shape \(dim,\), got shape \(9, 2\); for many"),
+        ({"start": "here"}, TypeError, "start: wanted a vector of floating-point numbers, got 'here'"),
+        ({"max_steps": 0}, ValueError, "max_steps: wanted an integer of at least 1, got 0"),
+        ({"max_steps": 10.0}, TypeError, "max_steps: wanted an integer, got 10.0"),
+        ({"tolerance": -1e-3}, ValueError, r"tolerance: wanted a number in \[0, inf\), got -0.001"),
+        ({"record": "all"}, ValueError, "record: wanted \"path\" or \"last\", got 'all'"),
+        ({"gradient": 2.0}, TypeError, "gradient: wanted a function, got 2.0"),
+        ({"gradient": lambda x: x[0]}, ValueError, r"gradient: wanted shape \(2,\), as the start's, got \(\)"),
+    ],
+)
+def test_bad_input_is_refused(change, error, message):
+    arguments = {"fn": ROSENBROCK, "optimizer": adam(0.1), "start": jnp.ones(2), "max_steps": 3, **change}
+    with pytest.raises(error, match=message) as caught:
+        descend(arguments.pop("fn"), arguments.pop("optimizer"), arguments.pop("start"), **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_traced_step_count_is_refused():
+    with pytest.raises(TypeError, match="max_steps: wanted a Python integer"):
+        jax.jit(lambda n: descend(ROSENBROCK, adam(0.1), jnp.ones(2), max_steps=n))(3)

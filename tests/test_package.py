@@ -1,0 +1,99 @@
+"""The package as a whole: what importing it loads, its public names, its shapes at run time, and the README's code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gdlab
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_python(code, timeout=300):
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_importing_gdlab_loads_nothing_that_only_later_rooms_need():
+    code = "import gdlab, sys; print(*(m for m in ('matplotlib', 'PIL', 'plotly', 'flax', 'tensorflow_datasets', 'tyro') if m in sys.modules))"
+    assert run_python(code).strip() == ""
+
+
+def test_plots_are_loaded_when_they_are_used():
+    assert run_python("import gdlab; print(gdlab.plots.contour.__name__)").strip() == "contour"
+    with pytest.raises(AttributeError, match="no attribute 'plotz'"):
+        _ = gdlab.plotz
+
+
+def test_every_public_name_exists_and_is_documented():
+    for module in (gdlab, gdlab.functions, gdlab.gradients, gdlab.optimizers, gdlab.plots):
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if callable(thing):
+                assert thing.__doc__, f"{module.__name__}.{name}"
+    assert (Path(gdlab.__file__).parent / "py.typed").exists()
+
+
+def test_shapes_in_the_signatures_hold_at_run_time():
+    # The library once more under beartype, with every jaxtyping annotation checked at every call.
+    pytest.importorskip("beartype", reason="the test extra is not installed")
+    code = """
+import jax
+jax.config.update("jax_enable_x64", True)
+import tests.typecheck
+from jaxtyping import install_import_hook
+with install_import_hook("gdlab", "tests.typecheck.typechecked"):
+    import gdlab
+    from gdlab import plots
+import jax.numpy as jnp, numpy as np
+for name, function in gdlab.FUNCTIONS.items():
+    x = jnp.asarray(function.minimizers(function.dim or 4)[0]) + 0.1
+    for dtype in (jnp.float32, jnp.float64):
+        jax.eval_shape(jax.hessian(function.fn), x.astype(dtype))
+    function.bounds(len(x)), function.minimum(len(x))
+rosenbrock = gdlab.FUNCTIONS["rosenbrock"]
+for scheme in gdlab.gradients.SCHEMES:
+    gdlab.finite_difference(rosenbrock.fn, scheme)(jnp.ones(2))
+assert gdlab.check_gradient(rosenbrock.fn, jnp.array([0.3, 0.7])).ok
+for name, factory in gdlab.OPTIMIZERS.items():
+    lanes = jax.vmap(lambda rate: gdlab.descend(rosenbrock.fn, factory(rate), jnp.zeros(2), max_steps=5, tolerance=1e-9))
+    assert lanes(jnp.array([0.01, 0.1])).path.shape == (2, 6, 2)
+grid = gdlab.evaluate_grid(rosenbrock, points=21)
+track = {"a": np.zeros((3, 2))}
+plots.contour(grid), plots.surface(grid), plots.contour3d(grid), plots.scatter(grid), plots.paths(grid, track)
+plots.race(grid, track, dpi=30), plots.values({"a": np.ones(3)})
+try:
+    gdlab.descent.Descent(*[0] * 5).point
+except Exception:
+    pass
+from jaxtyping import TypeCheckError
+try:
+    plots.levels(np.ones(3))  # a vector, where a matrix is wanted: the check is on
+except TypeCheckError:
+    print("checked")
+"""
+    assert run_python(code).strip() == "checked"
+
+
+def readme_blocks():
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(readme_blocks())))
+def test_the_readmes_code_runs(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_python(readme_blocks()[number])
+
+
+def test_the_readme_has_code_and_names_every_experiment_and_optimizer():
+    text = (ROOT / "README.md").read_text()
+    assert len(readme_blocks()) >= 2
+    for script in (ROOT / "experiments").glob("*.py"):
+        assert script.name in text
+    for name in gdlab.OPTIMIZERS:
+        assert f"`{name}`" in text

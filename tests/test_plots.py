@@ -1,0 +1,156 @@
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from gdlab import FUNCTIONS, evaluate_grid, plots
+from gdlab.plots.style import DASHES, STAR
+from gdlab.types import Grid
+
+ACKLEY = FUNCTIONS["ackley"]
+GRID = evaluate_grid(ACKLEY, -3, 3, points=41)
+TRACKS = {f"method {k}": np.cumsum(np.full((20, 2), 0.02 * (k + 1)), axis=0) - 2 for k in range(12)}
+
+
+def test_every_picture_is_a_figure_of_its_own_without_pyplot(tmp_path):
+    figures = {
+        "scatter": plots.scatter(GRID, title="Ackley"),
+        "contour": plots.contour(GRID, minimizers=ACKLEY.minimizers(2), title="Ackley"),
+        "contour3d": plots.contour3d(GRID, title="Ackley"),
+        "surface": plots.surface(GRID, title="Ackley"),
+        "paths": plots.paths(GRID, TRACKS, minimizers=ACKLEY.minimizers(2)),
+        "values": plots.values({"a": np.geomspace(1, 1e-3, 30)}, title="x"),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, tmp_path / f"{name}.png", dpi=60)
+        with Image.open(tmp_path / f"{name}.png") as opened:
+            image = np.asarray(opened.convert("RGB"))
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20, name  # something is drawn
+        border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+        assert (border == 255).all(), f"{name}: something is cut off at the edge"
+        axes = figure.axes[0]
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.png" for name in figures)
+
+
+def test_pyplot_is_not_imported():
+    import subprocess
+
+    code = "import sys, gdlab.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_paths_draw_every_point_start_end_and_minimizer():
+    figure = plots.paths(GRID, {"one": TRACKS["method 0"]}, minimizers=ACKLEY.minimizers(2))
+    axes = figure.axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    np.testing.assert_array_equal(np.stack(lines["one"].get_data(), axis=1), TRACKS["method 0"])
+    np.testing.assert_array_equal(np.ravel(lines["start"].get_data()), TRACKS["method 0"][0])
+    np.testing.assert_array_equal(np.ravel(lines["global minimizer"].get_data()), [0, 0])
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["one", "start", "global minimizer"]
+    assert legend.get_bbox_to_anchor().x0 > axes.get_window_extent().x1  # outside
+    with pytest.raises(ValueError, match=r"paths\['bad'\]: wanted points of shape \(count, 2\), got shape \(3,\)"):
+        plots.paths(GRID, {"bad": np.ones(3)})
+
+
+def test_levels_are_linear_for_even_values_and_logarithmic_for_skewed_ones():
+    even = plots.levels(GRID.z)
+    assert even[0] == GRID.z.min()
+    assert even[-1] == GRID.z.max()
+    assert np.ptp(np.diff(even[1:-1])) < 1e-9
+    rosenbrock = evaluate_grid(FUNCTIONS["rosenbrock"], points=101)
+    skewed = plots.levels(rosenbrock.z)
+    steps = np.diff(skewed)
+    assert (steps > 0).all()
+    assert steps[-1] > 100 * steps[1]
+    assert 5 <= len(skewed) <= 30
+    assert (np.diff(plots.levels(np.ones((3, 3)))) > 0).all()  # a constant function can be drawn
+    with pytest.raises(ValueError, match="z: wanted at least one finite value"):
+        plots.levels(np.full((2, 2), np.nan))
+
+
+# OKLab (Ottosson 2020) and the matrices of Machado, Oliveira & Fernandes 2009, table for severity 1.0.
+VISIONS = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def oklab(colours, vision):
+    rgb = np.array([to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(VISIONS[vision]), 0, 1)
+    cones = np.cbrt(
+        seen
+        @ np.transpose(
+            [
+                [0.4122214708, 0.5363325363, 0.0514459929],
+                [0.2119034982, 0.6806995451, 0.1073969566],
+                [0.0883024619, 0.2817188376, 0.6299787005],
+            ]
+        )
+    )
+    return cones @ np.transpose(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_twelve_line_styles_stay_apart_for_every_colour_vision(vision):
+    styles = [plots.line_style(k) for k in range(12)]
+    lab = oklab([style["color"] for style in styles], vision)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    dash = [DASHES.index(style["linestyle"]) for style in styles]
+    for i in range(12):
+        for j in range(i):
+            assert distance[i, j] > (0.15 if dash[i] == dash[j] else 0.075), (i, j)
+    white = np.linalg.norm(lab - oklab(["white"], vision), axis=1)
+    assert white.min() > 0.15
+
+
+def test_race_shows_each_path_up_to_the_same_step_and_the_gif_plays(tmp_path):
+    images = plots.race(GRID, {"a": TRACKS["method 3"], "b": TRACKS["method 11"][:5]}, frames=50, title="race", dpi=60)
+    assert images.shape[0] == 20  # 20 points, fewer than frames: all are shown
+    assert images.dtype == np.uint8
+    assert all((images[k] != images[k + 1]).any() for k in range(19))
+    long = {"a": np.zeros((500, 2)) + np.linspace(0, 1, 500)[:, None]}
+    assert 30 <= len(plots.race(GRID, long, frames=40, tail=5, dpi=40)) <= 40
+    plots.write_gif(tmp_path / "race.gif", images, frames_per_second=10, hold=1.5)
+    with Image.open(tmp_path / "race.gif") as gif:
+        assert gif.n_frames == 20
+        assert gif.info["loop"] == 0
+        assert gif.info["duration"] == 100
+        gif.seek(19)
+        assert gif.info["duration"] == 1600
+        colours = {tuple(c) for c in np.unique(np.asarray(gif.convert("RGB")).reshape(-1, 3), axis=0)}
+    for exact in (plots.PALETTE[0], plots.PALETTE[1]):
+        assert tuple(round(255 * v) for v in to_rgb(exact)) in colours
+    assert STAR.startswith("#")
+    assert [path.name for path in tmp_path.iterdir()] == ["race.gif"]
+    with pytest.raises(ValueError, match="wanted at least one path of two points or more, got 1 points"):
+        plots.race(GRID, {"a": np.zeros((1, 2))})
+    with pytest.raises(ValueError, match="frames: wanted an integer of at least 2, got 1"):
+        plots.race(GRID, TRACKS, frames=1)
+
+
+def test_interactive_surface(tmp_path):
+    interactive = pytest.importorskip("gdlab.plots.interactive", reason="the extra `interactive` is not installed")
+    grid = Grid(np.linspace(0, 1, 11), np.linspace(0, 2, 21), np.add.outer(np.linspace(0, 2, 21), np.linspace(0, 1, 11)))
+    figure = interactive.surface(grid, {"walk": np.array([[0.25, 0.5], [0.5, 1.5], [9.0, 9.0]])}, title="plane")
+    surface, walk = figure.data
+    np.testing.assert_array_equal(surface.z, grid.z)
+    np.testing.assert_allclose(walk.z, [0.75 + 0.03, 2.0 + 0.03])  # x + y, lifted by 1% of the range; outside is left out
+    interactive.write_html(tmp_path / "plane.html", figure)
+    page = (tmp_path / "plane.html").read_text()
+    assert "<script src=" not in page  # no network
+    assert "walk" in page

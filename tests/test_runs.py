@@ -1,0 +1,74 @@
+import json
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdlab import runs
+
+
+def test_atomic_path_is_whole_or_absent(tmp_path):
+    target = tmp_path / "deep" / "data.txt"
+    with runs.atomic_path(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+        assert temporary.suffix == ".txt"
+    assert target.read_text() == "new"
+
+    def fail():
+        with runs.atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert target.read_text() == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["data.txt"]
+
+
+def test_staged_folder_moves_all_or_nothing(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "kept").write_text("kept")
+    (out / "old").write_text("old")
+
+    def fail():
+        with runs.staged_folder(out) as folder:
+            (folder / "old").write_text("half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (out / "old").read_text() == "old"
+    with runs.staged_folder(out) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text("1")
+        (folder / "old").write_text("new")
+        assert (out / "old").read_text() == "old"
+    assert {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()} == {"kept", "old", "sub/file"}
+    assert (out / "old").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_in_the_way_is_told_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError, match="wanted a folder to write to, got .*file.*is a file"):
+            with runs.staged_folder(target):
+                pytest.fail("the block must not run")
+
+
+def test_json_takes_arrays_and_writes_null_for_what_is_not_finite(tmp_path):
+    value = {"a": jnp.arange(3), "b": np.float32(0.5), "c": [math.nan, math.inf, 1], "d": (np.bool_(True), None), 5: "x"}
+    runs.write_json(tmp_path / "x.json", value)
+    assert json.loads((tmp_path / "x.json").read_text()) == {
+        "a": [0, 1, 2], "b": 0.5, "c": [None, None, 1], "d": [True, None], "5": "x",
+    }  # fmt: skip
+
+
+def test_environment_names_what_a_measurement_depends_on():
+    found = runs.environment()
+    assert set(found) == {"date", "command", "python", "versions", "processor", "cores", "devices"}
+    assert set(found["versions"]) == {"jax", "jaxlib", "numpy", "optax"}
+    json.dumps(found)
