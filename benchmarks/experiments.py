@@ -34,7 +34,9 @@ def main() -> None:
             record.pop("steps", None)
             record.pop("errors", None)
         command = f"python experiments/{name}.py"
-        write_json(RESULTS / f"{name}.json", {"environment": environment() | {"command": command}, "seconds": seconds, **files})
+        write_json(
+            RESULTS / f"{name}.json", {"environment": environment() | {"command": command}, "seconds": seconds, **files}
+        )
         print(f"{name}: {seconds:.1f} s\n")
 
 

@@ -19,7 +19,7 @@ Runtime:   under 60 s on 2 CPU cores, most of it compilation.
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,9 @@ class Config:
             require_number("momenta", m, 0.0, 1.0, open_high=True)
 
 
-def record(setting: str, gradient: str, m: float, learning_rate: float, tolerance: float, descent: Any) -> dict[str, Any]:
+def record(
+    setting: str, gradient: str, m: float, learning_rate: float, tolerance: float, descent: Any
+) -> dict[str, Any]:
     return {
         "setting": setting,
         "method": "momentum" if m else "vanilla",
@@ -198,7 +200,9 @@ def share_record(name: str, gradient: str, learning_rate: float, hits: np.ndarra
     }
 
 
-def draw(config: Config, folder: Path, tuned: dict[str, float], learning_rates: np.ndarray, shares: dict[str, Any]) -> None:
+def draw(
+    config: Config, folder: Path, tuned: dict[str, float], learning_rates: np.ndarray, shares: dict[str, Any]
+) -> None:
     width = 3.0
     grid = evaluate_grid(ACKLEY, -width, width)
     for view in ("scatter", "contour3d", "surface"):
@@ -216,7 +220,9 @@ def draw(config: Config, folder: Path, tuned: dict[str, float], learning_rates: 
         "momentum 0.1": walk(momentum(config.learning_rate, momentum=0.1), config.start, **source),
     }
     as_printed = {f"{name}: {len(path) - 1} epochs": path for name, path in as_printed.items()}
-    title = "The article's two descents: the printed quotient climbs\nalong (1, 1) over every ridge to where f is near 0"
+    title = (
+        "The article's two descents: the printed quotient climbs\nalong (1, 1) over every ridge to where f is near 0"
+    )
     plots.save(plots.paths(grid, as_printed, minimizers=MINIMIZERS, title=title), folder / "paths_printed_quotient.png")
 
     runner = (-2.4, 1.7)
@@ -226,7 +232,9 @@ def draw(config: Config, folder: Path, tuned: dict[str, float], learning_rates: 
         )
         for name, factory in METHODS.items()
     }
-    few = {name: path[:26] for name, path in racers.items() if name.startswith(("sgd", "momentum 0.9", "adam,", "rmsprop"))}
+    few = {
+        name: path[:26] for name, path in racers.items() if name.startswith(("sgd", "momentum 0.9", "adam,", "rmsprop"))
+    }
     title = "First 25 steps at tuned learning rates"
     plots.save(plots.paths(grid, few, minimizers=MINIMIZERS, title=title), folder / "paths_tuned.png")
     title = "Ten methods from one start, tuned learning rates"
@@ -249,7 +257,7 @@ def draw(config: Config, folder: Path, tuned: dict[str, float], learning_rates: 
         interactive.write_html(folder / "ackley_surface.html", interactive.surface(grid, racers, title="Ackley"))
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(line[k]) for line in (head, *rows)) for k in range(len(head))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *rows)]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
@@ -290,9 +298,11 @@ def main(config: Config) -> None:
     began = time.perf_counter()
     with staged_folder(config.out) as folder:
         records = from_one_start(config)
-        print(f"Ackley's function from {config.start}; the article reports 139 epochs (vanilla) and 127 (momentum 0.1)\n")
+        print(
+            f"Ackley's function from {config.start}; the article reports 139 epochs (vanilla) and 127 (momentum 0.1)\n"
+        )
         print(one_start_table(records))
-        print("\n'stopped' means sum |dx| < tolerance; under the source's settings the first true step is already shorter.\n")
+        print("\n'stopped' means sum |dx| < tolerance; with the source's settings the first true step is shorter.\n")
 
         learning_rates = np.geomspace(1e-3, 10, 17)
         starts, shares = from_many_starts(config, learning_rates)

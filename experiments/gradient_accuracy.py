@@ -123,7 +123,10 @@ def guides(dtype: str) -> list[tuple[Any, Any, str]]:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    lines = [f"{'function':30s} {'dtype':8s} {'scheme':11s} {'order':>12s} {'best step':>10s} {'theory':>8s} {'error':>8s} {'theory':>8s}"]
+    lines = [
+        f"{'function':30s} {'dtype':8s} {'scheme':11s} {'order':>12s} "
+        f"{'best step':>10s} {'theory':>8s} {'error':>8s} {'theory':>8s}"
+    ]
     for r in records:
         seen = "-" if np.isnan(r["observed_order"]) else f"{r['observed_order']:.2f}"
         theory = f"{r['theory_step']:.1e}" if r["theory_step"] else "any"

@@ -28,7 +28,7 @@ def require_callable(name: str, value: object) -> None:
 
 
 def require_count(name: str, value: object, *, low: int = 1) -> None:
-    """Raise unless `value` is a Python or NumPy integer of at least `low` (it fixes a shape, so it cannot be traced)."""
+    """Raise unless `value` is a Python or NumPy integer of at least `low`; it fixes a shape, so it cannot be traced."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{name}: wanted a Python integer (it fixes a shape), got a traced value")
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -93,7 +93,7 @@ def as_point(name: str, value: Any) -> Array:
 
 
 def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
-    """Raise unless `fn` can be called and returns one real scalar at `x` (found by abstract evaluation, no arithmetic)."""
+    """Raise unless `fn` can be called and returns one real scalar at `x`, which abstract evaluation tells."""
     require_callable(name, fn)
     result = jax.eval_shape(fn, x)
     shape = getattr(result, "shape", None)
@@ -101,4 +101,6 @@ def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
         got = f"shape {shape}" if shape is not None else f"a {type(result).__name__}"
         raise ValueError(f"{name}: wanted a function that returns a scalar of shape (), got {got}")
     if not jnp.issubdtype(result.dtype, jnp.floating):
-        raise TypeError(f"{name}: wanted a function that returns a real floating-point scalar, got dtype {result.dtype}")
+        raise TypeError(
+            f"{name}: wanted a function that returns a real floating-point scalar, got dtype {result.dtype}"
+        )

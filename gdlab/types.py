@@ -19,7 +19,7 @@ ScalarFunction = Callable[[Num[Array, " dim"]], Value]
 GradientFunction = Callable[[Point], Point]
 """`gradient(x)`: one point in, the gradient at it out, same shape and dtype."""
 
-Number = float | Shaped[Array, ""] | np.ndarray | np.generic
+Number = float | Shaped[Array, ""] | np.ndarray | np.number
 """A numeric hyperparameter: a Python number, a 0-d array, or a value that JAX traces."""
 
 Schedule = Callable[[Array], Number]

@@ -57,7 +57,13 @@ def test_the_articles_counts():
         for m in (0.0, 0.1):
             run = jax.jit(
                 lambda x, m=m, gradient=gradient: descend(
-                    ACKLEY, momentum(1e-5, momentum=m), x, max_steps=500, tolerance=1e-3, gradient=gradient, record="last"
+                    ACKLEY,
+                    momentum(1e-5, momentum=m),
+                    x,
+                    max_steps=500,
+                    tolerance=1e-3,
+                    gradient=gradient,
+                    record="last",
                 )
             )(start)
             assert run.converged
@@ -172,17 +178,25 @@ def test_one_compilation_serves_all_values():
     [
         ({"fn": 3}, TypeError, "fn: wanted a function, got 3"),
         ({"fn": FUNCTIONS["sphere"]}, TypeError, "fn: wanted a function, got a Function; pass its .fn"),
-        ({"fn": lambda x: x}, ValueError, r"fn: wanted a function that returns a scalar of shape \(\), got shape \(2,\)"),
+        (
+            {"fn": lambda x: x},
+            ValueError,
+            r"fn: wanted a function that returns a scalar of shape \(\), got shape \(2,\)",
+        ),
         ({"fn": FUNCTIONS["beale"].fn, "start": jnp.ones(3)}, ValueError, "beale: wanted dimension 2, got 3"),
         ({"optimizer": adam}, TypeError, r"optimizer: wanted an optax.GradientTransformation, got function adam; call"),
         ({"optimizer": "adam"}, TypeError, "optimizer: wanted an optax.GradientTransformation, got 'adam'"),
         ({"start": [-2, -2]}, TypeError, "start: wanted floating-point numbers, got dtype int"),
-        ({"start": jnp.ones((9, 2))}, ValueError, r"start: wanted one point of shape \(dim,\), got shape \(9, 2\); for many"),
+        (
+            {"start": jnp.ones((9, 2))},
+            ValueError,
+            r"start: wanted one point of shape \(dim,\), got shape \(9, 2\); for many",
+        ),
         ({"start": "here"}, TypeError, "start: wanted a vector of floating-point numbers, got 'here'"),
         ({"max_steps": 0}, ValueError, "max_steps: wanted an integer of at least 1, got 0"),
         ({"max_steps": 10.0}, TypeError, "max_steps: wanted an integer, got 10.0"),
         ({"tolerance": -1e-3}, ValueError, r"tolerance: wanted a number in \[0, inf\), got -0.001"),
-        ({"record": "all"}, ValueError, "record: wanted \"path\" or \"last\", got 'all'"),
+        ({"record": "all"}, ValueError, 'record: wanted "path" or "last", got \'all\''),
         ({"gradient": 2.0}, TypeError, "gradient: wanted a function, got 2.0"),
         ({"gradient": lambda x: x[0]}, ValueError, r"gradient: wanted shape \(2,\), as the start's, got \(\)"),
     ],

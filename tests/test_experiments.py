@@ -47,7 +47,7 @@ def test_ackley_descent(tmp_path, capsys):
             assert min(image.size) > 400
     with Image.open(out / "race.gif") as gif:
         assert gif.n_frames > 20
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
     printed = capsys.readouterr().out
     assert "139" in printed
     assert "127" in printed
@@ -71,7 +71,10 @@ def test_gradient_accuracy(tmp_path, monkeypatch, capsys):
 def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):
     (tmp_path / "file").write_text("")
     result = subprocess.run(
-        [sys.executable, EXPERIMENTS / f"{script}.py", "--out", tmp_path / "file"], capture_output=True, text=True, check=False
+        [sys.executable, EXPERIMENTS / f"{script}.py", "--out", tmp_path / "file"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 1
     assert result.stderr.startswith(f"{script}: wanted a folder to write to, got")
@@ -81,7 +84,10 @@ def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):
 
 def test_a_bad_setting_is_named():
     result = subprocess.run(
-        [sys.executable, EXPERIMENTS / "ackley_descent.py", "--learning-rate", "-1"], capture_output=True, text=True, check=False
+        [sys.executable, EXPERIMENTS / "ackley_descent.py", "--learning-rate", "-1"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode != 0
     assert "learning_rate: wanted a number in (0, inf), got -1" in result.stderr + result.stdout

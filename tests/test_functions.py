@@ -136,7 +136,15 @@ def test_known_minima_of_the_literature():
 def test_gradients_and_hessians_are_finite(name, dim, dtype):
     function = FUNCTIONS[name]
     lower, upper = function.bounds(dim)
-    special = [*function.minimizers(dim), np.zeros(dim), lower, upper, (lower + upper) / 2, np.ones(dim), np.pi * np.ones(dim)]
+    special = [
+        *function.minimizers(dim),
+        np.zeros(dim),
+        lower,
+        upper,
+        (lower + upper) / 2,
+        np.ones(dim),
+        np.pi * np.ones(dim),
+    ]
     points = jnp.asarray(np.concatenate([random_points(function, dim, 50), special]), dtype)
     values, gradients = jax.jit(jax.vmap(jax.value_and_grad(function.fn)))(points)
     hessians = jax.jit(jax.vmap(jax.hessian(function.fn)))(points[:50])
@@ -164,7 +172,9 @@ def test_hessians_equal_differences_of_gradients(name, dim):
     function = FUNCTIONS[name]
     point = jnp.asarray(random_points(function, dim, 1, seed=4)[0])
     h = 1e-5
-    ahead, behind = jax.jit(jax.vmap(jax.grad(function.fn)))(jnp.stack([point + h * jnp.eye(dim), point - h * jnp.eye(dim)]).reshape(-1, dim)).reshape(2, dim, dim)
+    ahead, behind = jax.jit(jax.vmap(jax.grad(function.fn)))(
+        jnp.stack([point + h * jnp.eye(dim), point - h * jnp.eye(dim)]).reshape(-1, dim)
+    ).reshape(2, dim, dim)
     theirs = (ahead - behind) / (2 * h)
     ours = jax.jit(jax.hessian(function.fn))(point)
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(jnp.abs(ours).max()) + 1e-7)
@@ -213,7 +223,9 @@ def test_bad_input_is_refused_with_what_was_wanted_and_what_came():
         FUNCTIONS["powell"].fn(jnp.ones(6))
     with pytest.raises(ValueError, match="rosenbrock: wanted dimension at least 2, got 1"):
         FUNCTIONS["rosenbrock"].fn(jnp.ones(1))
-    with pytest.raises(ValueError, match=r"sphere: wanted one point of shape \(dim,\), got shape \(5, 2\); for many points"):
+    with pytest.raises(
+        ValueError, match=r"sphere: wanted one point of shape \(dim,\), got shape \(5, 2\); for many points"
+    ):
         FUNCTIONS["sphere"].fn(jnp.ones((5, 2)))
     with pytest.raises(TypeError, match="sphere: wanted a point of floating-point numbers, got dtype int"):
         FUNCTIONS["sphere"].fn(jnp.array([1, 2]))

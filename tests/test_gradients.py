@@ -18,7 +18,16 @@ from gdlab.gradients import (
 )
 from gdlab.gradients.report import KINK, NON_FINITE, TOO_SMALL
 
-ORDERS = {"forward": 1, "backward": 1, "central": 2, "central4": 4, "central6": 6, "central8": 8, "complex": 2, "richardson": 6}
+ORDERS = {
+    "forward": 1,
+    "backward": 1,
+    "central": 2,
+    "central4": 4,
+    "central6": 6,
+    "central8": 8,
+    "complex": 2,
+    "richardson": 6,
+}
 
 
 def textbook(x):
@@ -153,7 +162,9 @@ def test_bad_input_is_refused():
         finite_difference(lambda t: t["a"] * 1.0)({"a": 3})
     with pytest.raises(TypeError, match="scheme: wanted a name or a Scheme, got 2"):
         finite_difference(textbook, 2)
-    with pytest.raises(ValueError, match=r"fn: wanted a function that returns a scalar of shape \(\), got shape \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"fn: wanted a function that returns a scalar of shape \(\), got shape \(1,\)"
+    ):
         check_gradient(lambda x: x, POINT)
     with pytest.raises(ValueError, match="schemes: wanted at least one"):
         check_gradient(textbook, POINT, schemes=())
@@ -163,7 +174,9 @@ def test_bad_input_is_refused():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("name", ["ackley", "rosenbrock", "levy", "griewank", "michalewicz", "goldstein_price", "branin"])
+@pytest.mark.parametrize(
+    "name", ["ackley", "rosenbrock", "levy", "griewank", "michalewicz", "goldstein_price", "branin"]
+)
 def test_right_gradients_pass(name, dtype):
     function = FUNCTIONS[name]
     dim = function.dim or 3

@@ -48,7 +48,9 @@ def test_sinpi_is_exact_at_integers_and_accurate_in_float32():
     naive = np.abs(np.asarray(jnp.sin(jnp.float32(np.pi) * x)) - truth).max()
     assert ours < 2e-7 < 1e-6 < naive
     np.testing.assert_allclose(
-        jax.vmap(jax.grad(numerics.sinpi))(x.astype(jnp.float64)), np.pi * np.cos(np.pi * np.asarray(x, float)), atol=1e-12
+        jax.vmap(jax.grad(numerics.sinpi))(x.astype(jnp.float64)),
+        np.pi * np.cos(np.pi * np.asarray(x, float)),
+        atol=1e-12,
     )
 
 

@@ -100,7 +100,9 @@ def test_dtypes_do_not_drift_under_traced_float32_hyperparameters(name, dtype):
 
     x, state = jax.jit(all_traced)(jnp.float32(0.1))  # lax.scan refuses a state whose dtypes change
     assert x.dtype == dtype
-    assert {leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)} <= {jnp.dtype(dtype)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)} <= {
+        jnp.dtype(dtype)
+    }
 
 
 def test_stable_dtypes_is_what_keeps_them():

@@ -19,7 +19,8 @@ def run_python(code, timeout=300):
 
 
 def test_importing_gdlab_loads_nothing_that_only_later_rooms_need():
-    code = "import gdlab, sys; print(*(m for m in ('matplotlib', 'PIL', 'plotly', 'flax', 'tensorflow_datasets', 'tyro') if m in sys.modules))"
+    later = ("matplotlib", "PIL", "plotly", "flax", "tensorflow_datasets", "tyro")
+    code = f"import gdlab, sys; print(*(name for name in {later} if name in sys.modules))"
     assert run_python(code).strip() == ""
 
 
@@ -60,7 +61,8 @@ for scheme in gdlab.gradients.SCHEMES:
     gdlab.finite_difference(rosenbrock.fn, scheme)(jnp.ones(2))
 assert gdlab.check_gradient(rosenbrock.fn, jnp.array([0.3, 0.7])).ok
 for name, factory in gdlab.OPTIMIZERS.items():
-    lanes = jax.vmap(lambda rate: gdlab.descend(rosenbrock.fn, factory(rate), jnp.zeros(2), max_steps=5, tolerance=1e-9))
+    run = lambda rate: gdlab.descend(rosenbrock.fn, factory(rate), jnp.zeros(2), max_steps=5, tolerance=1e-9)
+    lanes = jax.vmap(run)
     assert lanes(jnp.array([0.01, 0.1])).path.shape == (2, 6, 2)
 grid = gdlab.evaluate_grid(rosenbrock, points=21)
 track = {"a": np.zeros((3, 2))}

@@ -53,14 +53,20 @@ def test_staged_folder_moves_all_or_nothing(tmp_path):
 
 def test_a_file_in_the_way_is_told_before_any_work(tmp_path):
     (tmp_path / "file").write_text("")
+    message = r"wanted a folder to write to, got .*file.*is a file"
     for target in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(NotADirectoryError, match="wanted a folder to write to, got .*file.*is a file"):
-            with runs.staged_folder(target):
-                pytest.fail("the block must not run")
+        with pytest.raises(NotADirectoryError, match=message), runs.staged_folder(target):
+            pytest.fail("the block must not run")
 
 
 def test_json_takes_arrays_and_writes_null_for_what_is_not_finite(tmp_path):
-    value = {"a": jnp.arange(3), "b": np.float32(0.5), "c": [math.nan, math.inf, 1], "d": (np.bool_(True), None), 5: "x"}
+    value = {
+        "a": jnp.arange(3),
+        "b": np.float32(0.5),
+        "c": [math.nan, math.inf, 1],
+        "d": (np.bool_(True), None),
+        5: "x",
+    }
     runs.write_json(tmp_path / "x.json", value)
     assert json.loads((tmp_path / "x.json").read_text()) == {
         "a": [0, 1, 2], "b": 0.5, "c": [None, None, 1], "d": [True, None], "5": "x",

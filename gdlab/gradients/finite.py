@@ -1,5 +1,6 @@
 """Finite-difference schemes and the gradient functions that they make; automatic differentiation beside them."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from gdlab.arguments import describe, require_callable, require_choice, require_
 from gdlab.types import NameTable, Number
 
 Line = Callable[[Any], Any]
-"""`line(t)`: the function's value at displacement t along one coordinate (or direction); line(0) is the point itself."""
+"""`line(t)`: the function's value at displacement t along one coordinate or direction; line(0) is the point itself."""
 
 
 class Scheme(NamedTuple):
@@ -33,7 +34,7 @@ class Scheme(NamedTuple):
 
 
 def _balanced_step(order: int, factor: float = 1.0) -> Callable[[Float[Array, ""]], Float[Array, ""]]:
-    """factor * eps^(1 / (order + 1)) * max(1, |x|), where truncation and rounding balance, rounded so that x + h is exact."""
+    """factor * eps^(1 / (order + 1)) * max(1, |x|), where truncation and rounding balance; x + h is exact."""
 
     def step(x: Float[Array, ""]) -> Float[Array, ""]:
         eps = float(jnp.finfo(x.dtype).eps)
@@ -51,7 +52,9 @@ def stencil(name: str, offsets: Sequence[float], weights: Sequence[float], order
     if len(offsets) != len(weights):
         raise ValueError(f"weights: wanted one for each of the {len(offsets)} offsets, got {len(weights)}")
     if abs(sum(weights)) > 1e-9 or abs(np.dot(offsets, weights) - 1) > 1e-9:
-        raise ValueError(f"weights: wanted sum 0 and first moment 1, got {sum(weights):g} and {np.dot(offsets, weights):g}")
+        raise ValueError(
+            f"weights: wanted sum 0 and first moment 1, got {sum(weights):g} and {np.dot(offsets, weights):g}"
+        )
 
     def quotient(line: Line, h: Any) -> Any:
         values = jax.vmap(line)(jnp.asarray(offsets, h.dtype) * h)
@@ -72,7 +75,7 @@ def richardson(levels: int = 3) -> Scheme:
         values = jax.vmap(line)(jnp.concatenate([steps, -steps]))
         row = [(values[i] - values[levels + i]) / (2 * steps[i]) for i in range(levels)]
         for j in range(1, levels):
-            row = [fine + (fine - coarse) / (4**j - 1) for coarse, fine in zip(row, row[1:], strict=False)]
+            row = [fine + (fine - coarse) / (4**j - 1) for coarse, fine in itertools.pairwise(row)]
         return row[0]
 
     return Scheme("richardson", 2 * levels, quotient, _balanced_step(2 * levels, factor=2.0 ** (levels - 1)))
@@ -81,7 +84,9 @@ def richardson(levels: int = 3) -> Scheme:
 def _complex_quotient(line: Line, h: Any) -> Any:
     value = line(1j * h)
     if not jnp.iscomplexobj(value):
-        raise TypeError("complex step: wanted a function that carries complex numbers through, got a real value from it")
+        raise TypeError(
+            "complex step: wanted a function that carries complex numbers through, got a real value from it"
+        )
     return jnp.imag(value) / h
 
 
@@ -196,7 +201,10 @@ def by_blocks(f: Callable[[Array], Any], indices: Array, block: int = 256) -> An
 
 
 def autodiff(fn: Callable[[Any], Any], mode: str = "reverse") -> Callable[[Any], Any]:
-    """The gradient function by automatic differentiation; mode "reverse" (one backward pass) or "forward" (one pass a coordinate)."""
+    """The gradient function by automatic differentiation.
+
+    mode: "reverse", one backward pass, or "forward", one pass a coordinate.
+    """
     require_callable("fn", fn)
     require_choice("mode", mode, ("reverse", "forward"))
     return jax.grad(fn) if mode == "reverse" else jax.jacfwd(fn)
@@ -206,7 +214,7 @@ def error_curve(
     fn: Callable[[Any], Any],
     x: Float[Array, " dim"],
     scheme: str | Scheme,
-    steps: Float[Array, " steps"],
+    steps: Float[Any, " steps"],
     reference: Float[Any, " dim"] | None = None,
 ) -> Float[np.ndarray, " steps"]:
     """The relative error of a scheme at x for each step: max_i |estimate_i - reference_i| / max_i |reference_i|.

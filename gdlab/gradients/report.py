@@ -81,9 +81,13 @@ class GradientReport(NamedTuple):
             for row in self.rows
         ]
         widths = [max(len(line[k]) for line in (head, *body)) for k in range(len(head))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)
+        ]
         title = f"checked: {self.checked}\nagainst: {self.against}"
-        note = "errors are relative to the leaf's largest component; order: observed / expected (unseen: below rounding)"
+        note = (
+            "errors are relative to the leaf's largest component; order: observed / expected (unseen: below rounding)"
+        )
         return "\n".join([title, *(line.rstrip() for line in lines), note, f"verdict: {self.verdict}"])
 
 
@@ -147,10 +151,9 @@ def check_gradient(
 
     value = float(jax.jit(fn)(x))
     tested = jax.jit(autodiff(fn) if gradient is None else gradient)(x)
-    if jax.tree.structure(tested) != jax.tree.structure(x):
-        raise ValueError(
-            f"gradient: wanted the structure of x, {jax.tree.structure(x)}, got {jax.tree.structure(tested)}"
-        )
+    wanted, got = str(jax.tree.structure(x)), str(jax.tree.structure(tested))
+    if got != wanted:
+        raise ValueError(f"gradient: wanted the structure of x, {wanted}, got {got}")
     forward = _forward_mode(fn, x) if gradient is None else None
 
     rows: list[GradientRow] = []
@@ -167,7 +170,9 @@ def check_gradient(
         tolerances.append(tolerance)
         if jnp.size(leaf) == 0:
             continue
-        found, faults, agreement = _check_leaf(fn, x, number, component, chosen, step, tolerance, value, coordinates, keys[number])
+        found, faults, agreement = _check_leaf(
+            fn, x, number, component, chosen, step, tolerance, value, coordinates, keys[number]
+        )
         rows += [row._replace(leaf=name) for row in found]
         agreements.append((*agreement, name))
         problems += [f"{name}: {fault}" for fault in faults]
@@ -179,13 +184,16 @@ def check_gradient(
     asked = max(tolerances, default=0.0)
     verdict = f"FAIL: {'; '.join(problems)}" if problems else _praise(agreements, asked)
     side = "autodiff (reverse mode)" if gradient is None else f"{getattr(gradient, '__name__', 'gradient')} (given)"
-    against = f"finite differences of {getattr(fn, '__name__', 'fn')}" + ("" if forward is None else ", autodiff (forward mode)")
+    against = f"finite differences of {getattr(fn, '__name__', 'fn')}" + (
+        "" if forward is None else ", autodiff (forward mode)"
+    )
     return GradientReport(not problems, verdict, tuple(rows), side, against, value, asked)
 
 
 def _praise(agreements: list[tuple[float, str, str]], asked: float) -> str:
     error, scheme, leaf = max(agreements, default=(0.0, "nothing", "x"))
-    return f"PASS: the largest error is {error:.1e}, of {leaf} against {scheme}, its most certain scheme; asked for {asked:.1e}"
+    where = f"of {leaf} against {scheme}, its most certain scheme"
+    return f"PASS: the largest error is {error:.1e}, {where}; asked for {asked:.1e}"
 
 
 def _forward_mode(fn: Callable[[Any], Any], x: PyTree) -> PyTree | str:
@@ -205,7 +213,9 @@ def _compare_modes(
         return row._replace(flags=(f"not available: {forward[:60]}",)), []
     one, other = np.asarray(component, float), np.asarray(jax.tree.leaves(forward)[number], float)
     error = float(np.abs(one - other).max() / max(np.abs(one).max(), np.abs(other).max(), np.finfo(float).tiny))
-    fault = [] if error <= tolerance or math.isnan(error) else [f"{name}: the two modes of autodiff differ by {error:.1e}"]
+    fault = (
+        [] if error <= tolerance or math.isnan(error) else [f"{name}: the two modes of autodiff differ by {error:.1e}"]
+    )
     return row._replace(error=error), fault
 
 
@@ -270,10 +280,7 @@ def _check_leaf(
         faults.append(f"not differentiable in {np.sum(kinks)} of {kinks.size} directions (kink)")
     rows, judged = [], []
     for scheme, (estimates, used, used_steps) in zip(schemes, found, strict=True):
-        if scheme.subtractive:
-            noise = _noise(estimates, sided, ladder, eps, value)
-        else:
-            noise = _carried(estimates, eps)
+        noise = _noise(estimates, sided, ladder, eps, value) if scheme.subtractive else _carried(estimates, eps)
         rungs = _Ladder(scheme, estimates.T, used, noise.max(axis=0))
         row, doubt, error = _judge(rungs, exact, steps, floor)
         flags = []
@@ -282,7 +289,9 @@ def _check_leaf(
         if not np.isfinite(exact).all():
             flags.append(f"{NON_FINITE} gradient")
         if not np.isfinite(estimates).all():
-            flags.append(f"{NON_FINITE} values within {np.min(np.where(np.isfinite(estimates), np.inf, ladder)):.1e} of x")
+            flags.append(
+                f"{NON_FINITE} values within {np.min(np.where(np.isfinite(estimates), np.inf, ladder)):.1e} of x"
+            )
         h = float(used_steps.max())
         scale = max(float(np.nanmax(np.abs(exact), initial=0.0)), floor)
         bearable = 100 * max(doubt, eps ** (scheme.order / (scheme.order + 1))) * scale
@@ -299,7 +308,7 @@ def _check_leaf(
 
 
 def _noise(estimates: np.ndarray, one_sided: np.ndarray, ladder: np.ndarray, eps: float, value: float) -> np.ndarray:
-    """Rounding in D(h), of the shape of estimates: eps times the values on the stencil over h, or what small steps show.
+    """Rounding in D(h), of the shape of estimates: eps |f| / h on the stencil, or what the smallest steps show.
 
     estimates, ladder: (directions, steps). one_sided: (2, directions, steps).
     """
@@ -317,9 +326,7 @@ def _carried(estimates: np.ndarray, eps: float) -> np.ndarray:
     return np.broadcast_to(4 * eps * sizes, estimates.shape)
 
 
-def _judge(
-    rungs: _Ladder, exact: np.ndarray, steps: np.ndarray, floor: float
-) -> tuple[GradientRow, float, float]:
+def _judge(rungs: _Ladder, exact: np.ndarray, steps: np.ndarray, floor: float) -> tuple[GradientRow, float, float]:
     """The row of one scheme, its relative uncertainty and its relative error at the most self-consistent step."""
     changes = np.abs(np.diff(rungs.estimates, axis=0)).max(axis=1)  # (steps - 1,)
     changes = np.where(np.isfinite(changes), changes, np.inf)
@@ -385,5 +392,7 @@ def _too_small(
     Bearable is 100 times what the scheme can reach, at its best step here or in theory, eps^(p / (p + 1)).
     """
     moved = np.abs(used) >= 50 * eps * np.maximum(size, eps)
-    rounding = noise[-1] * steps[-1] / float(used.min())  # at the ladder's foot all noise is of the kind that grows as 1 / h
+    rounding = (
+        noise[-1] * steps[-1] / float(used.min())
+    )  # at the ladder's foot all noise is of the kind that grows as 1 / h
     return not bool(moved.all()) or bool(rounding > bearable)

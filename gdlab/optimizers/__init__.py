@@ -1,7 +1,7 @@
-"""Optimizers as optax gradient transformations, with PyTorch's semantics and defaults; `OPTIMIZERS` maps names to factories.
+"""Optimizers as optax gradient transformations, with PyTorch's semantics and defaults.
 
-A factory is `name(learning_rate=default, *, ...)` and returns an `optax.GradientTransformation`, which chains with
-everything in optax. What holds for all of them:
+`OPTIMIZERS` maps names to factories. A factory is `name(learning_rate=default, *, ...)` and returns an
+`optax.GradientTransformation`, which chains with everything in optax. What holds for all of them:
 
 - learning_rate: a number >= 0, a traced scalar, or a schedule `count -> number` (count from 0).
 - Every numeric hyperparameter may be a traced scalar: `jax.vmap` over a function that builds the optimizer scans it.

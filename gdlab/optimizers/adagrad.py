@@ -19,9 +19,9 @@ from gdlab.types import Number, Schedule
 
 
 class AdagradState(NamedTuple):
-    """count: steps done. sum_of_squares: of all gradients so far, shaped like the parameters."""
+    """steps: how many were done. sum_of_squares: of all gradients so far, shaped like the parameters."""
 
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     sum_of_squares: PyTree
 
 
@@ -45,10 +45,10 @@ def scale_by_adagrad(
         updates: optax.Updates, state: AdagradState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdagradState]:
         del params
-        decay = 1 + state.count * jnp.asarray(lr_decay)
+        decay = 1 + state.steps * jnp.asarray(lr_decay)
         total = jax.tree.map(lambda g, s: s + g**2, updates, state.sum_of_squares)
         scaled = jax.tree.map(lambda g, s: g / (safe_sqrt(s) + eps) / decay.astype(g.dtype), updates, total)
-        return scaled, AdagradState(optax.safe_increment(state.count), total)
+        return scaled, AdagradState(optax.safe_increment(state.steps), total)
 
     return optax.GradientTransformation(init, update)
 
@@ -70,9 +70,7 @@ def scale_by_centered_rms(decay: Number = 0.99, eps: Number = 1e-8) -> optax.Gra
         del params
         squares = jax.tree.map(lambda g, v: decay * v + (1 - decay) * g**2, updates, state.squares)
         means = jax.tree.map(lambda g, a: decay * a + (1 - decay) * g, updates, state.means)
-        scaled = jax.tree.map(
-            lambda g, v, a: g / (safe_sqrt(jnp.maximum(v - a**2, 0)) + eps), updates, squares, means
-        )
+        scaled = jax.tree.map(lambda g, v, a: g / (safe_sqrt(jnp.maximum(v - a**2, 0)) + eps), updates, squares, means)
         return scaled, CenteredState(squares, means)
 
     return optax.GradientTransformation(init, update)
@@ -86,10 +84,11 @@ def adagrad(
     eps: Number = 1e-10,
     weight_decay: Number = 0.0,
 ) -> optax.GradientTransformation:
-    """Adagrad: s <- s + g^2; x <- x - learning_rate / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps) (Duchi, Hazan & Singer 2011).
+    """Adagrad: s <- s + g^2; x <- x - learning_rate / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
 
-    Equal to `torch.optim.Adagrad`. Defaults: PyTorch's; `optax.adagrad` starts s at 0.1, has eps = 1e-7 inside the root
-    and neither lr_decay nor weight_decay. State: s, one value a parameter.
+    Duchi, Hazan & Singer 2011, diagonal form. Equal to `torch.optim.Adagrad`. Defaults: PyTorch's; `optax.adagrad`
+    starts s at 0.1, has eps = 1e-7 inside the root and neither lr_decay nor weight_decay. State: s, one value a
+    parameter.
     """
     require_learning_rate(learning_rate)
     require_non_negative(
@@ -113,10 +112,10 @@ def adadelta(
 ) -> optax.GradientTransformation:
     """Adadelta: d = g sqrt(D + eps) / sqrt(E + eps); x <- x - learning_rate d (Zeiler 2012, algorithm 1).
 
-    E <- rho E + (1 - rho) g^2 before the step is formed, D <- rho D + (1 - rho) d^2 after it (`optax.scale_by_adadelta`).
-
-    Equal to `torch.optim.Adadelta`. Defaults: PyTorch's; the paper has rho = 0.95 and no learning rate; `optax.adadelta`
-    without a learning rate climbs, since it then skips the change of sign too. State: E and D, two values a parameter.
+    E <- rho E + (1 - rho) g^2 before the step is formed, D <- rho D + (1 - rho) d^2 after it, as in
+    `optax.scale_by_adadelta`. Equal to `torch.optim.Adadelta`. Defaults: PyTorch's; the paper has rho = 0.95 and no
+    learning rate; `optax.adadelta` without a learning rate climbs, since it then skips the change of sign too. State: E
+    and D, two values a parameter.
     """
     require_learning_rate(learning_rate)
     require_fractions(rho=rho)

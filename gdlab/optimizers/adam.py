@@ -19,9 +19,9 @@ from gdlab.types import Number, Schedule
 
 
 class AdamState(NamedTuple):
-    """count: steps done. mu, nu: averages of g and of its size (g^2, or the infinity norm), like the parameters."""
+    """steps: how many were done. mu: average of g. nu: of g^2, or its decaying maximum. Both like the parameters."""
 
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     mu: PyTree
     nu: PyTree
 
@@ -42,7 +42,7 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> o
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        count = optax.safe_increment(state.count)
+        count = optax.safe_increment(state.steps)
         mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
         nu = jax.tree.map(lambda g, v: b2 * v + (1 - b2) * g**2, updates, state.nu)
         first, second = one_minus_power(b1, count), one_minus_power(b2, count)
@@ -61,7 +61,7 @@ def scale_by_adamax(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) ->
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        count = optax.safe_increment(state.count)
+        count = optax.safe_increment(state.steps)
         mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
         nu = jax.tree.map(lambda g, u: jnp.maximum(b2 * u, jnp.abs(g) + eps), updates, state.nu)
         first = one_minus_power(b1, count)
@@ -79,10 +79,10 @@ def adam(
     eps: Number = 1e-8,
     weight_decay: Number = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam: x <- x - learning_rate mhat / (sqrt(vhat) + eps) (Kingma & Ba 2015, algorithm 1); moments as in `scale_by_adam`.
+    """Adam: x <- x - learning_rate mhat / (sqrt(vhat) + eps) (Kingma & Ba 2015, algorithm 1).
 
-    Equal to `torch.optim.Adam(lr, (b1, b2), eps, weight_decay)`, whose weight_decay is L2. Defaults: the paper's and
-    PyTorch's. State: m and v, two values a parameter.
+    The moments are those of `scale_by_adam`. Equal to `torch.optim.Adam(lr, (b1, b2), eps, weight_decay)`, whose
+    weight_decay is L2. Defaults: the paper's and PyTorch's. State: m and v, two values a parameter.
     """
     require_learning_rate(learning_rate)
     require_fractions(b1=b1, b2=b2)
@@ -104,7 +104,7 @@ def adamw(
     eps: Number = 1e-8,
     weight_decay: Number = 1e-2,
 ) -> optax.GradientTransformation:
-    """AdamW: x <- x - learning_rate (mhat / (sqrt(vhat) + eps) + weight_decay x) (Loshchilov & Hutter 2019, algorithm 2).
+    """AdamW: x <- x - learning_rate (mhat / (sqrt(vhat) + eps) + weight_decay x) (Loshchilov & Hutter 2019).
 
     Equal to `torch.optim.AdamW`, and with it in scaling the decay by the learning rate, which the paper does not.
     Defaults: PyTorch's; `optax.adamw` decays by 1e-4. State: m and v, two values a parameter.

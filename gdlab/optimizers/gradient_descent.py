@@ -18,9 +18,9 @@ from gdlab.types import Number, Schedule
 
 
 class MomentumState(NamedTuple):
-    """count: steps done. velocity: shaped like the parameters."""
+    """steps: how many were done. velocity: shaped like the parameters."""
 
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     velocity: PyTree
 
 
@@ -34,9 +34,9 @@ def scale_by_momentum(momentum: Number, dampening: Number = 0.0) -> optax.Gradie
         updates: optax.Updates, state: MomentumState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, MomentumState]:
         del params
-        kept = jnp.where(state.count == 0, 1, 1 - dampening)
+        kept = jnp.where(state.steps == 0, 1, 1 - dampening)
         velocity = jax.tree.map(lambda g, v: momentum * v + kept.astype(g.dtype) * g, updates, state.velocity)
-        return velocity, MomentumState(optax.safe_increment(state.count), velocity)
+        return velocity, MomentumState(optax.safe_increment(state.steps), velocity)
 
     return optax.GradientTransformation(init, update)
 
@@ -84,10 +84,11 @@ def nesterov(
     momentum: Number = 0.9,
     weight_decay: Number = 0.0,
 ) -> optax.GradientTransformation:
-    """Nesterov's momentum: v <- momentum v + g; x <- x - learning_rate (g + momentum v) (Nesterov 1983, Sutskever et al. 2013).
+    """Nesterov's momentum: v <- momentum v + g; x <- x - learning_rate (g + momentum v).
 
-    Equal to `torch.optim.SGD(lr, momentum, nesterov=True)` and to `optax.sgd(nesterov=True)`: x is the look-ahead point
-    of Sutskever's form while momentum and learning rate are constant. State: v, one value a parameter.
+    Nesterov 1983, in the form of Sutskever et al. 2013. Equal to `torch.optim.SGD(lr, momentum, nesterov=True)` and to
+    `optax.sgd(nesterov=True)`: x is the look-ahead point of Sutskever's form while momentum and learning rate are
+    constant. State: v, one value a parameter.
     """
     require_learning_rate(learning_rate)
     require_fractions(momentum=momentum)

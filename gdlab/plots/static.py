@@ -42,7 +42,7 @@ def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, 
         return np.array([low, low + max(abs(low), 1.0) * 1e-6])
     above = z - low
     if np.median(above) >= 0.1 * (high - low):
-        inner = MaxNLocator(count).tick_values(low, high)
+        inner = np.asarray(MaxNLocator(count).tick_values(low, high))
     else:
         smallest = max(float(np.quantile(above[above > 0], 0.002)), 1e-6 * (high - low))
         decades = np.arange(np.floor(np.log10(smallest)), np.ceil(np.log10(high - low)) + 1)
@@ -81,7 +81,7 @@ def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str
     at = levels(grid.z)
     filled = axes.contourf(grid.x, grid.y, grid.z, levels=at, cmap=GROUND, norm=_norm(at))
     lines = axes.contour(grid.x, grid.y, grid.z, levels=at[1:-1], colors="#33485a", linewidths=0.5, alpha=0.7)
-    axes.clabel(lines, lines.levels[::3], fontsize=7, fmt=_number, inline_spacing=2)
+    axes.clabel(lines, np.asarray(lines.levels)[::3], fontsize=7, fmt=_number, inline_spacing=2)
     figure.colorbar(filled, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="value", format=VALUES)
     axes.set_xlim(grid.x[0], grid.x[-1])
     axes.set_ylim(grid.y[0], grid.y[-1])
@@ -90,9 +90,9 @@ def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str
     return figure, axes
 
 
-def _legend(axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes) -> None:
     """A legend at the right of the colour bar."""
-    inches = axes.get_position().width * axes.get_figure().get_figwidth()
+    inches = axes.get_position().width * figure.get_figwidth()
     axes.legend(loc="upper left", bbox_to_anchor=(1 + 1.1 / inches, 1.02), frameon=False, fontsize=9)
 
 
@@ -124,7 +124,7 @@ def contour(
     figure, axes = _ground(grid, labels, title, named)
     _mark(axes, None, minimizers)
     if named:
-        _legend(axes)
+        _legend(figure, axes)
     return figure
 
 
@@ -159,7 +159,14 @@ def scatter(
     x, y = np.meshgrid(grid.x[i], grid.y[j])
     z = grid.z[np.ix_(j, i)]
     drawn = axes.scatter(
-        x.ravel(), y.ravel(), z.ravel(), c=z.ravel(), cmap=SURFACE_MAP, norm=_norm(levels(grid.z, 24)), s=5, depthshade=False
+        x.ravel(),
+        y.ravel(),
+        z.ravel(),
+        c=z.ravel(),
+        cmap=SURFACE_MAP,
+        norm=_norm(levels(grid.z, 24)),
+        s=5,
+        depthshade=False,
     )
     _colour_bar(figure, axes, drawn)
     return figure
@@ -175,7 +182,7 @@ def contour3d(
     """`count` contour lines of the function, each at its own height in space."""
     figure, axes = _space(title, labels)
     at = levels(grid.z, count)
-    drawn = axes.contour3D(grid.x, grid.y, grid.z, at, cmap=SURFACE_MAP, norm=_norm(at), linewidths=0.9)
+    axes.contour3D(grid.x, grid.y, grid.z, at, cmap=SURFACE_MAP, norm=_norm(at), linewidths=0.9)
     _colour_bar(figure, axes, ScalarMappable(_norm(at), SURFACE_MAP))
     return figure
 
@@ -195,7 +202,9 @@ def surface(
     )
     low, high = float(np.nanmin(grid.z)), float(np.nanmax(grid.z))
     floor = low - 0.35 * (high - low)
-    axes.contourf(grid.x, grid.y, grid.z, zdir="z", offset=floor, levels=at, norm=_norm(at), cmap=SURFACE_MAP, alpha=0.8)
+    axes.contourf(
+        grid.x, grid.y, grid.z, zdir="z", offset=floor, levels=at, norm=_norm(at), cmap=SURFACE_MAP, alpha=0.8
+    )
     axes.set_zlim(floor, high)
     _colour_bar(figure, axes, drawn)
     return figure
@@ -220,13 +229,14 @@ def paths(
     """Several descents' paths on one contour.
 
     paths: a name to points of shape (count, 2), start first; points outside the grid leave the picture. Each path has
-    its own colour and dash pattern (12 before they repeat) and a filled end; starts are white circles, minimizers stars, the legend is outside.
+    its own colour and dash pattern (12 before they repeat) and a filled end; starts are white circles, minimizers
+    stars, and the legend is outside.
     """
     tracks = {name: as_path(name, path) for name, path in paths.items()}
     figure, axes = _ground(grid, labels, title, [*tracks, "global minimizer"])
     draw_tracks(axes, tracks)
     _mark(axes, [track[0] for track in tracks.values()] if tracks else None, minimizers)
-    _legend(axes)
+    _legend(figure, axes)
     return figure
 
 

@@ -19,7 +19,7 @@ PALETTE: tuple[str, ...] = (
     "#462440",
 )
 """Found by annealing for the largest least distance (OKLab) under normal, protan, deutan and tritan vision (Machado,
-Oliveira & Fernandes 2009, full severity): at least 0.15 within a dash pattern, 0.075 overall; 0.02 is just noticeable."""
+Oliveira & Fernandes 2009, full severity): at least 0.15 within a dash pattern, 0.075 overall."""
 
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1, 1.1)))
 """Four colours are drawn solid, the next four dashed, the last four dotted."""
@@ -35,4 +35,3 @@ def line_style(index: int) -> dict[str, Any]:
     """Colour and dash pattern of the `index`-th series, for matplotlib's `plot`; from the thirteenth on they repeat."""
     place = index % len(PALETTE)
     return {"color": PALETTE[place], "linestyle": DASHES[place // 4]}
-

@@ -1,4 +1,4 @@
-"""The test functions once more, from their textbook formulas, with Python's math module and loops: an independent oracle.
+"""The test functions once more, from their textbook formulas, with Python's math module: an independent oracle.
 
 Written from the formulas alone (Jamil & Yang 2013; Surjanovic & Bingham 2013), one scalar at a time, in no rearranged
 form. Each takes a sequence of floats.

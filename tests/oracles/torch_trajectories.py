@@ -124,7 +124,11 @@ def torch_trajectory(case, problem):
 def main():
     import torch
 
-    stored = {"versions": np.array([f"torch {torch.__version__}", f"numpy {np.__version__}", f"python {sys.version.split()[0]}"])}
+    stored = {
+        "versions": np.array(
+            [f"torch {torch.__version__}", f"numpy {np.__version__}", f"python {sys.version.split()[0]}"]
+        )
+    }
     for case in CASES:
         for problem in ("rosenbrock", "least_squares"):
             stored[f"{case}/{problem}"] = torch_trajectory(case, problem)[::10]
