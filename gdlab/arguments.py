@@ -33,8 +33,9 @@ def require_count(name: str, value: object, *, low: int = 1) -> None:
         raise TypeError(f"{name}: wanted a Python integer (it fixes a shape), got a traced value")
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: wanted an integer, got {describe(value)}")
-    if value < low:
-        raise ValueError(f"{name}: wanted an integer of at least {low}, got {value}")
+    if not low <= value < 2**31:
+        wanted = f"of at least {low}" if value < low else "below 2^31"
+        raise ValueError(f"{name}: wanted an integer {wanted}, got {value}")
 
 
 def require_number(
@@ -58,6 +59,8 @@ def require_number(
     if not numeric or isinstance(value, (bool, np.bool_)) or not _is_real(value):
         raise TypeError(f"{name}: wanted a number, got {describe(value)}")
     number = float(value)
+    if math.isinf(number):
+        raise ValueError(f"{name}: wanted a finite number, got {number:g}")
     above = number > low if open_low else number >= low
     below = number < high if open_high else number <= high
     if not (above and below):
@@ -79,13 +82,12 @@ def require_choice(name: str, value: object, choices: Mapping[str, Any] | tuple[
 def as_point(name: str, value: Any) -> Array:
     """`value` as one floating-point vector of shape (dim,); lists, NumPy and JAX arrays are taken."""
     try:
-        point = jnp.asarray(value)
-    except TypeError:
+        point = jnp.asarray(value if value is not None else "nothing")
+    except (TypeError, ValueError):
         raise TypeError(f"{name}: wanted a vector of floating-point numbers, got {describe(value)}") from None
     if not jnp.issubdtype(point.dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: wanted floating-point numbers, got dtype {point.dtype}; write [-2.0, -2.0], not [-2, -2]"
-        )
+        hint = "; write [-2.0, -2.0], not [-2, -2]" if jnp.issubdtype(point.dtype, jnp.integer) else ""
+        raise TypeError(f"{name}: wanted floating-point numbers, got dtype {point.dtype}{hint}")
     if point.ndim != 1:
         hint = "; for many points at once use jax.vmap" if point.ndim > 1 else ""
         raise ValueError(f"{name}: wanted one point of shape (dim,), got shape {point.shape}{hint}")

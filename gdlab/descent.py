@@ -12,6 +12,7 @@ from gdlab.arguments import (
     as_point,
     describe,
     require_callable,
+    require_choice,
     require_count,
     require_number,
     require_scalar_function,
@@ -24,8 +25,8 @@ class Descent(NamedTuple):
 
     path: the recorded points, start first; after a stop the last point is repeated. With record="last" only that one.
     value: the function at them. steps: how many were taken, the one that met the tolerance included.
-    converged: whether the tolerance was met. diverged: whether a value, a gradient or a point that is not finite was
-    met; the path then ends at the last finite point (a start that is not finite stays where it is, with 0 steps).
+    converged: whether the tolerance was met. diverged: whether a value, a gradient or a new point was not finite; the
+    path then stays at the last finite point (or at a start that is not finite, with 0 steps).
     """
 
     path: Float[Array, "recorded dim"]
@@ -61,11 +62,12 @@ def descend(
     """Descend `fn` from `start` until sum |x_new - x| < tolerance or max_steps; pure, jittable and vmappable.
 
     fn: takes one point of shape (dim,), returns a scalar; of a `Function` of `gdlab.functions`, its `.fn`.
-    optimizer: any optax transformation; build it inside the mapped function to vmap over its hyperparameters. It is
-        handed `value`, `grad` and `value_fn` too, for those that ask for them (line searches, Polyak steps).
+    optimizer: an optax transformation; build it inside the mapped function to vmap over its hyperparameters. It is
+        handed `value`, `grad` and `value_fn` too, for those that ask for them (line searches, Polyak steps); those that
+        ask for more (SAM, Sophia) cannot be used here.
     start: one point of shape (dim,), floating. Its dtype is the descent's.
     tolerance: in the units of x, >= 0, may be traced; None runs all steps. A small learning rate meets any tolerance
-        at once, so a converged descent is not yet at a minimum.
+        at once, and so does a first update of zero (a warm-up): a converged descent is not yet at a minimum.
     gradient: `gradient(x)`; default `jax.grad(fn)`. Any of `gdlab.gradients`, or one of your own.
     record: "path" keeps all max_steps + 1 points in memory and runs as a scan (reverse-differentiable); "last" keeps
         the last point only and stops the loop when every lane of the batch has stopped.
@@ -74,20 +76,20 @@ def descend(
     but compiles its loop at every call. A stopped lane keeps its state frozen while the others go on.
     """
     require_count("max_steps", max_steps)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if isinstance(optimizer, type) or not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         hint = f"; call the factory first: {optimizer.__name__}(...)" if hasattr(optimizer, "__name__") else ""
         raise TypeError(f"optimizer: wanted an optax.GradientTransformation, got {describe(optimizer)}{hint}")
     if tolerance is not None:
         require_number("tolerance", tolerance, 0.0)
-    if record not in ("path", "last"):
-        raise ValueError(f'record: wanted "path" or "last", got {describe(record)}')
+    require_choice("record", record, ("path", "last"))
     start = as_point("start", start)
     require_scalar_function("fn", fn, start)
     slope = jax.grad(fn) if gradient is None else gradient
     require_callable("gradient", slope)
     got = jax.eval_shape(slope, start)
-    if got.shape != start.shape:
-        raise ValueError(f"gradient: wanted shape {start.shape}, as the start's, got {got.shape}")
+    if not hasattr(got, "shape") or got.shape != start.shape:
+        came = f"shape {got.shape}" if hasattr(got, "shape") else f"a {type(got).__name__}"
+        raise ValueError(f"gradient: wanted a function that returns shape {start.shape}, as the start's, got {came}")
     optimizer = optax.with_extra_args_support(optimizer)
 
     def running(state: _State) -> Array:
@@ -95,17 +97,23 @@ def descend(
 
     def step(state: _State) -> _State:
         x = state.point
-        g = slope(x)
-        updates, optimizer_state = optimizer.update(g, state.optimizer, x, value=fn(x), grad=g, value_fn=fn)
+        g, value = slope(x).astype(x.dtype), fn(x)
+        updates, optimizer_state = optimizer.update(g, state.optimizer, x, value=value, grad=g, value_fn=fn)
         moved = optax.apply_updates(x, updates)
-        finite = jnp.all(jnp.isfinite(g)) & jnp.all(jnp.isfinite(moved))
+        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g)) & jnp.all(jnp.isfinite(moved))
         converged = jnp.array(False) if tolerance is None else finite & (jnp.sum(jnp.abs(moved - x)) < tolerance)
         new = _State(jnp.where(finite, moved, x), optimizer_state, state.steps + 1, converged, ~finite)
         go = running(state)
-        return jax.tree.map(lambda after, before: jnp.where(go, after, before), new, state)
+
+        # Dtypes are those of the start: a traced float32 hyperparameter must not widen a bfloat16 state.
+        def freeze(after: Array, before: Array) -> Array:
+            return jnp.where(go, after if after.dtype == before.dtype else after.astype(before.dtype), before)
+
+        return jax.tree.map(freeze, jax.tree.map(jnp.asarray, new), state)
 
     lost = ~(jnp.all(jnp.isfinite(start)) & jnp.isfinite(fn(start)))
-    state = _State(start, optimizer.init(start), jnp.zeros([], jnp.int32), jnp.array(False), lost)
+    begun = jax.tree.map(jnp.asarray, optimizer.init(start))
+    state = _State(start, begun, jnp.zeros([], jnp.int32), jnp.array(False), lost)
     if record == "path":
 
         def recorded_step(state: _State, _: None) -> tuple[_State, Array]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
-from gdlab.arguments import require_callable, require_count, require_number
+from gdlab.arguments import require_count, require_number, require_scalar_function
 from gdlab.numerics import absolute, cos_sqrt, safe_sqrt, sinpi
 from gdlab.types import Grid, NameTable
 
@@ -61,6 +61,9 @@ class Function(NamedTuple):
         size = self.dim if dim is None else dim
         if size is None:
             raise ValueError(f"{self.name}: wanted a dimension, since the function takes any; got None")
+        require_count("dim", size)
+        if self.dim is not None and size != self.dim:
+            raise ValueError(f"{self.name}: wanted dimension {self.dim}, got {size}")
         return np.broadcast_to(self.lower, size).astype(float), np.broadcast_to(self.upper, size).astype(float)
 
 
@@ -84,6 +87,8 @@ def _function(
     def checked_dim(name: str, size: int | None) -> int:
         size = dim if size is None else size
         wanted = f"{dim}" if dim else f"at least {smallest}" if multiple == 1 else f"a multiple of {multiple}"
+        if size is not None:
+            require_count("dim", size)
         if size is None or (dim and size != dim) or size < smallest or size % multiple:
             raise ValueError(f"{name}: wanted dimension {wanted}, got {size}")
         return size
@@ -137,8 +142,8 @@ def evaluate_grid(
         lower = default_lower if lower is None else lower
         upper = default_upper if upper is None else upper
         fn = fn.fn
-    require_callable("fn", fn)
     require_count("points", points, low=2)
+    require_scalar_function("fn", fn, jnp.zeros(2))
     if lower is None or upper is None:
         raise ValueError("lower, upper: wanted the corners of the grid, got None")
     low, high = np.broadcast_to(lower, 2).astype(float), np.broadcast_to(upper, 2).astype(float)

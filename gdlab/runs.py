@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,46 +23,55 @@ import numpy as np
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; moved over `path` when the block ends well, removed when it does not.
 
-    The suffix stays, so that writers that look at it still know the format. Raises NotADirectoryError where the parent
-    is no folder.
+    The suffix stays, so that writers that look at it still know the format. Raises NotADirectoryError where a file
+    stands in the way, and FileNotFoundError if the block wrote nothing.
     """
-    target = Path(path)
+    target = Path(path).absolute()
+    _require_folder(target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex}{target.suffix}")
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        if not temporary.exists():
+            raise FileNotFoundError(f"nothing was written for {target}")
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _require_folder(folder: Path) -> None:
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise NotADirectoryError(f"wanted a folder to write to, got {folder}, where {part} is a file")
+
+
 @contextlib.contextmanager
 def staged_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` to fill; its files are moved into `folder` when the block ends well.
+    """A temporary folder to fill; its files are moved into `folder` when the block ends well.
 
-    When the block raises, nothing reaches `folder`; when the process is killed, only the hidden temporary folder is
-    left. Files of the same name are replaced, others in `folder` stay. Raises NotADirectoryError where `folder`, or
-    something on the way to it, is a file.
+    When the block raises, or the process is killed in it, nothing reaches `folder`. Each file is moved whole, by a
+    rename: the temporary folder lies beside `folder`, or in it where that is another disk or cannot be written to.
+    Files of the same name are replaced, others in `folder` stay. Raises NotADirectoryError where `folder`, or something
+    on the way to it, is a file.
     """
-    target = Path(folder).absolute()
-    for part in (target, *target.parents):
-        if part.exists() and not part.is_dir():
-            raise NotADirectoryError(f"wanted a folder to write to, got {target}, where {part} is a file")
+    target = Path(folder).resolve()
+    _require_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    beside = not target.exists() or (
+        target.stat().st_dev == target.parent.stat().st_dev and os.access(target.parent, os.W_OK)
+    )
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent if beside else target))
     try:
         yield staging
         target.mkdir(exist_ok=True)
-        for file in sorted(staging.rglob("*")):
-            if file.is_file():
-                destination = target / file.relative_to(staging)
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, destination)
+        moves = {file: target / file.relative_to(staging) for file in sorted(staging.rglob("*")) if file.is_file()}
+        for destination in moves.values():
+            if destination.is_dir():
+                raise IsADirectoryError(f"wanted to write the file {destination}, but a folder of that name is there")
+            _require_folder(destination.parent)
+        for file, destination in moves.items():
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, destination)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -116,6 +116,28 @@ def test_a_descent_into_an_infinite_value_is_diverged():
     assert descent.diverged
 
 
+def test_a_value_that_is_not_finite_on_the_way_stops_the_lane():
+    def walled(x):
+        return jnp.sum(jnp.where(jnp.abs(x - 1) < 0.3, jnp.inf, x**2))
+
+    for record in ("path", "last"):
+        descent = descend(
+            walled, sgd(0.2), jnp.array([2.0]), max_steps=8, gradient=lambda x: 2 * x, record=record
+        )  # 2, then 1.2, which is in the wall
+        assert descent.diverged
+        assert descent.steps == 2
+        assert float(descent.point[0]) == pytest.approx(1.2)
+
+
+def test_a_traced_float32_hyperparameter_of_optax_does_not_widen_a_bfloat16_descent():
+    start = jnp.array([1.0, -1.0], jnp.bfloat16)
+    for record in ("path", "last"):
+        run = jax.jit(
+            lambda m, record=record: descend(parabola, optax.sgd(0.1, momentum=m), start, max_steps=4, record=record)
+        )
+        assert run(jnp.float32(0.9)).path.dtype == jnp.bfloat16
+
+
 def test_record_last_equals_the_end_of_the_path():
     for name in OPTIMIZERS:
         optimizer = OPTIMIZERS[name](0.01)
@@ -196,9 +218,20 @@ def test_one_compilation_serves_all_values():
         ({"max_steps": 0}, ValueError, "max_steps: wanted an integer of at least 1, got 0"),
         ({"max_steps": 10.0}, TypeError, "max_steps: wanted an integer, got 10.0"),
         ({"tolerance": -1e-3}, ValueError, r"tolerance: wanted a number in \[0, inf\), got -0.001"),
-        ({"record": "all"}, ValueError, 'record: wanted "path" or "last", got \'all\''),
+        ({"record": "all"}, ValueError, "record: wanted one of path, last; got 'all'"),
+        ({"record": np.array(["path"])}, ValueError, "record: wanted one of path, last; got an array"),
+        ({"gradient": jax.value_and_grad(ROSENBROCK)}, ValueError, "as the start's, got a tuple"),
+        ({"start": None}, TypeError, "start: wanted a vector of floating-point numbers, got None"),
+        ({"start": [[1.0], [2.0, 3.0]]}, TypeError, "start: wanted a vector of floating-point numbers, got a list"),
+        ({"start": [1j, 2.0]}, TypeError, "start: wanted floating-point numbers, got dtype complex128$"),
+        ({"max_steps": 2**31}, ValueError, r"max_steps: wanted an integer below 2\^31"),
+        ({"optimizer": optax.GradientTransformation}, TypeError, "optimizer: wanted an optax.GradientTransformation"),
         ({"gradient": 2.0}, TypeError, "gradient: wanted a function, got 2.0"),
-        ({"gradient": lambda x: x[0]}, ValueError, r"gradient: wanted shape \(2,\), as the start's, got \(\)"),
+        (
+            {"gradient": lambda x: x[0]},
+            ValueError,
+            r"gradient: wanted a function that returns shape \(2,\), as the start's, got shape \(\)",
+        ),
     ],
 )
 def test_bad_input_is_refused(change, error, message):

@@ -53,16 +53,17 @@ def test_ackley_descent(tmp_path, capsys):
     assert "127" in printed
 
 
-def test_gradient_accuracy(tmp_path, monkeypatch, capsys):
+def test_gradient_accuracy(tmp_path, capsys):
     experiment = load("gradient_accuracy")
-    case = "exp(x) / sqrt(sin³x + cos³x)"
-    monkeypatch.setattr(experiment, "CASES", {case: experiment.CASES[case], "again": experiment.CASES[case]})
     experiment.main(experiment.Config(out=tmp_path / "out"))
     records = json.loads((tmp_path / "out" / "results.json").read_text())
-    for record in records:
-        if record["dtype"] == "float64":
-            assert record["observed_order"] == pytest.approx(record["order"], abs=0.1), record["scheme"]
-            assert record["best_error"] < 20 * record["theory_error"]
+    assert len(records) == 4 * 2 * 6
+    for record in (r for r in records if r["dtype"] == "float64"):
+        place = (record["function"], record["scheme"])
+        if record["order"] <= 4:
+            assert record["observed_order"] is not None, place
+        if record["observed_order"] is not None:
+            assert record["observed_order"] == pytest.approx(record["order"], abs=0.1), place
     assert (tmp_path / "out" / "gradient_accuracy.png").exists()
     assert "central4" in capsys.readouterr().out
 

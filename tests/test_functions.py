@@ -147,7 +147,8 @@ def test_gradients_and_hessians_are_finite(name, dim, dtype):
     ]
     points = jnp.asarray(np.concatenate([random_points(function, dim, 50), special]), dtype)
     values, gradients = jax.jit(jax.vmap(jax.value_and_grad(function.fn)))(points)
-    hessians = jax.jit(jax.vmap(jax.hessian(function.fn)))(points[:50])
+    smooth = points if name not in ("schwefel", "eggholder") else points[:50]  # their second derivatives have poles
+    hessians = jax.jit(jax.vmap(jax.hessian(function.fn)))(smooth)
     assert values.dtype == gradients.dtype == hessians.dtype == dtype
     assert jnp.isfinite(values).all()
     assert jnp.isfinite(gradients).all()
@@ -233,6 +234,12 @@ def test_bad_input_is_refused_with_what_was_wanted_and_what_came():
         FUNCTIONS["sphere"].bounds()
     with pytest.raises(ValueError, match="himmelblau: wanted dimension 2, got 3"):
         FUNCTIONS["himmelblau"].minimizers(3)
+    with pytest.raises(ValueError, match="beale: wanted dimension 2, got 3"):
+        FUNCTIONS["beale"].bounds(3)
+    with pytest.raises(TypeError, match="dim: wanted an integer, got 2.5"):
+        FUNCTIONS["sphere"].minimum(2.5)
+    with pytest.raises(ValueError, match="fn: wanted a function that returns a scalar"):
+        evaluate_grid(lambda x: x, 0, 1)
     with pytest.raises(ValueError, match="finite lower < upper"):
         evaluate_grid(lambda x: x[0], 1, -1)
     with pytest.raises(ValueError, match="wanted the corners of the grid"):

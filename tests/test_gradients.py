@@ -166,6 +166,14 @@ def test_bad_input_is_refused():
         ValueError, match=r"fn: wanted a function that returns a scalar of shape \(\), got shape \(1,\)"
     ):
         check_gradient(lambda x: x, POINT)
+    for vector in (lambda x: 2 * x, lambda x: 2 * x[:1], lambda x: (x, x)):
+        with pytest.raises(ValueError, match="fn: wanted a function that returns a scalar"):
+            finite_difference(vector)(jnp.ones(2))
+    with pytest.raises(ValueError, match="x: wanted at least one number"):
+        check_gradient(lambda t: 1.0 + jnp.sum(t["a"]), {"a": jnp.zeros(0)})
+    with pytest.raises(ValueError, match="step: wanted a finite number, got inf"):
+        finite_difference(textbook, step=math.inf)
+    assert check_gradient(textbook, POINT, schemes="central").rows[0].scheme == "central"
     with pytest.raises(ValueError, match="schemes: wanted at least one"):
         check_gradient(textbook, POINT, schemes=())
 
@@ -207,6 +215,46 @@ def test_a_wrong_gradient_is_found(dtype, fault):
     assert "differs from central4 by" in report.verdict
     assert report.rows[2].best_error == pytest.approx(fault, rel=0.02)
     assert check_gradient(rosenbrock, x, gradient=jax.grad(rosenbrock)).ok
+
+
+def test_ripples_do_not_hide_from_a_coarse_step():
+    # Halved steps 1/2, 1/4, ... cancel the ripples of period 1 exactly; the finer steps tell.
+    for name, x in (("rastrigin", [2.3, -3.1]), ("rastrigin", [3.3]), ("ackley", [8.2, 26.0, 18.1, -18.0])):
+        for dtype in (jnp.float32, jnp.float64):
+            assert check_gradient(FUNCTIONS[name].fn, jnp.array(x, dtype)).ok, (name, dtype)
+    smooth_part = check_gradient(FUNCTIONS["rastrigin"].fn, jnp.array([2.3, -3.1]), gradient=lambda x: 2 * x)
+    assert not smooth_part.ok
+    bump = lambda x: jnp.sum(x + jnp.exp(-((x / 1e-3) ** 2)))  # noqa: E731
+    assert check_gradient(bump, jnp.array([5e-4])).ok
+    assert not check_gradient(bump, jnp.array([5e-4]), gradient=jnp.ones_like).ok
+
+
+def test_random_points_of_all_functions_pass_in_float64():
+    for name, function in FUNCTIONS.items():
+        dim = function.dim or 4
+        lower, upper = function.bounds(dim)
+        report = check_gradient(function.fn, jnp.asarray(np.random.default_rng(5).uniform(lower, upper)))
+        assert report.ok, f"{name}\n{report}"
+
+
+def test_what_cannot_be_told_is_undecided_not_passed():
+    x = jnp.array([0.5, 2.0], jnp.float32)
+    noisy = lambda x: jnp.sum(jnp.sin(x)) + 3e3  # noqa: E731
+    right = check_gradient(noisy, x, rtol=1e-4)
+    assert not right.ok
+    assert right.verdict.startswith("UNDECIDED")
+    assert not check_gradient(noisy, x, rtol=1e-4, gradient=lambda x: jnp.cos(x) * 1.005).ok
+    assert check_gradient(noisy, x, rtol=1e-2).ok
+
+
+def test_half_precision_leaves_are_checked_in_float32():
+    x16, bf16 = jnp.array([0.5, 1.0], jnp.float16), jnp.array([0.5, 1.0], jnp.bfloat16)
+    fn = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731
+    for x in (x16, bf16):
+        assert check_gradient(fn, x).ok
+        assert not check_gradient(fn, x, gradient=lambda x: jnp.cos(x) * jnp.asarray(1.3, x.dtype)).ok
+    mixed = {"a": bf16, "b": jnp.array([1.0, 2.0])}
+    assert check_gradient(lambda t: jnp.sum(t["a"] ** 2) + jnp.sum(t["b"] ** 3), mixed).ok
 
 
 def test_one_wrong_element_of_many_is_found_even_unsampled():

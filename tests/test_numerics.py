@@ -59,5 +59,10 @@ def test_one_minus_power():
         for count in (1, 2, 10, 1000, 10**6):
             exact = -math.expm1(count * math.log(decay)) if decay else 1.0
             assert float(numerics.one_minus_power(decay, jnp.array(count))) == pytest.approx(exact, rel=1e-11)
+    # d(1 - b^t)/db = -t b^(t-1), at 0 too
+    for decay in (0.0, 0.3, 0.9):
+        for count in (1, 2, 7):
+            slope = jax.grad(numerics.one_minus_power)(decay, jnp.array(count))
+            assert float(slope) == pytest.approx(-count * decay ** (count - 1), rel=1e-12)
     with jax.enable_x64(False):  # 1 - 0.999 = 0.001, to float32's last digits
         assert float(numerics.one_minus_power(0.999, jnp.array(1))) == pytest.approx(0.001, rel=2e-7)

@@ -1,4 +1,5 @@
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -171,17 +172,25 @@ def test_centered_rmsprop_survives_a_constant_gradient():
 
 
 def test_zero_gradient_moves_nothing_and_can_be_differentiated():
-    for name, factory in OPTIMIZERS.items():
+    def last(learning_rate, x, gradient, factory):
+        optimizer = factory(learning_rate, weight_decay=0.0)
+        updates, state = optimizer.update(gradient, optimizer.init(x), x)
+        updates, _ = optimizer.update(gradient, state, x + updates)
+        return jnp.sum(updates)
 
-        def last(learning_rate, factory=factory):
-            optimizer = factory(learning_rate, weight_decay=0.0)
-            x = jnp.zeros(3)
-            updates, _ = optimizer.update(jnp.zeros(3), optimizer.init(x), x)
-            return jnp.sum(x + updates)
-
-        value, slope = jax.value_and_grad(last)(0.1)
+    factories = [*OPTIMIZERS.items(), ("centered", partial(OPTIMIZERS["rmsprop"], centered=True))]
+    for name, factory in factories:
+        value, slopes = jax.value_and_grad(last, argnums=(0, 1, 2))(0.1, jnp.ones(3), jnp.zeros(3), factory)
         assert value == 0, name
-        assert jnp.isfinite(slope), name
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes)), name
+
+
+def test_adams_hypergradients_are_finite_at_the_edges():
+    def final(b1, b2):
+        x, _ = run(OPTIMIZERS["adam"](0.1, b1=b1, b2=b2), jnp.array([0.7, -1.3]))
+        return jnp.sum(x)
+
+    assert all(jnp.isfinite(slope) for slope in jax.grad(final, argnums=(0, 1))(0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -193,6 +202,7 @@ def test_zero_gradient_moves_nothing_and_can_be_differentiated():
         ("momentum", {"momentum": float("nan")}, r"momentum: wanted a number in \[0, 1\), got nan"),
         ("adagrad", {"lr_decay": -1}, r"lr_decay: wanted"),
         ("rmsprop", {"decay": 1.5}, r"decay: wanted a number in \[0, 1\), got 1.5"),
+        ("adam", {"learning_rate": float("inf")}, "learning_rate: wanted a finite number, got inf"),
         ("adam", {"learning_rate": np.ones(3)}, r"learning_rate: wanted one number, got an array of shape \(3,\)"),
     ],
 )

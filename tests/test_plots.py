@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from gdlab import FUNCTIONS, evaluate_grid, plots
-from gdlab.plots.style import DASHES, STAR
+from gdlab.plots.style import DASHES
 from gdlab.types import Grid
 
 ACKLEY = FUNCTIONS["ackley"]
@@ -55,6 +55,57 @@ def test_paths_draw_every_point_start_end_and_minimizer():
     assert legend.get_bbox_to_anchor().x0 > axes.get_window_extent().x1  # outside
     with pytest.raises(ValueError, match=r"paths\['bad'\]: wanted points of shape \(count, 2\), got shape \(3,\)"):
         plots.paths(GRID, {"bad": np.ones(3)})
+
+
+def drawn_border(figure, path):
+    plots.save(figure, path, dpi=60)
+    with Image.open(path) as opened:
+        image = np.asarray(opened.convert("RGB"))
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+@pytest.mark.parametrize("kind", ["constant", "offset", "step", "infinite"])
+def test_odd_grids_are_drawn(kind, tmp_path):
+    x = np.linspace(-1, 1, 21)
+    bowl = x**2 + x[:, None] ** 2
+    z = {
+        "constant": np.ones((21, 21)),
+        "offset": 2.3 + 0.01 * bowl,
+        "step": (x > 0.5) * np.ones((21, 1)),
+        "infinite": np.where(bowl > 1.5, np.inf, bowl),
+    }[kind]
+    for draw in (plots.contour, plots.surface, plots.scatter, plots.contour3d):
+        figure = draw(Grid(x, x, z), title="A title so long that it would not fit over these axes on one line, or two")
+        assert (drawn_border(figure, tmp_path / "odd.png") == 255).all()
+    if kind == "offset":
+        texts = [text.get_text() for text in plots.contour(Grid(x, x, z)).axes[0].child_axes[0].get_yticklabels()]
+        assert len(set(texts)) == len(texts)  # 2.300, 2.302, ..., not 2.3 eleven times
+    if kind == "step":
+        assert len(plots.levels(z)) > 4
+
+
+def test_thirty_names_fit_the_legend(tmp_path):
+    names = {f"_{k}": TRACKS["method 0"] + k / 30 for k in range(30)}
+    figure = plots.paths(GRID, names, minimizers=np.empty((0, 2)))
+    assert (drawn_border(figure, tmp_path / "many.png") == 255).all()
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == [*names, "start"]
+
+
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"path: wanted a suffix that names the format, such as .png, got '.*noext'"):
+        plots.save(plots.contour(GRID), tmp_path / "noext")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TypeError, match="grid: wanted a Grid, as evaluate_grid makes, got a Function"):
+        plots.contour(ACKLEY)
+    with pytest.raises(TypeError, match="paths: wanted a mapping from names to points, got a list"):
+        plots.paths(GRID, [TRACKS["method 0"]])
+    with pytest.raises(ValueError, match=r"minimizers: wanted points of shape \(count, 2\), got shape \(1,\)"):
+        plots.contour(GRID, minimizers=[0.0])
+    with pytest.raises(ValueError, match="count: wanted an integer of at least 1, got 0"):
+        plots.contour3d(GRID, count=0)
+    with pytest.raises(ValueError, match="images: wanted frames of shape"):
+        plots.write_gif(tmp_path / "x.gif", np.zeros((0,)))
 
 
 def test_levels_are_linear_for_even_values_and_logarithmic_for_skewed_ones():
@@ -133,9 +184,8 @@ def test_race_shows_each_path_up_to_the_same_step_and_the_gif_plays(tmp_path):
         gif.seek(19)
         assert gif.info["duration"] == 1600
         colours = {tuple(c) for c in np.unique(np.asarray(gif.convert("RGB")).reshape(-1, 3), axis=0)}
-    for exact in (plots.PALETTE[0], plots.PALETTE[1]):
+    for exact in (plots.PALETTE[0], plots.PALETTE[1]):  # quantizing keeps the lines' own colours
         assert tuple(round(255 * v) for v in to_rgb(exact)) in colours
-    assert STAR.startswith("#")
     assert [path.name for path in tmp_path.iterdir()] == ["race.gif"]
     with pytest.raises(ValueError, match="wanted at least one path of two points or more, got 1 points"):
         plots.race(GRID, {"a": np.zeros((1, 2))})

@@ -1,5 +1,8 @@
 import json
 import math
+import shutil
+import tempfile
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +28,43 @@ def test_atomic_path_is_whole_or_absent(tmp_path):
         fail()
     assert target.read_text() == "new"
     assert [path.name for path in target.parent.iterdir()] == ["data.txt"]
+
+
+def test_atomic_path_needs_something_to_move_and_a_folder_to_move_it_to(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(FileNotFoundError, match="nothing was written for"), runs.atomic_path(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_text() == "kept"
+    with pytest.raises(NotADirectoryError, match="wanted a folder"), runs.atomic_path(tmp_path / "file" / "below"):
+        pytest.fail("the block must not run")
+
+
+def test_staged_folder_follows_a_link_and_refuses_a_folder_in_a_files_place(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with runs.staged_folder(tmp_path / "link") as folder:
+        (folder / "a").write_text("1")
+    assert (tmp_path / "real" / "a").read_text() == "1"
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "real" / "b").mkdir()
+    with pytest.raises(IsADirectoryError), runs.staged_folder(tmp_path / "real") as folder:
+        (folder / "a").write_text("2")
+        (folder / "b").write_text("2")
+    assert (tmp_path / "real" / "a").read_text() == "1"  # nothing was moved
+
+
+def test_staged_folder_on_another_disk(tmp_path):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    target = Path(tempfile.mkdtemp(dir=other))
+    try:
+        (tmp_path / "mount").symlink_to(target)
+        with runs.staged_folder(tmp_path / "mount") as folder:
+            (folder / "a").write_text("1")
+        assert [path.name for path in target.iterdir()] == ["a"]
+    finally:
+        shutil.rmtree(target)
 
 
 def test_staged_folder_moves_all_or_nothing(tmp_path):

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
+from gdlab.arguments import (
+    describe,
+    require_callable,
+    require_choice,
+    require_count,
+    require_number,
+    require_scalar_function,
+)
 from gdlab.types import NameTable, Number
 
 Line = Callable[[Any], Any]
@@ -90,7 +97,11 @@ def _complex_quotient(line: Line, h: Any) -> Any:
     return jnp.imag(value) / h
 
 
-_COMPLEX = Scheme("complex", 2, _complex_quotient, lambda x: jnp.full_like(x, 1e-20), subtractive=False)
+def _tiny_step(x: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.full_like(x, max(1e-20, float(jnp.finfo(x.dtype).tiny)))
+
+
+_COMPLEX = Scheme("complex", 2, _complex_quotient, _tiny_step, subtractive=False)
 
 SCHEMES: NameTable[Scheme] = NameTable(
     "finite-difference scheme",
@@ -146,7 +157,7 @@ def finite_difference(
         coordinate, the h that balances truncation and rounding for its dtype, eps^(1/(order+1)) max(1, |x_i|).
 
     Returns `gradient(x)`, of the structure, shapes and dtypes of x. Raises for a non-positive step, an unknown scheme,
-    and, when called, for leaves that are not floating.
+    and, when called, for leaves that are not floating and for a function whose value is no real scalar.
     """
     require_callable("fn", fn)
     chosen = as_scheme(scheme)
@@ -155,6 +166,7 @@ def finite_difference(
 
     def gradient(x: PyTree[Shaped[Array, "..."]]) -> PyTree[Shaped[Array, "..."]]:
         require_floating_leaves(x)
+        require_scalar_function("fn", fn, x)
         leaves, structure = jax.tree.flatten(x)
         leaves = [jnp.asarray(leaf) for leaf in leaves]
 
@@ -170,7 +182,7 @@ def finite_difference(
                 line = along(fn, structure, leaves, number, unit)
                 return chosen.quotient(line, h).astype(leaf.dtype)
 
-            return by_blocks(derivative, jnp.arange(flat.size)).reshape(leaf.shape).astype(leaf.dtype)
+            return by_blocks(derivative, jnp.arange(flat.size), 8 * flat.size).reshape(leaf.shape).astype(leaf.dtype)
 
         return jax.tree.unflatten(structure, [leaf_gradient(k) for k in range(len(leaves))])
 
@@ -193,8 +205,9 @@ def along(
     return line
 
 
-def by_blocks(f: Callable[[Array], Any], indices: Array, block: int = 256) -> Any:
-    """`f` over all indices, up to `block` of them side by side, so that memory does not grow with the square."""
+def by_blocks(f: Callable[[Array], Any], indices: Array, size: int) -> Any:
+    """`f` over all indices, side by side as long as copies of `size` numbers for each stay within 2^22 numbers."""
+    block = max(1, min(256, 2**22 // max(size, 1)))
     if indices.size <= block:
         return jax.vmap(f)(indices)
     return jax.lax.map(f, indices, batch_size=block)

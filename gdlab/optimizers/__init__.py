@@ -20,9 +20,9 @@ from gdlab.optimizers.adagrad import (
     adagrad,
     rmsprop,
     scale_by_adagrad,
-    scale_by_centered_rms,
+    scale_by_rms,
 )
-from gdlab.optimizers.adam import adam, adamax, adamw, scale_by_adam, scale_by_adamax
+from gdlab.optimizers.adam import adam, adamax, adamw, scale_by_adam
 from gdlab.optimizers.dtypes import stable_dtypes
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd
 from gdlab.types import NameTable
@@ -54,9 +54,8 @@ __all__ = [
     "rmsprop",
     "scale_by_adagrad",
     "scale_by_adam",
-    "scale_by_adamax",
-    "scale_by_centered_rms",
     "scale_by_momentum",
+    "scale_by_rms",
     "sgd",
     "stable_dtypes",
 ]

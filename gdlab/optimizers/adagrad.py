@@ -25,8 +25,8 @@ class AdagradState(NamedTuple):
     sum_of_squares: PyTree
 
 
-class CenteredState(NamedTuple):
-    """Moving averages, shaped like the parameters: of g^2 and of g."""
+class RMSState(NamedTuple):
+    """Moving averages, shaped like the parameters: of g^2, and of g where centered (else None)."""
 
     squares: PyTree
     means: PyTree
@@ -53,25 +53,29 @@ def scale_by_adagrad(
     return optax.GradientTransformation(init, update)
 
 
-def scale_by_centered_rms(decay: Number = 0.99, eps: Number = 1e-8) -> optax.GradientTransformation:
-    """v = decay v + (1 - decay) g^2; a = decay a + (1 - decay) g; hands out g / (sqrt(v - a^2) + eps).
+def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = False) -> optax.GradientTransformation:
+    """v = decay v + (1 - decay) g^2; hands out g / (sqrt(v) + eps), with v - a^2 in the root where centered.
 
-    v - a^2, a variance, is kept from falling below 0 by rounding, where PyTorch and optax return NaN under a gradient
-    that stays constant for long.
+    a = decay a + (1 - decay) g. Equal to optax's `scale_by_rms` and `scale_by_stddev` with eps_in_sqrt=False, but for
+    two things: a gradient of 0 can be differentiated through, and v - a^2, a variance, is kept from falling below 0 by
+    rounding, where PyTorch and optax return NaN under a gradient that stays constant for long.
     """
 
-    def init(params: optax.Params) -> CenteredState:
+    def init(params: optax.Params) -> RMSState:
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return CenteredState(zeros, zeros)
+        return RMSState(zeros, zeros if centered else None)
 
     def update(
-        updates: optax.Updates, state: CenteredState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, CenteredState]:
+        updates: optax.Updates, state: RMSState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, RMSState]:
         del params
         squares = jax.tree.map(lambda g, v: decay * v + (1 - decay) * g**2, updates, state.squares)
-        means = jax.tree.map(lambda g, a: decay * a + (1 - decay) * g, updates, state.means)
-        scaled = jax.tree.map(lambda g, v, a: g / (safe_sqrt(jnp.maximum(v - a**2, 0)) + eps), updates, squares, means)
-        return scaled, CenteredState(squares, means)
+        means, under = None, squares
+        if centered:
+            means = jax.tree.map(lambda g, a: decay * a + (1 - decay) * g, updates, state.means)
+            under = jax.tree.map(lambda v, a: jnp.maximum(v - a**2, 0), squares, means)
+        scaled = jax.tree.map(lambda g, v: g / (safe_sqrt(v) + eps), updates, under)
+        return scaled, RMSState(squares, means)
 
     return optax.GradientTransformation(init, update)
 
@@ -154,11 +158,10 @@ def rmsprop(
     if not isinstance(centered, bool):
         raise TypeError(f"centered: wanted True or False (it shapes the state), got {centered!r}")
     require_non_negative(eps=eps, weight_decay=weight_decay)
-    rms = scale_by_centered_rms(decay, eps) if centered else optax.scale_by_rms(decay, eps, eps_in_sqrt=False)
     return stable_dtypes(
         optax.chain(
             add_l2(weight_decay),
-            rms,
+            scale_by_rms(decay, eps, centered=centered),
             optax.identity() if momentum is None else optax.trace(momentum),
             optax.scale_by_learning_rate(learning_rate),
         )

@@ -19,16 +19,11 @@ from gdlab.types import Number, Schedule
 
 
 class AdamState(NamedTuple):
-    """steps: how many were done. mu: average of g. nu: of g^2, or its decaying maximum. Both like the parameters."""
+    """steps: how many were done. mu, nu: averages of g and of g^2, shaped like the parameters."""
 
     steps: Int[Array, ""]
     mu: PyTree
     nu: PyTree
-
-
-def _init(params: optax.Params) -> AdamState:
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    return AdamState(jnp.zeros([], jnp.int32), zeros, zeros)
 
 
 def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.GradientTransformation:
@@ -37,6 +32,10 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> o
     mhat = m / (1 - b1^t) and vhat = v / (1 - b2^t), with t from 1. The two corrections are formed without cancellation:
     in float32 `optax.scale_by_adam` loses 7e-6 of the first step there. In float64 they are equal.
     """
+
+    def init(params: optax.Params) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jnp.zeros([], jnp.int32), zeros, zeros)
 
     def update(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
@@ -51,24 +50,7 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> o
         )
         return scaled, AdamState(count, mu, nu)
 
-    return optax.GradientTransformation(_init, update)
-
-
-def scale_by_adamax(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.GradientTransformation:
-    """m = b1 m + (1 - b1) g; u = max(b2 u, |g| + eps); hands out m / ((1 - b1^t) u)."""
-
-    def update(
-        updates: optax.Updates, state: AdamState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, AdamState]:
-        del params
-        count = optax.safe_increment(state.steps)
-        mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
-        nu = jax.tree.map(lambda g, u: jnp.maximum(b2 * u, jnp.abs(g) + eps), updates, state.nu)
-        first = one_minus_power(b1, count)
-        scaled = jax.tree.map(lambda m, u: m / (first.astype(m.dtype) * u), mu, nu)
-        return scaled, AdamState(count, mu, nu)
-
-    return optax.GradientTransformation(_init, update)
+    return optax.GradientTransformation(init, update)
 
 
 def adam(
@@ -131,8 +113,8 @@ def adamax(
 ) -> optax.GradientTransformation:
     """AdaMax: x <- x - learning_rate / (1 - b1^t) m / u, u = max(b2 u, |g| + eps) (Kingma & Ba 2015, algorithm 2).
 
-    Equal to `torch.optim.Adamax`; the paper has no eps. Defaults: the paper's and PyTorch's; `optax.adamax` has no
-    default learning rate. State: m and u, two values a parameter.
+    Built on `optax.scale_by_adamax`; equal to `torch.optim.Adamax`. The paper has no eps. Defaults: the paper's and
+    PyTorch's; `optax.adamax` has no default learning rate. State: m and u, two values a parameter.
     """
     require_learning_rate(learning_rate)
     require_fractions(b1=b1, b2=b2)
@@ -140,7 +122,7 @@ def adamax(
     return stable_dtypes(
         optax.chain(
             add_l2(weight_decay),
-            scale_by_adamax(b1, b2, eps),
+            optax.scale_by_adamax(b1, b2, eps),
             optax.scale_by_learning_rate(learning_rate),
         )
     )

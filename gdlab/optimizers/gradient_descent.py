@@ -25,7 +25,7 @@ class MomentumState(NamedTuple):
 
 
 def scale_by_momentum(momentum: Number, dampening: Number = 0.0) -> optax.GradientTransformation:
-    """v = momentum v + (1 - dampening) g, from v = g at the first step, undampened as in PyTorch; hands out v."""
+    """v = momentum v + (1 - dampening) g; hands out v. As in PyTorch, the first step and momentum 0 stay undampened."""
 
     def init(params: optax.Params) -> MomentumState:
         return MomentumState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params))
@@ -34,7 +34,8 @@ def scale_by_momentum(momentum: Number, dampening: Number = 0.0) -> optax.Gradie
         updates: optax.Updates, state: MomentumState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, MomentumState]:
         del params
-        kept = jnp.where(state.steps == 0, 1, 1 - dampening)
+        undampened = (state.steps == 0) | (jnp.asarray(momentum) == 0)
+        kept = jnp.where(undampened, 1, 1 - dampening)
         velocity = jax.tree.map(lambda g, v: momentum * v + kept.astype(g.dtype) * g, updates, state.velocity)
         return velocity, MomentumState(optax.safe_increment(state.steps), velocity)
 
@@ -61,10 +62,10 @@ def momentum(
 ) -> optax.GradientTransformation:
     """Heavy ball: v <- momentum v + (1 - dampening) g; x <- x - learning_rate v (Polyak 1964).
 
-    Equal to `torch.optim.SGD(lr, momentum, dampening, weight_decay)`: the first step takes v = g whatever the
-    dampening. The classical form v <- momentum v + learning_rate g; x <- x - v walks the same points while the learning
-    rate is constant. Defaults: PyTorch's, but for momentum, which is off there; `optax.sgd` has neither dampening nor
-    weight_decay. State: v, one value a parameter.
+    Equal to `torch.optim.SGD(lr, momentum, dampening, weight_decay)`: the first step, and momentum 0, take v = g
+    whatever the dampening. The classical form v <- momentum v + learning_rate g; x <- x - v walks the same points while
+    the learning rate is constant. Defaults: PyTorch's, but for momentum, which is off there; `optax.sgd` has neither
+    dampening nor weight_decay. State: v, one value a parameter.
     """
     require_learning_rate(learning_rate)
     require_fractions(momentum=momentum)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageColor
 
 from gdlab.arguments import require_count, require_number
-from gdlab.plots.static import paths as draw_paths
+from gdlab.plots.static import draw_tracks
 from gdlab.plots.style import PALETTE, STAR
 from gdlab.runs import atomic_path
 from gdlab.types import Grid
@@ -34,23 +34,22 @@ def race(
     paths: as for `gdlab.plots.paths`; all run on one clock, and a shorter path waits at its end. tail: how many of the
     latest steps stay visible; None: all. The steps shown are all of them, or, where there are more steps than frames,
     spaced quadratically, dense at the start, where most happens.
-    Returns uint8 images of shape (frames, height, width, 3); `write_gif` writes them.
+    Returns uint8 images of shape (at most frames, height, width, 3); `write_gif` writes them.
     """
     require_count("frames", frames, low=2)
     if tail is not None:
         require_count("tail", tail)
+    figure, drawn = draw_tracks(grid, paths, minimizers=minimizers, title=title, labels=labels)
     longest = max((len(track) for track in paths.values()), default=0)
     if longest < 2:
         raise ValueError(f"paths: wanted at least one path of two points or more, got {longest} points at most")
-    figure = draw_paths(grid, paths, minimizers=minimizers, title=title, labels=labels)
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     axes = figure.axes[0]
     tracks = [np.asarray(track, float) for track in paths.values()]
-    lines = axes.get_lines()[: 3 * len(tracks)]  # an edge, a line and its end, for each path
     clock = axes.text(0.02, 0.98, "", transform=axes.transAxes, va="top", fontsize=10, zorder=9)
     clock.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})
-    moving = sorted([*lines, clock], key=lambda artist: artist.get_zorder())
+    moving = sorted([*(line for lines in drawn for line in lines), clock], key=lambda artist: artist.get_zorder())
     for artist in moving:
         artist.set_animated(True)
     canvas.draw()
@@ -58,7 +57,7 @@ def race(
     images = []
     for shown in _steps_shown(longest, frames):
         canvas.restore_region(background)
-        for track, edge, line, end in zip(tracks, lines[::3], lines[1::3], lines[2::3], strict=True):
+        for track, (edge, line, end) in zip(tracks, drawn, strict=True):
             now = min(shown, len(track) - 1)
             part = track[0 if tail is None else max(0, now - tail) : now + 1]
             edge.set_data(part[:, 0], part[:, 1])
@@ -94,6 +93,8 @@ def write_gif(path: str | Path, images: Frames, *, frames_per_second: float = 12
     """Write images as an endless GIF, atomically; the last one is held for `hold` seconds."""
     require_number("frames_per_second", frames_per_second, 0.0, open_low=True)
     require_number("hold", hold, 0.0)
+    if np.ndim(images) != 4 or len(images) == 0:
+        raise ValueError(f"images: wanted frames of shape (count, height, width, 3), got shape {np.shape(images)}")
     pictures = [Image.fromarray(image) for image in images]
     palette = _shared_palette(pictures[-1])
     drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]

@@ -1,5 +1,7 @@
 """Static pictures of functions and of descents on them, as matplotlib Figures."""
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from gdlab.arguments import describe, require_count
 from gdlab.plots.style import GROUND, STAR, line_style
 from gdlab.runs import atomic_path
 from gdlab.types import Grid
@@ -22,6 +25,8 @@ SURFACE_MAP = "viridis"
 
 def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     """Write a figure in the format of the path's suffix (png, pdf, svg), atomically."""
+    if not Path(path).suffix:
+        raise ValueError(f"path: wanted a suffix that names the format, such as .png, got {str(path)!r}")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
 
@@ -49,15 +54,30 @@ def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, 
         steps = (1, 2, 5) if decades.size < count / 3 else (1, 3) if decades.size < count else (1,)
         marks = np.outer(10.0**decades, steps).ravel()
         inner = low + marks[marks >= smallest]
+        if np.sum(inner < high) < 3:  # few values, as of a step function
+            inner = np.asarray(MaxNLocator(count).tick_values(low, high))
     return np.concatenate([[low], inner[(inner > low) & (inner < high)], [high]])
 
 
-def _number(value: float, position: Any = None) -> str:
-    text = f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.2g}"
-    return "0" if text == "-0" else text
+def _text(value: float, gap: float) -> str:
+    """`value` with as many digits as tell it from a neighbour at distance `gap`, two at least."""
+    digits = 2 if value == 0 or gap <= 0 else max(2, math.ceil(math.log10(abs(value) / gap)) + 1)
+    if 10 ** (digits - 1) <= abs(value) < 1e6 or (100 <= abs(value) < 1e5 and digits <= 3):
+        return f"{value:.0f}"
+    return f"{value:.{min(digits, 15)}g}"
 
 
-VALUES = FuncFormatter(_number)
+def _texts(at: Float[np.ndarray, " levels"]) -> FuncFormatter:
+    """A format for values among `at`: each with the digits that its nearest neighbour asks for."""
+    gaps = np.diff(at)
+    nearest = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
+    scale = 1e-9 * float(np.abs(at).max())
+
+    def text(value: float, position: Any = None) -> str:
+        index = int(np.argmin(np.abs(at - value)))
+        return _text(0.0 if abs(value) <= scale else value, float(nearest[index]))
+
+    return FuncFormatter(text)
 
 
 def _labels(axes: Axes, labels: tuple[str, str]) -> None:
@@ -70,19 +90,22 @@ def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str
 
     Sizes are set by hand, in inches: matplotlib's automatic layouts cut labels off beside a legend outside the axes.
     """
+    _require_grid(grid)
     ratio = float(np.ptp(grid.y) / np.ptp(grid.x))
     ratio = ratio if 0.5 <= ratio <= 2 else 1.0
     wide, high = (4.3, 4.3 * ratio) if ratio <= 1 else (4.3 / ratio, 4.3)
-    left, bottom, top, bar = 0.65, 0.55, 0.3 + 0.22 * len(title.splitlines()), 1.1
+    title = _wrapped(title)
+    left, bottom, top, bar = 0.75, 0.55, 0.3 + 0.22 * len(title.splitlines()), 1.1
     legend = 0.75 + 0.085 * max((len(name) for name in names), default=0) if names else 0.1
+    bottom = max(bottom, 0.21 * (len(names) + 1) - high)  # a long legend reaches below the axes
     width, height = left + wide + bar + legend, bottom + high + top
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, bottom / height, wide / width, high / height))
-    at = levels(grid.z)
-    filled = axes.contourf(grid.x, grid.y, grid.z, levels=at, cmap=GROUND, norm=_norm(at))
-    lines = axes.contour(grid.x, grid.y, grid.z, levels=at[1:-1], colors="#33485a", linewidths=0.5, alpha=0.7)
-    axes.clabel(lines, np.asarray(lines.levels)[::3], fontsize=7, fmt=_number, inline_spacing=2)
-    figure.colorbar(filled, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="value", format=VALUES)
+    at, z = levels(grid.z), _finite(grid.z)
+    filled = axes.contourf(grid.x, grid.y, z, levels=at, cmap=GROUND, norm=_norm(at))
+    lines = axes.contour(grid.x, grid.y, z, levels=at[1:-1], colors="#33485a", linewidths=0.5, alpha=0.7)
+    axes.clabel(lines, np.asarray(lines.levels)[::3], fontsize=7, fmt=_texts(at), inline_spacing=2)
+    figure.colorbar(filled, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="value", format=_texts(at))
     axes.set_xlim(grid.x[0], grid.x[-1])
     axes.set_ylim(grid.y[0], grid.y[-1])
     _labels(axes, labels)
@@ -91,9 +114,27 @@ def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """A legend at the right of the colour bar."""
+    """A legend at the right of the colour bar; names that begin with an underscore are shown too."""
     inches = axes.get_position().width * figure.get_figwidth()
-    axes.legend(loc="upper left", bbox_to_anchor=(1 + 1.1 / inches, 1.02), frameon=False, fontsize=9)
+    named = [line for line in axes.get_lines() if line.get_gid() == "named"]
+    axes.legend(
+        named,
+        [str(line.get_label()) for line in named],
+        loc="upper left",
+        bbox_to_anchor=(1 + 1.1 / inches, 1.02),
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _wrapped(title: str) -> str:
+    """A title in lines that fit over the axes."""
+    return "\n".join(line for part in title.splitlines() for line in textwrap.wrap(part, 58))
+
+
+def _finite(z: Float[np.ndarray, "ny nx"]) -> Any:
+    """The values with those that are not finite masked, so that they stay blank."""
+    return np.ma.masked_invalid(z)
 
 
 def _norm(at: np.ndarray) -> BoundaryNorm:
@@ -103,13 +144,26 @@ def _norm(at: np.ndarray) -> BoundaryNorm:
 
 def _mark(axes: Axes, starts: Any, minimizers: Any) -> None:
     if starts is not None:
-        points = np.unique(np.atleast_2d(starts), axis=0)
-        axes.plot(points[:, 0], points[:, 1], "o", mfc="white", mec="black", ms=7, label="start", zorder=6, ls="none")
-    if minimizers is not None and np.size(minimizers):
-        points = np.atleast_2d(minimizers)
-        axes.plot(
-            points[:, 0], points[:, 1], "*", mfc=STAR, mec="black", ms=13, label="global minimizer", zorder=7, ls="none"
-        )
+        x, y = np.unique(starts, axis=0).T
+        axes.plot(x, y, "o", mfc="white", mec="black", ms=7, label="start", zorder=6, gid="named")
+    if minimizers is not None:
+        x, y = minimizers.T
+        axes.plot(x, y, "*", mfc=STAR, mec="black", ms=13, label="global minimizer", zorder=7, gid="named")
+
+
+def _as_minimizers(minimizers: Any) -> Float[np.ndarray, "count 2"] | None:
+    """Minimizers as an array, None where there are none; raises ValueError for another shape."""
+    if minimizers is None or np.size(minimizers) == 0:
+        return None
+    array = np.atleast_2d(np.asarray(minimizers, float))
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"minimizers: wanted points of shape (count, 2), got shape {np.shape(minimizers)}")
+    return array
+
+
+def _require_grid(grid: Any) -> None:
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid: wanted a Grid, as evaluate_grid makes, got {describe(grid)}")
 
 
 def contour(
@@ -120,6 +174,7 @@ def contour(
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
     """Labelled contour lines over filled contours of a 2-D function. minimizers: shape (count, 2), drawn as stars."""
+    minimizers = _as_minimizers(minimizers)
     named = ["global minimizer"] if minimizers is not None else []
     figure, axes = _ground(grid, labels, title, named)
     _mark(axes, None, minimizers)
@@ -128,10 +183,11 @@ def contour(
     return figure
 
 
-def _space(title: str, labels: tuple[str, str]) -> tuple[Figure, Any]:
+def _space(grid: Grid, title: str, labels: tuple[str, str]) -> tuple[Figure, Any]:
+    _require_grid(grid)
     figure = Figure(figsize=(6.8, 5.4), layout="constrained")
     axes: Any = figure.add_subplot(projection="3d")
-    axes.set_title(title)
+    axes.set_title(_wrapped(title))
     _labels(axes, labels)
     axes.set_zlabel("value")
     axes.view_init(elev=32, azim=-55)
@@ -142,7 +198,7 @@ def _colour_bar(figure: Figure, axes: Any, drawn: Any) -> None:
     """A colour bar beside axes in space, with at most nine of the levels named."""
     at = drawn.norm.boundaries
     ticks = at[:: max(1, len(at) // 8)]
-    figure.colorbar(drawn, ax=axes, shrink=0.65, pad=0.12, label="value", ticks=ticks, format=VALUES)
+    figure.colorbar(drawn, ax=axes, shrink=0.65, pad=0.12, label="value", ticks=ticks, format=_texts(at))
 
 
 def scatter(
@@ -153,11 +209,12 @@ def scatter(
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
     """The function's values as points in space, thinned to at most `points` a side and coloured by value."""
-    figure, axes = _space(title, labels)
+    require_count("points", points, low=2)
+    figure, axes = _space(grid, title, labels)
     i = np.unique(np.linspace(0, grid.x.size - 1, min(points, grid.x.size)).round().astype(int))
     j = np.unique(np.linspace(0, grid.y.size - 1, min(points, grid.y.size)).round().astype(int))
     x, y = np.meshgrid(grid.x[i], grid.y[j])
-    z = grid.z[np.ix_(j, i)]
+    z = _finite(grid.z)[np.ix_(j, i)]
     drawn = axes.scatter(
         x.ravel(),
         y.ravel(),
@@ -180,9 +237,10 @@ def contour3d(
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
     """`count` contour lines of the function, each at its own height in space."""
-    figure, axes = _space(title, labels)
+    require_count("count", count)
+    figure, axes = _space(grid, title, labels)
     at = levels(grid.z, count)
-    axes.contour3D(grid.x, grid.y, grid.z, at, cmap=SURFACE_MAP, norm=_norm(at), linewidths=0.9)
+    axes.contour3D(grid.x, grid.y, _finite(grid.z), at, cmap=SURFACE_MAP, norm=_norm(at), linewidths=0.9)
     _colour_bar(figure, axes, ScalarMappable(_norm(at), SURFACE_MAP))
     return figure
 
@@ -194,18 +252,18 @@ def surface(
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
     """The function as a shaded surface with its filled contours on the floor below."""
-    figure, axes = _space(title, labels)
+    figure, axes = _space(grid, title, labels)
     x, y = np.meshgrid(grid.x, grid.y)
+    z = np.where(np.isfinite(grid.z), grid.z, np.nan)
     fine, at = _norm(levels(grid.z, 40)), levels(grid.z)
     drawn = axes.plot_surface(
-        x, y, grid.z, cmap=SURFACE_MAP, norm=fine, rcount=min(120, grid.y.size), ccount=min(120, grid.x.size), lw=0
+        x, y, z, cmap=SURFACE_MAP, norm=fine, rcount=min(120, grid.y.size), ccount=min(120, grid.x.size), lw=0
     )
-    low, high = float(np.nanmin(grid.z)), float(np.nanmax(grid.z))
-    floor = low - 0.35 * (high - low)
+    floor = at[0] - 0.35 * (at[-1] - at[0])
     axes.contourf(
-        grid.x, grid.y, grid.z, zdir="z", offset=floor, levels=at, norm=_norm(at), cmap=SURFACE_MAP, alpha=0.8
+        grid.x, grid.y, _finite(z), zdir="z", offset=floor, levels=at, norm=_norm(at), cmap=SURFACE_MAP, alpha=0.8
     )
-    axes.set_zlim(floor, high)
+    axes.set_zlim(floor, at[-1])
     _colour_bar(figure, axes, drawn)
     return figure
 
@@ -232,30 +290,39 @@ def paths(
     its own colour and dash pattern (12 before they repeat) and a filled end; starts are white circles, minimizers
     stars, and the legend is outside.
     """
-    tracks = {name: as_path(name, path) for name, path in paths.items()}
-    figure, axes = _ground(grid, labels, title, [*tracks, "global minimizer"])
-    draw_tracks(axes, tracks)
-    _mark(axes, [track[0] for track in tracks.values()] if tracks else None, minimizers)
-    _legend(figure, axes)
-    return figure
+    return draw_tracks(grid, paths, minimizers=minimizers, title=title, labels=labels)[0]
 
 
-def draw_tracks(axes: Axes, tracks: Mapping[str, Float[np.ndarray, "points 2"]]) -> list[list[Line2D]]:
-    """Draw each track as a line over a white edge, with a dot at its end; returns [edge, line, end] of each.
+def draw_tracks(
+    grid: Grid,
+    paths: Mapping[str, Any],
+    *,
+    minimizers: Any = None,
+    title: str = "",
+    labels: tuple[str, str] = ("$x_1$", "$x_2$"),
+) -> tuple[Figure, list[tuple[Line2D, Line2D, Line2D]]]:
+    """The figure of `paths`, and of each path its white edge, its line and the dot at its end, to be moved.
 
     Lines grow thinner from the first to the last and all edges lie below all lines, so that tracks that coincide are
     still all seen.
     """
+    if not isinstance(paths, Mapping):
+        raise TypeError(f"paths: wanted a mapping from names to points, got {describe(paths)}")
+    tracks = {str(name): as_path(str(name), path) for name, path in paths.items()}
+    minimizers = _as_minimizers(minimizers)
+    figure, axes = _ground(grid, labels, title, [*tracks, "start", "global minimizer"])
     drawn = []
     for index, (name, track) in enumerate(tracks.items()):
         style = line_style(index)
         width = 1.2 + 1.4 * (1 - index / max(len(tracks) - 1, 1))
         x, y = track.T
         (edge,) = axes.plot(x, y, color="white", lw=width + 1.2, zorder=3.5, solid_joinstyle="round")
-        (line,) = axes.plot(x, y, lw=width, label=name, zorder=4, solid_joinstyle="round", **style)
+        (line,) = axes.plot(x, y, lw=width, label=name, zorder=4, solid_joinstyle="round", gid="named", **style)
         (end,) = axes.plot(x[-1:], y[-1:], "o", mfc=style["color"], mec="white", ms=7, zorder=5)
-        drawn.append([edge, line, end])
-    return drawn
+        drawn.append((edge, line, end))
+    _mark(axes, [track[0] for track in tracks.values()] if tracks else None, minimizers)
+    _legend(figure, axes)
+    return figure, drawn
 
 
 def values(

@@ -27,6 +27,12 @@ CASES = {
         "SGD",
         {"lr": 2e-3, "momentum": 0.8, "dampening": 0.6, "weight_decay": 0.1},
     ),
+    "momentum-zero-dampened": (
+        "momentum",
+        {"momentum": 0.0, "dampening": 0.5},
+        "SGD",
+        {"momentum": 0.0, "dampening": 0.5},
+    ),
     "nesterov": ("nesterov", {}, "SGD", {"momentum": 0.9, "nesterov": True}),
     "nesterov-l2": (
         "nesterov",
