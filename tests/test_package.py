@@ -1,6 +1,7 @@
 """The package as a whole: what importing it loads, its public names, its shapes at run time, and the README's code."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -87,6 +88,24 @@ def readme_blocks():
 def test_the_readmes_code_runs(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_python(readme_blocks()[number])
+
+
+def test_the_readmes_figures_are_in_the_results():
+    text = (ROOT / "README.md").read_text()
+    results = ROOT / "benchmarks" / "results"
+    ackley = json.loads((results / "ackley_descent.json").read_text())
+    for record in ackley["starts"]:
+        low, high = 100 * record["share_low"], 100 * record["share_high"]
+        row = f"| {record['learning_rate']:.3g} | {100 * record['share']:.1f}% | {low:.1f} to {high:.1f}% |"
+        if record["gradient"] == "autodiff":
+            assert row in text, row
+        else:
+            assert f"brings {100 * record['share']:.1f}% to the minimum" in text
+    rates = ackley["shares"]["learning_rates"]
+    at_small_rate = ackley["shares"]["shares"]["sgd"][min(range(len(rates)), key=lambda k: abs(rates[k] - 0.01))]
+    assert f"from {100 * at_small_rate:.1f}% of the starts" in text
+    imports = json.loads((results / "import_time.json").read_text())
+    assert f"takes {imports['gdlab_takes_longer_by']:.2f} s more" in text
 
 
 def test_the_readme_has_code_and_names_every_experiment_and_optimizer():

@@ -47,9 +47,14 @@ def test_staged_folder_follows_a_link_and_refuses_a_folder_in_a_files_place(tmp_
     assert (tmp_path / "real" / "a").read_text() == "1"
     assert (tmp_path / "link").is_symlink()
     (tmp_path / "real" / "b").mkdir()
-    with pytest.raises(IsADirectoryError), runs.staged_folder(tmp_path / "real") as folder:
-        (folder / "a").write_text("2")
-        (folder / "b").write_text("2")
+
+    def write_both():
+        with runs.staged_folder(tmp_path / "real") as folder:
+            (folder / "a").write_text("2")
+            (folder / "b").write_text("2")
+
+    with pytest.raises(IsADirectoryError, match=r"wanted to write the file .*b, but a folder of that name is there"):
+        write_both()
     assert (tmp_path / "real" / "a").read_text() == "1"  # nothing was moved
 
 

@@ -382,7 +382,7 @@ def _observed_order(changes: np.ndarray, noise: np.ndarray) -> float:
     """log2 of the ratio of successive changes |D(2h) - D(h)| / |D(h) - D(h/2)|, at the smallest steps clear of noise.
 
     The last two such ratios are extrapolated: what they miss of the order falls with h^2. NaN where there are no two,
-    or where they differ by over 0.5: the steps clear of noise are then too coarse for the leading term to lead.
+    or where they differ by over 0.2: the steps clear of noise are then too coarse for the leading term to lead.
     """
     clear = np.append(np.isfinite(changes) & (changes > 50 * noise[1:]), False)
     start = int(np.argmax(clear))
@@ -390,7 +390,7 @@ def _observed_order(changes: np.ndarray, noise: np.ndarray) -> float:
     if usable.size < 3:
         return math.nan
     before, last = np.log2(usable[-3:-1] / usable[-2:])
-    return float(last + (last - before) / 3) if abs(last - before) < 0.5 else math.nan
+    return float(last + (last - before) / 3) if abs(last - before) < 0.2 else math.nan
 
 
 def _kinks(sided: np.ndarray, noise: np.ndarray) -> np.ndarray:

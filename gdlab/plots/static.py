@@ -44,7 +44,7 @@ def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, 
         raise ValueError("z: wanted at least one finite value, got none")
     low, high = float(z.min()), float(z.max())
     if high <= low:
-        return np.array([low, low + max(abs(low), 1.0) * 1e-6])
+        return np.array([low, low + max(abs(low), 1.0)])
     above = z - low
     if np.median(above) >= 0.1 * (high - low):
         inner = np.asarray(MaxNLocator(count).tick_values(low, high))
@@ -85,8 +85,10 @@ def _labels(axes: Axes, labels: tuple[str, str]) -> None:
     axes.set_ylabel(labels[1])
 
 
-def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str]) -> tuple[Figure, Axes]:
+def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str]) -> tuple[Figure, Axes, float]:
     """A figure of filled contours, labelled lines over them and a colour bar, with room at the right for a legend.
+
+    Returns the colour bar's width with its labels too, in inches: the legend begins there.
 
     Sizes are set by hand, in inches: matplotlib's automatic layouts cut labels off beside a legend outside the axes.
     """
@@ -95,25 +97,27 @@ def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str
     ratio = ratio if 0.5 <= ratio <= 2 else 1.0
     wide, high = (4.3, 4.3 * ratio) if ratio <= 1 else (4.3 / ratio, 4.3)
     title = _wrapped(title)
-    left, bottom, top, bar = 0.75, 0.55, 0.3 + 0.22 * len(title.splitlines()), 1.1
+    at, z = levels(grid.z), _finite(grid.z)
+    format_value = _texts(at)
+    left, bottom, top = 0.75, 0.55, 0.3 + 0.22 * len(title.splitlines())
+    bar = 0.75 + 0.09 * max(len(format_value(value)) for value in at)
     legend = 0.75 + 0.085 * max((len(name) for name in names), default=0) if names else 0.1
     bottom = max(bottom, 0.21 * (len(names) + 1) - high)  # a long legend reaches below the axes
     width, height = left + wide + bar + legend, bottom + high + top
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, bottom / height, wide / width, high / height))
-    at, z = levels(grid.z), _finite(grid.z)
     filled = axes.contourf(grid.x, grid.y, z, levels=at, cmap=GROUND, norm=_norm(at))
     lines = axes.contour(grid.x, grid.y, z, levels=at[1:-1], colors="#33485a", linewidths=0.5, alpha=0.7)
-    axes.clabel(lines, np.asarray(lines.levels)[::3], fontsize=7, fmt=_texts(at), inline_spacing=2)
-    figure.colorbar(filled, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="value", format=_texts(at))
+    axes.clabel(lines, np.asarray(lines.levels)[::3], fontsize=7, fmt=format_value, inline_spacing=2)
+    figure.colorbar(filled, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="value", format=format_value)
     axes.set_xlim(grid.x[0], grid.x[-1])
     axes.set_ylim(grid.y[0], grid.y[-1])
     _labels(axes, labels)
     axes.set_title(title)
-    return figure, axes
+    return figure, axes, bar
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes, bar: float) -> None:
     """A legend at the right of the colour bar; names that begin with an underscore are shown too."""
     inches = axes.get_position().width * figure.get_figwidth()
     named = [line for line in axes.get_lines() if line.get_gid() == "named"]
@@ -121,7 +125,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
         named,
         [str(line.get_label()) for line in named],
         loc="upper left",
-        bbox_to_anchor=(1 + 1.1 / inches, 1.02),
+        bbox_to_anchor=(1 + bar / inches, 1.02),
         frameon=False,
         fontsize=9,
     )
@@ -176,10 +180,10 @@ def contour(
     """Labelled contour lines over filled contours of a 2-D function. minimizers: shape (count, 2), drawn as stars."""
     minimizers = _as_minimizers(minimizers)
     named = ["global minimizer"] if minimizers is not None else []
-    figure, axes = _ground(grid, labels, title, named)
+    figure, axes, bar = _ground(grid, labels, title, named)
     _mark(axes, None, minimizers)
     if named:
-        _legend(figure, axes)
+        _legend(figure, axes, bar)
     return figure
 
 
@@ -310,7 +314,7 @@ def draw_tracks(
         raise TypeError(f"paths: wanted a mapping from names to points, got {describe(paths)}")
     tracks = {str(name): as_path(str(name), path) for name, path in paths.items()}
     minimizers = _as_minimizers(minimizers)
-    figure, axes = _ground(grid, labels, title, [*tracks, "start", "global minimizer"])
+    figure, axes, bar = _ground(grid, labels, title, [*tracks, "start", "global minimizer"])
     drawn = []
     for index, (name, track) in enumerate(tracks.items()):
         style = line_style(index)
@@ -321,7 +325,7 @@ def draw_tracks(
         (end,) = axes.plot(x[-1:], y[-1:], "o", mfc=style["color"], mec="white", ms=7, zorder=5)
         drawn.append((edge, line, end))
     _mark(axes, [track[0] for track in tracks.values()] if tracks else None, minimizers)
-    _legend(figure, axes)
+    _legend(figure, axes, bar)
     return figure, drawn
 
 
