@@ -1,6 +1,5 @@
 """One descent: a function, an optimizer and a start become one pure program that jit compiles and vmap batches."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from gdlab.arguments import (
     require_number,
     require_scalar_function,
 )
-from gdlab.types import GradientFunction, Number
+from gdlab.types import GradientFunction, Number, ScalarFunction
 
 
 class Descent(NamedTuple):
@@ -50,7 +49,7 @@ class _State(NamedTuple):
 
 
 def descend(
-    fn: Callable[[Any], Any],
+    fn: ScalarFunction,
     optimizer: optax.GradientTransformation,
     start: Any,
     *,

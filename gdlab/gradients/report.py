@@ -188,7 +188,7 @@ def check_gradient(
         eps = float(jnp.finfo(jnp.result_type(leaf)).eps)
         tolerance = float(rtol) if rtol is not None else min(30 * eps ** (2 / 3), 10 * eps if eps > 1e-6 else 1.0)
         asked = max(asked, tolerance)
-        fine = eps if eps < 1e-6 else float(jnp.finfo(jnp.float32).eps)  # what narrower leaves are widened to
+        fine = min(eps, float(jnp.finfo(jnp.float32).eps))  # narrower leaves are widened to float32
         found, faults, agreement = _check_leaf(seen, chosen, tolerance, fine, value)
         if gradient is None:
             row, fault = _compare_modes(seen, refusal, tolerance)
@@ -322,12 +322,11 @@ def _check_leaf(
         rows.append(row._replace(directions=seen.exact.size, step=float(used_steps.max()), flags=flags))
         judged.append((doubt, error, scheme.name))
     doubt, error, name = min(judged, key=lambda item: math.inf if math.isnan(item[0]) else item[0])
-    if not error <= max(tolerance, 10 * doubt):
+    settled = doubt <= tolerance
+    if not error <= (tolerance if settled else max(tolerance, 10 * doubt)):
         faults.append(f"differs from {name} by {error:.1e} (+- {doubt:.1e})")
-    elif not doubt <= tolerance:
+    elif not settled:
         faults.append(f"{UNDECIDED}, even {name} is sure only to {doubt:.1e}")
-    elif error > tolerance:
-        faults.append(f"differs from {name} by {error:.1e} (+- {doubt:.1e})")
     return rows, faults, (error, name)
 
 

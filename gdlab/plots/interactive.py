@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.interpolate import RegularGridInterpolator
 
-from gdlab.plots.static import as_path
+from gdlab.plots.static import as_tracks
 from gdlab.plots.style import PALETTE
 from gdlab.runs import atomic_path
 from gdlab.types import Grid
@@ -31,8 +31,7 @@ def surface(
     figure = go.Figure(go.Surface(x=grid.x, y=grid.y, z=grid.z, colorscale="Viridis", opacity=0.95, name="value"))
     height = RegularGridInterpolator((grid.y, grid.x), grid.z, bounds_error=False, fill_value=np.nan)
     lift = 0.01 * float(np.nanmax(grid.z) - np.nanmin(grid.z))
-    for index, (name, path) in enumerate((paths or {}).items()):
-        track = as_path(name, path)
+    for index, (name, track) in enumerate(as_tracks(paths or {}).items()):
         z = height(track[:, ::-1])
         seen = np.isfinite(z)
         figure.add_trace(

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageColor
 
 from gdlab.arguments import require_count, require_number
-from gdlab.plots.static import draw_tracks
+from gdlab.plots.static import as_tracks, draw_tracks
 from gdlab.plots.style import PALETTE, STAR
 from gdlab.runs import atomic_path
 from gdlab.types import Grid
@@ -39,14 +39,14 @@ def race(
     require_count("frames", frames, low=2)
     if tail is not None:
         require_count("tail", tail)
-    figure, drawn = draw_tracks(grid, paths, minimizers=minimizers, title=title, labels=labels)
-    longest = max((len(track) for track in paths.values()), default=0)
+    tracks = list(as_tracks(paths).values())
+    longest = max((len(track) for track in tracks), default=0)
     if longest < 2:
         raise ValueError(f"paths: wanted at least one path of two points or more, got {longest} points at most")
+    figure, drawn = draw_tracks(grid, paths, minimizers=minimizers, title=title, labels=labels)
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     axes = figure.axes[0]
-    tracks = [np.asarray(track, float) for track in paths.values()]
     clock = axes.text(0.02, 0.98, "", transform=axes.transAxes, va="top", fontsize=10, zorder=9)
     clock.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})
     moving = sorted([*(line for lines in drawn for line in lines), clock], key=lambda artist: artist.get_zorder())

@@ -34,9 +34,8 @@ def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
 def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, " levels"]:
     """About `count` contour levels at round values, with the least and the largest at the ends.
 
-    Where values are skewed they stand at round distances from the least value, spaced in logarithm.
-
-    Skewed means that half of all values lie within the lowest tenth of the range, as in Rosenbrock's valley.
+    Where values are skewed they stand at round distances from the least value, spaced in logarithm. Skewed means that
+    half of all values lie within the lowest tenth of the range, as in Rosenbrock's valley.
     """
     z = np.asarray(z, float)
     z = z[np.isfinite(z)]
@@ -272,12 +271,15 @@ def surface(
     return figure
 
 
-def as_path(name: str, path: Any) -> Float[np.ndarray, "points 2"]:
-    """A path as an array of points; raises ValueError for any other shape."""
-    array = np.asarray(path, float)
-    if array.ndim != 2 or array.shape[1] != 2 or array.shape[0] == 0:
-        raise ValueError(f"paths[{name!r}]: wanted points of shape (count, 2), got shape {array.shape}")
-    return array
+def as_tracks(paths: Any) -> dict[str, Float[np.ndarray, "points 2"]]:
+    """Paths as arrays of points by name; raises for anything but a mapping to points of shape (count, 2)."""
+    if not isinstance(paths, Mapping):
+        raise TypeError(f"paths: wanted a mapping from names to points, got {describe(paths)}")
+    tracks = {str(name): np.asarray(path, float) for name, path in paths.items()}
+    for name, track in tracks.items():
+        if track.ndim != 2 or track.shape[1] != 2 or track.shape[0] == 0:
+            raise ValueError(f"paths[{name!r}]: wanted points of shape (count, 2), got shape {track.shape}")
+    return tracks
 
 
 def paths(
@@ -310,9 +312,7 @@ def draw_tracks(
     Lines grow thinner from the first to the last and all edges lie below all lines, so that tracks that coincide are
     still all seen.
     """
-    if not isinstance(paths, Mapping):
-        raise TypeError(f"paths: wanted a mapping from names to points, got {describe(paths)}")
-    tracks = {str(name): as_path(str(name), path) for name, path in paths.items()}
+    tracks = as_tracks(paths)
     minimizers = _as_minimizers(minimizers)
     figure, axes, bar = _ground(grid, labels, title, [*tracks, "start", "global minimizer"])
     drawn = []
