@@ -1,7 +1,8 @@
 """Runs the experiments as their headers say, times them whole, and keeps the numbers that the README quotes.
 
 Command: python benchmarks/experiments.py
-Writes benchmarks/results/ackley_descent.json and gradient_accuracy.json.
+Writes benchmarks/results/ackley_descent.json, gradient_accuracy.json and optimizer_zoo.json. With names of experiments
+as arguments, only theirs.
 """
 
 import json
@@ -27,7 +28,7 @@ def run(name: str, folder: str) -> tuple[float, dict[str, Any]]:
 
 
 def main() -> None:
-    for name in ("ackley_descent", "gradient_accuracy"):
+    for name in sys.argv[1:] or ("ackley_descent", "gradient_accuracy", "optimizer_zoo"):
         with tempfile.TemporaryDirectory() as folder:
             seconds, files = run(name, folder)
         for record in files["results"]:  # the curves are for the figures

@@ -37,6 +37,7 @@ from gdlab.arguments import require_count, require_number
 from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
 from gdlab.runs import staged_folder, write_json
+from gdlab.schedules import cosine
 
 ACKLEY = FUNCTIONS["ackley"].fn
 MINIMIZERS = FUNCTIONS["ackley"].minimizers(2)
@@ -50,7 +51,7 @@ METHODS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": sgd,
     "momentum 0.1": partial(momentum, momentum=0.1),
     "momentum 0.9": partial(momentum, momentum=0.9),
-    **{name: OPTIMIZERS[name] for name in OPTIMIZERS if name not in ("sgd", "momentum")},
+    **{name: OPTIMIZERS[name] for name in ("nesterov", "adam", "adamw", "adamax", "adagrad", "adadelta", "rmsprop")},
 }
 
 
@@ -138,11 +139,6 @@ def from_one_start(config: Config) -> list[dict[str, Any]]:
             lane = jax.tree.map(lambda leaf, k=k: leaf[k], descents)
             records.append(record(setting, name, m, learning_rate, tolerance, lane))
     return records
-
-
-def cosine(peak: Any, steps: int) -> Callable[[Any], Any]:
-    """peak at the first step, 0 after the last."""
-    return lambda count: peak * 0.5 * (1 + jnp.cos(jnp.pi * count / steps))
 
 
 def from_many_starts(config: Config, learning_rates: np.ndarray) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@ transformed, compiled program. `gdlab.plots` is imported when it is first used.
 import importlib
 from types import ModuleType
 
-from gdlab import functions, gradients, numerics, optimizers
+from gdlab import functions, gradients, numerics, optimizers, schedules
 from gdlab.descent import Descent, descend
 from gdlab.functions import FUNCTIONS, Function, evaluate_grid
 from gdlab.gradients import GradientReport, autodiff, check_gradient, finite_difference
@@ -32,6 +32,7 @@ __all__ = [
     "gradients",
     "numerics",
     "optimizers",
+    "schedules",
 ]
 
 

@@ -56,3 +56,45 @@ def one_minus_power(decay: Number, count: Array) -> Array:
     small = jnp.asarray(decay) < 0.5
     plain = 1 - jnp.where(small, decay, 0.5) ** count
     return jnp.where(small, plain, -jnp.expm1(count * jnp.log1p(-jnp.where(small, 0.5, 1 - decay))))
+
+
+def symmetric_power(matrix: Inexact[Array, "n n"], exponent: Number, floor: Number = 0.0) -> Inexact[Array, "n n"]:
+    """A^exponent for a symmetric positive definite A, through its eigenvalues; in float32 at least.
+
+    floor: what the eigenvalues are known not to be below; those that rounding puts there are raised to it (at least to
+    the smallest positive number of the dtype). A constant for derivatives.
+
+    The derivative is that of the matrix function itself (Daleckii & Krein 1965), finite where eigenvalues coincide; the
+    derivative of the eigenvectors, which plain differentiation goes through, is infinite there.
+    """
+    wide = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    least = jnp.maximum(jnp.asarray(floor, wide.dtype), jnp.finfo(wide.dtype).tiny)
+    power = _symmetric_power(wide, jnp.asarray(exponent, wide.dtype), jax.lax.stop_gradient(least))
+    return power.astype(matrix.dtype)
+
+
+@jax.custom_jvp
+def _symmetric_power(matrix: Array, exponent: Array, least: Array) -> Array:
+    values, vectors = _spectrum(matrix, least)
+    return (vectors * values**exponent) @ vectors.T
+
+
+@_symmetric_power.defjvp
+def _symmetric_power_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
+    (matrix, exponent, least), (change, exponent_change, _) = primals, tangents
+    values, vectors = _spectrum(matrix, least)
+    powers = values**exponent
+    middle = (values[:, None] + values[None, :]) / 2
+    gap = values[:, None] - values[None, :]
+    close = jnp.abs(gap) <= 1e-4 * middle  # the quotient would cancel; the slope at the middle is off by 1e-9 at most
+    quotient = (powers[:, None] - powers[None, :]) / jnp.where(close, 1.0, gap)
+    slopes = jnp.where(close, exponent * middle ** (exponent - 1), quotient)
+    inside = slopes * (vectors.T @ change @ vectors) + jnp.diag(powers * jnp.log(values) * exponent_change)
+    return (vectors * powers) @ vectors.T, vectors @ inside @ vectors.T
+
+
+def _spectrum(matrix: Array, least: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return jnp.maximum(values, least), vectors

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
@@ -24,6 +24,12 @@ Number = float | Shaped[Array, ""] | np.ndarray | np.number
 
 Schedule = Callable[[Array], Number]
 """`schedule(count)`: the value of a hyperparameter after `count` steps (from 0), as in optax."""
+
+Hyperparameter: TypeAlias = Any
+"""What a numeric argument of an optimizer takes: a `Number` or a `Schedule`.
+
+`Any` for type checkers, because the function that takes it calculates with it: schedules are evaluated at the door.
+"""
 
 
 class Grid(NamedTuple):

@@ -1,5 +1,8 @@
-"""The suite runs with x64 enabled; what belongs to float32 asks for it by dtype."""
+"""The suite runs with x64 enabled; what belongs to float32 asks for it by dtype. Processes share a GPU's memory."""
+
+import os
 
 import jax
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # read when JAX first meets the device
 jax.config.update("jax_enable_x64", True)

@@ -68,7 +68,50 @@ def test_gradient_accuracy(tmp_path, capsys):
     assert "central4" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["ackley_descent", "gradient_accuracy"])
+def test_optimizer_zoo(tmp_path, capsys):
+    experiment = load("optimizer_zoo")
+    out = tmp_path / "out"
+    names = ("sgd", "demon_adam")
+    config = experiment.Config(out=out, optimizers=names, starts=16, tuning_starts=8, learning_rates=5, steps=60)
+    experiment.main(config)
+    records = json.loads((out / "results.json").read_text())
+    functions = ("rosenbrock", "beale", "rastrigin", "ackley")
+    assert {(r["optimizer"], r["function"]) for r in records} == {(n, f) for n in names for f in functions}
+    for record in records:
+        assert any(record["learning_rate"] == pytest.approx(rate) for rate in np.geomspace(1e-5, 100, 5))
+        assert 0 <= record["share_low"] <= record["share"] <= record["share_high"] <= 1
+        assert record["share_stayed"] <= record["share"]
+        assert (record["median_steps"] is None) == (record["share"] == 0)
+    for name in (*functions, "summary"):
+        with Image.open(out / f"{name}.png") as image:
+            assert min(image.size) > 200
+    assert "Rastrigin: 16 starts" in capsys.readouterr().out
+
+
+def test_optimizer_zoo_where_the_answer_is_known(tmp_path):
+    # On |x|^2 gradient descent at rate 1/2 arrives in one step, at 1/4 it halves x, at 1 it never gets closer.
+    experiment = load("optimizer_zoo")
+    config = experiment.Config(
+        out=tmp_path / "out",
+        functions=("sphere",),
+        optimizers=("sgd", "adam", "adamw"),
+        learning_rates=3,
+        lowest_rate=0.25,
+        highest_rate=1.0,
+        starts=16,
+        tuning_starts=8,
+        steps=60,
+    )
+    experiment.main(config)
+    sgd, adam, adamw = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert sgd["learning_rate"] == pytest.approx(0.5)
+    assert not sgd["at_edge"]
+    assert [sgd[k] for k in ("share", "share_stayed", "median_steps", "fewest_steps", "drawn_steps")] == [1, 1, 1, 1, 1]
+    assert sgd["share_low"] == pytest.approx(16 / (16 + 1.959964**2), rel=1e-6)  # Wilson's interval for 16 of 16
+    assert adam == adamw | {"optimizer": "adam"}  # no weight decay
+
+
+@pytest.mark.parametrize("script", ["ackley_descent", "gradient_accuracy", "optimizer_zoo"])
 def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):
     (tmp_path / "file").write_text("")
     result = subprocess.run(

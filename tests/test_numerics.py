@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import linalg
 
 from gdlab import numerics
 
@@ -66,3 +67,38 @@ def test_one_minus_power():
             assert float(slope) == pytest.approx(-count * decay ** (count - 1), rel=1e-12)
     with jax.enable_x64(False):  # 1 - 0.999 = 0.001, to float32's last digits
         assert float(numerics.one_minus_power(0.999, jnp.array(1))) == pytest.approx(0.001, rel=2e-7)
+
+
+def random_spd(n, seed=0):
+    factor = np.random.default_rng(seed).normal(size=(n, n))
+    return factor @ factor.T + 0.1 * np.eye(n)
+
+
+@pytest.mark.parametrize("exponent", [-0.25, -0.5, 0.5, -1.0, 1.0])
+def test_symmetric_power_equals_scipys(exponent):
+    matrix = random_spd(4)
+    ours = numerics.symmetric_power(jnp.asarray(matrix), exponent)
+    np.testing.assert_allclose(ours, linalg.fractional_matrix_power(matrix, exponent), rtol=1e-10)
+
+
+def test_symmetric_power_has_the_derivative_of_the_matrix_function():
+    change = jnp.asarray(random_spd(3, 1) - np.eye(3))
+    for matrix in (random_spd(3), np.eye(3) * 2.0, np.diag([1.0, 1.0 + 1e-9, 5.0])):
+
+        def along(t, matrix=matrix):
+            return numerics.symmetric_power(matrix + t * change, -0.25)
+
+        h = 1e-4
+        quotient = (along(h) - along(-h)) / (2 * h)
+        np.testing.assert_allclose(jax.jacfwd(along)(0.0), quotient, rtol=1e-6, atol=1e-7)
+    slope = jax.grad(lambda p: numerics.symmetric_power(jnp.diag(jnp.array([2.0, 3.0])), p)[0, 0])(0.5)
+    assert float(slope) == pytest.approx(np.sqrt(2) * np.log(2), rel=1e-12)
+
+
+def test_symmetric_power_raises_eigenvalues_to_the_floor():
+    with jax.enable_x64(False):
+        direction = jnp.array([300.0, 400.0], jnp.float32)
+        matrix = jnp.outer(direction, direction) + 1e-6 * jnp.eye(2)
+        root = numerics.symmetric_power(matrix, -0.5, floor=1e-6)
+        assert jnp.abs(root).max() <= 1001.0  # 1 / sqrt(1e-6), where rounding alone would give 1e19
+    assert numerics.symmetric_power(jnp.eye(2, dtype=jnp.bfloat16), -0.5).dtype == jnp.bfloat16

@@ -33,8 +33,8 @@ def test_plots_are_loaded_when_they_are_used():
 
 
 def test_every_public_name_exists_and_is_documented():
-    for module in (gdlab, gdlab.gradients, gdlab.optimizers, gdlab.plots):
-        for name in module.__all__:
+    for module in (gdlab, gdlab.gradients, gdlab.optimizers, gdlab.plots, gdlab.schedules):
+        for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
             thing = getattr(module, name)
             if inspect.isfunction(thing) or inspect.isclass(thing):
                 assert len(inspect.getdoc(thing) or "") > 40, f"{module.__name__}.{name}"
@@ -63,9 +63,12 @@ for scheme in gdlab.gradients.SCHEMES:
     gdlab.finite_difference(rosenbrock.fn, scheme)(jnp.ones(2))
 assert gdlab.check_gradient(rosenbrock.fn, jnp.array([0.3, 0.7])).ok
 for name, factory in gdlab.OPTIMIZERS.items():
-    run = lambda rate: gdlab.descend(rosenbrock.fn, factory(rate), jnp.zeros(2), max_steps=5, tolerance=1e-9)
-    lanes = jax.vmap(run)
-    assert lanes(jnp.array([0.01, 0.1])).path.shape == (2, 6, 2)
+    more = {"total_steps": 9.0} if "demon" in name else {}
+    run = lambda rate: gdlab.descend(rosenbrock.fn, factory(rate, **more), jnp.zeros(2), max_steps=5, tolerance=1e-9)
+    assert jax.eval_shape(jax.vmap(run), jnp.array([0.01, 0.1])).path.shape == (2, 6, 2)
+    optimizer = factory(0.1, **more)
+    tree = {"w": jnp.ones((3, 2)), "k": jnp.ones((2, 1, 2, 2)), "s": jnp.ones(())}
+    jax.eval_shape(lambda x: optimizer.update(x, optimizer.init(x), x), tree)
 grid = gdlab.evaluate_grid(rosenbrock, points=21)
 track = {"a": np.zeros((3, 2))}
 plots.contour(grid), plots.surface(grid), plots.contour3d(grid), plots.scatter(grid), plots.paths(grid, track)
@@ -104,6 +107,13 @@ def test_the_readmes_figures_are_in_the_results():
     rates = ackley["shares"]["learning_rates"]
     at_small_rate = ackley["shares"]["shares"]["sgd"][min(range(len(rates)), key=lambda k: abs(rates[k] - 0.01))]
     assert f"from {100 * at_small_rate:.1f}% of the starts" in text
+    zoo = json.loads((results / "optimizer_zoo.json").read_text())["results"]
+    for function in ("rosenbrock", "beale", "rastrigin", "ackley"):
+        records = [r for r in zoo if r["function"] == function]
+        assert {r["optimizer"] for r in records} == set(gdlab.OPTIMIZERS)
+        best = sorted(records, key=lambda r: (-r["share"], r["median_steps"] or 1e9))[:5]
+        row = [f"{r['optimizer']} {100 * r['share']:.0f}% in {r['median_steps']:.0f}" for r in best]
+        assert f"| {function} | {' | '.join(row)} |" in text, row
     imports = json.loads((results / "import_time.json").read_text())
     assert f"takes {imports['gdlab_takes_longer_by']:.2f} s more" in text
 
@@ -115,3 +125,14 @@ def test_the_readme_has_code_and_names_every_experiment_and_optimizer():
         assert script.name in text
     for name in gdlab.OPTIMIZERS:
         assert f"`{name}`" in text
+
+
+def test_the_readmes_table_of_oracles_is_the_measured_one():
+    text = (ROOT / "README.md").read_text()
+    rows = json.loads((ROOT / "benchmarks" / "results" / "oracle_deviation.json").read_text())["rows"]
+    assert {row["optimizer"] for row in rows} == set(gdlab.OPTIMIZERS)
+    for row in rows:
+        note = f" ({row['why']})" if row["why"] else ""
+        line = f"| `{row['optimizer']}` | {row['oracle']} | {row['version']} | {row['largest']:.1e}{note} |"
+        assert line in text
+        assert row["why"] or row["largest"] < 1e-10, line

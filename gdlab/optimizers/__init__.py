@@ -1,61 +1,104 @@
-"""Optimizers as optax gradient transformations, with PyTorch's semantics and defaults.
+"""Optimizers as optax gradient transformations: PyTorch's semantics, or the authors', each against an oracle.
 
 `OPTIMIZERS` maps names to factories. A factory is `name(learning_rate=default, *, ...)` and returns an
 `optax.GradientTransformation`, which chains with everything in optax. What holds for all of them:
 
-- learning_rate: a number >= 0, a traced scalar, or a schedule `count -> number` (count from 0).
-- Every numeric hyperparameter may be a traced scalar: `jax.vmap` over a function that builds the optimizer scans it.
+- Every numeric argument takes a number, a traced scalar (`jax.vmap` over a function that builds the optimizer scans
+  it) or a schedule `count -> number`, count from 0 (`gdlab.schedules`). Arguments annotated int or bool are static:
+  they shape the state or the program. `learning_rate` is a number >= 0.
 - A concrete number out of its range raises ValueError at construction, naming the value and the range.
-- weight_decay of `adamw` is decoupled (taken from the parameters); everywhere else it is L2, added to the gradient
-  before all else, and 0 by default, as in PyTorch.
-- State and updates keep the dtypes of parameters and gradients, whatever the dtype of a traced hyperparameter.
+- weight_decay is L2, added to the gradient before all else, unless the docstring says that it is decoupled (taken from
+  the parameters); it is 0 by default unless the method's authors have another default.
+- Updates have the parameters' dtypes and the state keeps its own, whatever the dtype of a traced hyperparameter. Leaves
+  of 16 bits are calculated with in float32; numbers that stand for a whole model, and preconditioners, are kept in
+  float32 at least. Parameters are real; complex ones raise TypeError.
+- `evaluation_params(state, params)` gives the parameters to evaluate at: an average, where the optimizer keeps one.
+
+The pieces, `scale_by_...`, hand out a direction and chain with optax's; `transformation` makes a piece or a factory of
+one's own take schedules and keep dtypes; `check_contract` tells whether it keeps the contract that all of these keep.
 """
 
 from collections.abc import Callable
 
 import optax
 
-from gdlab.optimizers.adagrad import (
-    adadelta,
-    adagrad,
-    rmsprop,
-    scale_by_adagrad,
-    scale_by_rms,
-)
+from gdlab.optimizers.adabelief import adabelief, scale_by_adabelief
+from gdlab.optimizers.adafactor import adafactor
+from gdlab.optimizers.adagrad import adadelta, adagrad, rmsprop, scale_by_adagrad, scale_by_rms
 from gdlab.optimizers.adam import adam, adamax, adamw, scale_by_adam
-from gdlab.optimizers.dtypes import stable_dtypes
-from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd
+from gdlab.optimizers.adan import adan, scale_by_adan
+from gdlab.optimizers.ademamix import ademamix, scale_by_ademamix
+from gdlab.optimizers.adopt import adopt, scale_by_adopt
+from gdlab.optimizers.aggmo import aggmo, scale_by_aggmo
+from gdlab.optimizers.amsgrad import amsgrad, scale_by_amsgrad
+from gdlab.optimizers.averaged_sgd import asgd
+from gdlab.optimizers.contract import ContractReport, check_contract
+from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
+from gdlab.optimizers.evaluation import evaluation_params
+from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
+from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
+from gdlab.optimizers.madgrad import madgrad
+from gdlab.optimizers.muon import muon, orthogonalize
+from gdlab.optimizers.nadam import nadam, scale_by_nadam
+from gdlab.optimizers.parameter_free import dadapt_adam, prodigy
+from gdlab.optimizers.quasi_hyperbolic import qhadam, qhm, scale_by_qhadam, scale_by_qhm
+from gdlab.optimizers.radam import radam, scale_by_radam
+from gdlab.optimizers.rprop import rprop
+from gdlab.optimizers.schedule_free import schedule_free_adamw, schedule_free_sgd
+from gdlab.optimizers.shampoo import scale_by_shampoo, shampoo
+from gdlab.optimizers.sign import lion, scale_by_signum, signum
+from gdlab.optimizers.soap import scale_by_soap, soap
+from gdlab.optimizers.sophia import hutchinson, scale_by_sophia, sophia
+from gdlab.optimizers.transformation import stable_dtypes, transformation
+from gdlab.optimizers.yellowfin import yellowfin
+from gdlab.optimizers.yogi import scale_by_yogi, yogi
 from gdlab.types import NameTable
 
+_FACTORIES: tuple[Callable[..., optax.GradientTransformation], ...] = (
+    *(sgd, momentum, nesterov, sutskever_nesterov, asgd, rprop),
+    *(adam, adamw, adamax, amsgrad, nadam, radam),
+    *(adagrad, adadelta, rmsprop),
+    *(qhm, qhadam, aggmo, yellowfin, demon_sgdm, demon_adam),
+    *(adabelief, yogi, adan, adopt, ademamix, madgrad, adafactor),
+    *(signum, lion, lamb, lars, novograd),
+    *(muon, shampoo, soap, sophia),
+    *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
+)
+
 OPTIMIZERS: NameTable[Callable[..., optax.GradientTransformation]] = NameTable(
-    "optimizer",
-    {
-        "sgd": sgd,
-        "momentum": momentum,
-        "nesterov": nesterov,
-        "adam": adam,
-        "adamw": adamw,
-        "adamax": adamax,
-        "adagrad": adagrad,
-        "adadelta": adadelta,
-        "rmsprop": rmsprop,
-    },
+    "optimizer", {factory.__name__: factory for factory in _FACTORIES}
 )
 
 __all__ = [
     "OPTIMIZERS",
-    "adadelta",
-    "adagrad",
-    "adam",
-    "adamax",
-    "adamw",
-    "momentum",
-    "nesterov",
-    "rmsprop",
+    "ContractReport",
+    "check_contract",
+    "evaluation_params",
+    "hutchinson",
+    "orthogonalize",
+    "scale_by_adabelief",
     "scale_by_adagrad",
     "scale_by_adam",
+    "scale_by_adan",
+    "scale_by_ademamix",
+    "scale_by_adopt",
+    "scale_by_aggmo",
+    "scale_by_amsgrad",
+    "scale_by_demon_adam",
     "scale_by_momentum",
+    "scale_by_nadam",
+    "scale_by_novograd",
+    "scale_by_qhadam",
+    "scale_by_qhm",
+    "scale_by_radam",
     "scale_by_rms",
-    "sgd",
+    "scale_by_shampoo",
+    "scale_by_signum",
+    "scale_by_soap",
+    "scale_by_sophia",
+    "scale_by_trust_ratio",
+    "scale_by_yogi",
     "stable_dtypes",
+    "transformation",
+    *sorted(factory.__name__ for factory in _FACTORIES),
 ]

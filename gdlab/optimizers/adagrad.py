@@ -8,14 +8,14 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from gdlab.numerics import safe_sqrt
-from gdlab.optimizers.dtypes import (
+from gdlab.optimizers.transformation import (
     add_l2,
+    require_flags,
     require_fractions,
-    require_learning_rate,
     require_non_negative,
-    stable_dtypes,
+    transformation,
 )
-from gdlab.types import Number, Schedule
+from gdlab.types import Hyperparameter
 
 
 class AdagradState(NamedTuple):
@@ -32,10 +32,12 @@ class RMSState(NamedTuple):
     means: PyTree
 
 
+@transformation
 def scale_by_adagrad(
-    eps: Number = 1e-10, initial_accumulator_value: Number = 0.0, lr_decay: Number = 0.0
+    eps: Hyperparameter = 1e-10, initial_accumulator_value: Hyperparameter = 0.0, lr_decay: Hyperparameter = 0.0
 ) -> optax.GradientTransformation:
     """s = s + g^2; hands out g / (sqrt(s) + eps) / (1 + (t - 1) lr_decay), t from 1."""
+    require_non_negative(eps=eps, initial_accumulator_value=initial_accumulator_value, lr_decay=lr_decay)
 
     def init(params: optax.Params) -> AdagradState:
         start = jax.tree.map(lambda x: jnp.full_like(x, initial_accumulator_value), params)
@@ -53,13 +55,19 @@ def scale_by_adagrad(
     return optax.GradientTransformation(init, update)
 
 
-def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = False) -> optax.GradientTransformation:
+@transformation
+def scale_by_rms(
+    decay: Hyperparameter = 0.99, eps: Hyperparameter = 1e-8, *, centered: bool = False
+) -> optax.GradientTransformation:
     """v = decay v + (1 - decay) g^2; hands out g / (sqrt(v) + eps), with v - a^2 in the root where centered.
 
     a = decay a + (1 - decay) g. Equal to optax's `scale_by_rms` and `scale_by_stddev` with eps_in_sqrt=False, but for
     two things: a gradient of 0 can be differentiated through, and v - a^2, a variance, is kept from falling below 0 by
     rounding, where PyTorch and optax return NaN under a gradient that stays constant for long.
     """
+    require_fractions(decay=decay)
+    require_flags(centered=centered)
+    require_non_negative(eps=eps)
 
     def init(params: optax.Params) -> RMSState:
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -80,13 +88,14 @@ def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = F
     return optax.GradientTransformation(init, update)
 
 
+@transformation
 def adagrad(
-    learning_rate: Number | Schedule = 1e-2,
+    learning_rate: Hyperparameter = 1e-2,
     *,
-    lr_decay: Number = 0.0,
-    initial_accumulator_value: Number = 0.0,
-    eps: Number = 1e-10,
-    weight_decay: Number = 0.0,
+    lr_decay: Hyperparameter = 0.0,
+    initial_accumulator_value: Hyperparameter = 0.0,
+    eps: Hyperparameter = 1e-10,
+    weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
     """Adagrad: s <- s + g^2; x <- x - learning_rate / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
 
@@ -94,25 +103,24 @@ def adagrad(
     starts s at 0.1, has eps = 1e-7 inside the root and neither lr_decay nor weight_decay. State: s, one value a
     parameter.
     """
-    require_learning_rate(learning_rate)
     require_non_negative(
-        lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps, weight_decay=weight_decay
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
     )
-    return stable_dtypes(
-        optax.chain(
-            add_l2(weight_decay),
-            scale_by_adagrad(eps, initial_accumulator_value, lr_decay),
-            optax.scale_by_learning_rate(learning_rate),
-        )
+    return optax.chain(
+        add_l2(weight_decay),
+        scale_by_adagrad(eps, initial_accumulator_value, lr_decay),
+        optax.scale_by_learning_rate(learning_rate),
     )
 
 
+@transformation
 def adadelta(
-    learning_rate: Number | Schedule = 1.0,
+    learning_rate: Hyperparameter = 1.0,
     *,
-    rho: Number = 0.9,
-    eps: Number = 1e-6,
-    weight_decay: Number = 0.0,
+    rho: Hyperparameter = 0.9,
+    eps: Hyperparameter = 1e-6,
+    weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
     """Adadelta: d = g sqrt(D + eps) / sqrt(E + eps); x <- x - learning_rate d (Zeiler 2012, algorithm 1).
 
@@ -121,26 +129,24 @@ def adadelta(
     learning rate; `optax.adadelta` without a learning rate climbs, since it then skips the change of sign too. State: E
     and D, two values a parameter.
     """
-    require_learning_rate(learning_rate)
     require_fractions(rho=rho)
-    require_non_negative(eps=eps, weight_decay=weight_decay)
-    return stable_dtypes(
-        optax.chain(
-            add_l2(weight_decay),
-            optax.scale_by_adadelta(rho, eps),
-            optax.scale_by_learning_rate(learning_rate),
-        )
+    require_non_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+    return optax.chain(
+        add_l2(weight_decay),
+        optax.scale_by_adadelta(rho, eps),
+        optax.scale_by_learning_rate(learning_rate),
     )
 
 
+@transformation
 def rmsprop(
-    learning_rate: Number | Schedule = 1e-2,
+    learning_rate: Hyperparameter = 1e-2,
     *,
-    decay: Number = 0.99,
-    eps: Number = 1e-8,
-    momentum: Number | None = None,
+    decay: Hyperparameter = 0.99,
+    eps: Hyperparameter = 1e-8,
+    momentum: Hyperparameter | None = None,
     centered: bool = False,
-    weight_decay: Number = 0.0,
+    weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
     """RMSprop: v <- decay v + (1 - decay) g^2; x <- x - learning_rate g / (sqrt(v) + eps) (Tieleman & Hinton 2012).
 
@@ -151,18 +157,12 @@ def rmsprop(
     `optax.rmsprop` has decay 0.9, eps inside the root, and scales by the learning rate before the momentum. State: v,
     with momentum b and centered a: one to three values a parameter.
     """
-    require_learning_rate(learning_rate)
-    require_fractions(decay=decay)
     if momentum is not None:
         require_fractions(momentum=momentum)
-    if not isinstance(centered, bool):
-        raise TypeError(f"centered: wanted True or False (it shapes the state), got {centered!r}")
-    require_non_negative(eps=eps, weight_decay=weight_decay)
-    return stable_dtypes(
-        optax.chain(
-            add_l2(weight_decay),
-            scale_by_rms(decay, eps, centered=centered),
-            optax.identity() if momentum is None else optax.trace(momentum),
-            optax.scale_by_learning_rate(learning_rate),
-        )
+    require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
+    return optax.chain(
+        add_l2(weight_decay),
+        scale_by_rms(decay, eps, centered=centered),
+        optax.identity() if momentum is None else optax.trace(momentum),
+        optax.scale_by_learning_rate(learning_rate),
     )

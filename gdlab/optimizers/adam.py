@@ -8,14 +8,14 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from gdlab.numerics import one_minus_power, safe_sqrt
-from gdlab.optimizers.dtypes import (
+from gdlab.optimizers.transformation import (
     add_l2,
+    decoupled_decay,
     require_fractions,
-    require_learning_rate,
     require_non_negative,
-    stable_dtypes,
+    transformation,
 )
-from gdlab.types import Number, Schedule
+from gdlab.types import Hyperparameter
 
 
 class AdamState(NamedTuple):
@@ -26,12 +26,17 @@ class AdamState(NamedTuple):
     nu: PyTree
 
 
-def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> optax.GradientTransformation:
+@transformation
+def scale_by_adam(
+    b1: Hyperparameter = 0.9, b2: Hyperparameter = 0.999, eps: Hyperparameter = 1e-8
+) -> optax.GradientTransformation:
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; hands out mhat / (sqrt(vhat) + eps).
 
     mhat = m / (1 - b1^t) and vhat = v / (1 - b2^t), with t from 1. The two corrections are formed without cancellation:
     in float32 `optax.scale_by_adam` loses 7e-6 of the first step there. In float64 they are equal.
     """
+    require_fractions(b1=b1, b2=b2)
+    require_non_negative(eps=eps)
 
     def init(params: optax.Params) -> AdamState:
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -53,76 +58,68 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> o
     return optax.GradientTransformation(init, update)
 
 
+@transformation
 def adam(
-    learning_rate: Number | Schedule = 1e-3,
+    learning_rate: Hyperparameter = 1e-3,
     *,
-    b1: Number = 0.9,
-    b2: Number = 0.999,
-    eps: Number = 1e-8,
-    weight_decay: Number = 0.0,
+    b1: Hyperparameter = 0.9,
+    b2: Hyperparameter = 0.999,
+    eps: Hyperparameter = 1e-8,
+    weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
     """Adam: x <- x - learning_rate mhat / (sqrt(vhat) + eps) (Kingma & Ba 2015, algorithm 1).
 
     The moments are those of `scale_by_adam`. Equal to `torch.optim.Adam(lr, (b1, b2), eps, weight_decay)`, whose
     weight_decay is L2. Defaults: the paper's and PyTorch's. State: m and v, two values a parameter.
     """
-    require_learning_rate(learning_rate)
-    require_fractions(b1=b1, b2=b2)
-    require_non_negative(eps=eps, weight_decay=weight_decay)
-    return stable_dtypes(
-        optax.chain(
-            add_l2(weight_decay),
-            scale_by_adam(b1, b2, eps),
-            optax.scale_by_learning_rate(learning_rate),
-        )
+    require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
+    return optax.chain(
+        add_l2(weight_decay),
+        scale_by_adam(b1, b2, eps),
+        optax.scale_by_learning_rate(learning_rate),
     )
 
 
+@transformation
 def adamw(
-    learning_rate: Number | Schedule = 1e-3,
+    learning_rate: Hyperparameter = 1e-3,
     *,
-    b1: Number = 0.9,
-    b2: Number = 0.999,
-    eps: Number = 1e-8,
-    weight_decay: Number = 1e-2,
+    b1: Hyperparameter = 0.9,
+    b2: Hyperparameter = 0.999,
+    eps: Hyperparameter = 1e-8,
+    weight_decay: Hyperparameter = 1e-2,
 ) -> optax.GradientTransformation:
     """AdamW: x <- x - learning_rate (mhat / (sqrt(vhat) + eps) + weight_decay x) (Loshchilov & Hutter 2019).
 
     Equal to `torch.optim.AdamW`, and with it in scaling the decay by the learning rate, which the paper does not.
     Defaults: PyTorch's; `optax.adamw` decays by 1e-4. State: m and v, two values a parameter.
     """
-    require_learning_rate(learning_rate)
-    require_fractions(b1=b1, b2=b2)
-    require_non_negative(eps=eps, weight_decay=weight_decay)
-    return stable_dtypes(
-        optax.chain(
-            scale_by_adam(b1, b2, eps),
-            optax.add_decayed_weights(weight_decay),
-            optax.scale_by_learning_rate(learning_rate),
-        )
+    require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
+    return optax.chain(
+        scale_by_adam(b1, b2, eps),
+        decoupled_decay("adamw", weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
     )
 
 
+@transformation
 def adamax(
-    learning_rate: Number | Schedule = 2e-3,
+    learning_rate: Hyperparameter = 2e-3,
     *,
-    b1: Number = 0.9,
-    b2: Number = 0.999,
-    eps: Number = 1e-8,
-    weight_decay: Number = 0.0,
+    b1: Hyperparameter = 0.9,
+    b2: Hyperparameter = 0.999,
+    eps: Hyperparameter = 1e-8,
+    weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
     """AdaMax: x <- x - learning_rate / (1 - b1^t) m / u, u = max(b2 u, |g| + eps) (Kingma & Ba 2015, algorithm 2).
 
     Built on `optax.scale_by_adamax`; equal to `torch.optim.Adamax`. The paper has no eps. Defaults: the paper's and
     PyTorch's; `optax.adamax` has no default learning rate. State: m and u, two values a parameter.
     """
-    require_learning_rate(learning_rate)
     require_fractions(b1=b1, b2=b2)
-    require_non_negative(eps=eps, weight_decay=weight_decay)
-    return stable_dtypes(
-        optax.chain(
-            add_l2(weight_decay),
-            optax.scale_by_adamax(b1, b2, eps),
-            optax.scale_by_learning_rate(learning_rate),
-        )
+    require_non_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+    return optax.chain(
+        add_l2(weight_decay),
+        optax.scale_by_adamax(b1, b2, eps),
+        optax.scale_by_learning_rate(learning_rate),
     )

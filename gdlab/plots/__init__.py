@@ -3,6 +3,7 @@
 The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `interactive` and is imported by name.
 """
 
+from gdlab.plots.overview import heatmap, panels, save_indexed
 from gdlab.plots.race import race, write_gif
 from gdlab.plots.static import contour, contour3d, curves, draw_curves, levels, paths, save, scatter, surface, values
 from gdlab.plots.style import PALETTE, line_style
@@ -13,11 +14,14 @@ __all__ = [
     "contour3d",
     "curves",
     "draw_curves",
+    "heatmap",
     "levels",
     "line_style",
+    "panels",
     "paths",
     "race",
     "save",
+    "save_indexed",
     "scatter",
     "surface",
     "values",

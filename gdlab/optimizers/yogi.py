@@ -1,0 +1,69 @@
+"""Yogi: Adam whose second moment moves by additive steps (Zaheer et al. 2018)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.numerics import one_minus_power, safe_sqrt
+from gdlab.optimizers.adam import AdamState
+from gdlab.optimizers.transformation import add_l2, require_fractions, require_non_negative, transformation
+from gdlab.optimizers.trees import average, begin, step_after
+from gdlab.types import Hyperparameter
+
+
+@transformation
+def scale_by_yogi(
+    b1: Hyperparameter = 0.9,
+    b2: Hyperparameter = 0.999,
+    eps: Hyperparameter = 1e-3,
+    initial_accumulator_value: Hyperparameter = 1e-6,
+) -> optax.GradientTransformation:
+    """m = b1 m + (1 - b1) g; v = v - (1 - b2) sign(v - g^2) g^2; hands out mhat / (sqrt(vhat) + eps).
+
+    Both m and v start at initial_accumulator_value and are divided by Adam's corrections, as in torch-optimizer and
+    `optax.scale_by_yogi`; the paper starts m at 0 and corrects neither.
+    """
+    require_fractions(b1=b1, b2=b2)
+    require_non_negative(eps=eps, initial_accumulator_value=initial_accumulator_value)
+
+    def init(params: optax.Params) -> AdamState:
+        start = jax.tree.map(lambda x: jnp.full_like(x, initial_accumulator_value), params)
+        return AdamState(begin(), start, start)
+
+    def update(
+        updates: optax.Updates, state: AdamState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, AdamState]:
+        del params
+        steps = step_after(state.steps)
+        mu = average(b1, state.mu, updates)
+        nu = jax.tree.map(lambda g, v: v - (1 - b2) * jnp.sign(v - g**2) * g**2, updates, state.nu)
+        first, second = one_minus_power(b1, steps), one_minus_power(b2, steps)
+        return jax.tree.map(lambda m, v: m / first / (safe_sqrt(v / second) + eps), mu, nu), AdamState(steps, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+@transformation
+def yogi(
+    learning_rate: Hyperparameter = 1e-2,
+    *,
+    b1: Hyperparameter = 0.9,
+    b2: Hyperparameter = 0.999,
+    eps: Hyperparameter = 1e-3,
+    initial_accumulator_value: Hyperparameter = 1e-6,
+    weight_decay: Hyperparameter = 0.0,
+) -> optax.GradientTransformation:
+    """Yogi: x <- x - learning_rate mhat / (sqrt(vhat) + eps) (Zaheer et al. 2018).
+
+    The moments are those of `scale_by_yogi`. Equal to `torch_optimizer.Yogi`, whose weight_decay is L2, and to
+    `optax.yogi`. Defaults: the paper's and torch-optimizer's. State: m and v, two values a parameter.
+    """
+    require_non_negative(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
+    return optax.chain(
+        add_l2(weight_decay),
+        scale_by_yogi(b1, b2, eps, initial_accumulator_value),
+        optax.scale_by_learning_rate(learning_rate),
+    )

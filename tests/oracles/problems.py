@@ -1,0 +1,74 @@
+"""Three problems on which trajectories are compared: parameters, the loss for JAX and PyTorch, the gradient by hand.
+
+Parameters are lists of arrays. The data are random, but the same everywhere.
+"""
+
+import numpy as np
+
+PROBLEMS = ("rosenbrock", "least_squares", "mlp")
+
+
+def _random():
+    return np.random.default_rng(20261122)
+
+
+def data(problem):
+    """Matrix and target of the least squares; inputs and targets of the network; nothing for Rosenbrock's function."""
+    generator = _random()
+    matrix, target = generator.normal(size=(12, 5)), generator.normal(size=12)
+    inputs = generator.normal(size=(16, 3))
+    wanted = np.stack([np.sin(inputs[:, 0]) + inputs[:, 1], inputs[:, 0] * inputs[:, 2]], axis=1)
+    return {"rosenbrock": (), "least_squares": (matrix, target), "mlp": (inputs, wanted)}[problem]
+
+
+def start(problem):
+    """The first parameters, float64."""
+    if problem == "rosenbrock":
+        return [np.array([-1.2, 1.0])]
+    generator = np.random.default_rng(3)
+    if problem == "least_squares":
+        return [generator.normal(size=5)]
+    shapes = [(3, 3), (3,), (3, 2), (2,)]
+    return [generator.normal(size=shape) / np.sqrt(shape[0]) for shape in shapes]
+
+
+def loss(problem, numpy_like, arrays):
+    """`fn(params)` on arrays of JAX or PyTorch; numpy_like is the module with tanh, arrays are `data` in its kind."""
+    if problem == "rosenbrock":
+        return lambda p: 100 * (p[0][1] - p[0][0] ** 2) ** 2 + (1 - p[0][0]) ** 2
+    if problem == "least_squares":
+        matrix, target = arrays
+        return lambda p: 0.5 * ((matrix @ p[0] - target) ** 2).mean()
+    inputs, wanted = arrays
+    return lambda p: 0.5 * ((numpy_like.tanh(inputs @ p[0] + p[1]) @ p[2] + p[3] - wanted) ** 2).mean()
+
+
+def gradient(problem):
+    """`fn(params) -> gradients` in NumPy, derived by hand."""
+    if problem == "rosenbrock":
+
+        def slope(p):
+            x, y = p[0]
+            return [np.array([-400 * x * (y - x**2) - 2 * (1 - x), 200 * (y - x**2)])]
+
+    elif problem == "least_squares":
+        matrix, target = data(problem)
+
+        def slope(p):
+            return [matrix.T @ (matrix @ p[0] - target) / len(target)]
+
+    else:
+        inputs, wanted = data(problem)
+
+        def slope(p):
+            hidden = np.tanh(inputs @ p[0] + p[1])
+            error = (hidden @ p[2] + p[3] - wanted) / wanted.size
+            inner = (error @ p[2].T) * (1 - hidden**2)
+            return [inputs.T @ inner, inner.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
+
+    return slope
+
+
+def flat(params):
+    """All parameters as one vector."""
+    return np.concatenate([np.ravel(p) for p in params])

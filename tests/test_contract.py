@@ -1,0 +1,225 @@
+"""The contract that every optimizer keeps, and that the check notices whatever breaks it."""
+
+import inspect
+import itertools
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from gdlab.optimizers import OPTIMIZERS, check_contract, transformation
+
+# Numbers for arguments without a default, or whose default is None: those are varied only where a number is named.
+ARGUMENTS = {
+    "rmsprop": {"momentum": 0.5},
+    "demon_sgdm": {"total_steps": 40.0},
+    "demon_adam": {"total_steps": 40.0},
+    "adafactor": {"eps1": 1e-3},
+    "soap": {"shampoo_beta": 0.9},
+    "prodigy": {"b3": 0.9},
+}
+# What stays static, by name: a shape, the length of an unrolled loop, a seed, or a choice between programs.
+STATIC = {"window", "ns_steps", "max_dim", "seed"}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_keeps_the_contract(name):
+    factory = OPTIMIZERS[name]
+    report = check_contract(factory, ARGUMENTS.get(name))
+    assert report.ok, str(report)
+    flags = {n for n, p in inspect.signature(factory).parameters.items() if isinstance(p.default, bool)}
+    assert set(report.static) <= STATIC | flags
+    for argument in set(report.static) - flags:
+        assert argument in inspect.getdoc(factory), f"{name}: {argument} is static and the docstring does not say so"
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("rmsprop", {"centered": True, "momentum": 0.5}),
+        ("amsgrad", {"bias_correction": False}),
+        ("demon_adam", {"damped": True, "total_steps": 40.0}),
+        ("prodigy", {"bias_correction": True, "safeguard_warmup": True}),
+        ("dadapt_adam", {"bias_correction": True, "decoupled": True}),
+    ],
+)
+def test_flags_keep_it_too(name, flags):
+    report = check_contract(OPTIMIZERS[name], flags)
+    assert report.ok, str(report)
+
+
+def branches(learning_rate=0.1):
+    return optax.identity() if learning_rate == 0 else optax.scale(-learning_rate)
+
+
+def drifts(learning_rate=0.1, decay=0.9):
+    return optax.chain(optax.trace(decay), optax.scale_by_learning_rate(learning_rate))
+
+
+def remembers(learning_rate=0.1):
+    calls = itertools.count()
+
+    def update(g, state, params=None):
+        return jax.tree.map(lambda g: -learning_rate * g * (1 + next(calls)), g), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def grows(learning_rate=0.1):
+    def update(g, state, params=None):
+        return jax.tree.map(lambda g: -learning_rate * g, g), (*state, jnp.zeros([]))
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+def divides_by_the_norm(learning_rate=0.1):
+    def update(g, state, params=None):
+        return jax.tree.map(lambda g: -learning_rate * g / jnp.sqrt(jnp.sum(g**2)), g), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def infinite_slope(learning_rate=0.1):
+    def update(g, state, params=None):
+        # |0|^(1/2): fine as a value, infinite as a derivative, at a number that is 0 throughout
+        return jax.tree.map(lambda g: -learning_rate * g + jnp.sqrt(learning_rate - learning_rate), g), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def counts_leaves(learning_rate=0.1):
+    def update(g, state, params=None):
+        leaves, tree = jax.tree.flatten(g)
+        return jax.tree.unflatten(tree, [-learning_rate * (1 + k) * leaf for k, leaf in enumerate(leaves)]), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def wants_matrices(learning_rate=0.1):
+    def update(g, state, params=None):
+        return jax.tree.map(lambda g: -learning_rate * g * jnp.ones(g.shape[-1]), g), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def keeps_its_start_in_a_closure(learning_rate=0.1):
+    memory = {}
+
+    def init(params):
+        memory["start"] = params
+        return optax.EmptyState()
+
+    def update(g, state, params=None):
+        start = memory["start"]
+        return jax.tree.map(lambda g, x, first: -learning_rate * (g + 0.1 * (x - first)), g, params, start), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def does_nothing(learning_rate=0.1):
+    return optax.set_to_zero()
+
+
+def takes_schedules_and_reads_the_first_value_only(learning_rate=0.1):
+    rate = learning_rate(jnp.zeros([])) if callable(learning_rate) else learning_rate
+    return optax.scale(-rate)
+
+
+takes_schedules_and_reads_the_first_value_only.takes_schedules = True
+
+
+@transformation
+def ignores_its_schedule(learning_rate=0.1):
+    first = isinstance(learning_rate, float)  # a Python number goes one way, a schedule's value another
+    return optax.scale(-learning_rate if first else -2 * learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("factory", "failing"),
+    [
+        (branches, {"vmap = solo, float64", "vmap = solo, float32", "derivatives are finite"}),
+        (drifts, {"dtypes stay"}),
+        (remembers, {"pure, one compilation, restorable"}),
+        (grows, {"dtypes stay", "pure, one compilation, restorable"}),
+        (divides_by_the_norm, {"zeros give no NaN"}),
+        (infinite_slope, {"derivatives are finite", "zeros give no NaN"}),
+        (counts_leaves, {"order of leaves"}),
+        (wants_matrices, {"any tree of parameters"}),
+        (ignores_its_schedule, {"pure, one compilation, restorable"}),
+        (keeps_its_start_in_a_closure, {"pure, one compilation, restorable"}),
+        (takes_schedules_and_reads_the_first_value_only, {"schedules of all numbers"}),
+        (does_nothing, {"vmap = solo, float64"}),
+        (optax.rprop, {"dtypes stay"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_breaks_the_contract_is_noticed(factory, failing):
+    arguments = {"learning_rate": 0.1} if factory is optax.rprop else None
+    report = check_contract(factory, arguments)
+    failed = {check.name for check in report.checks if not check.passed}
+    assert not report.ok
+    assert failing <= failed, str(report)
+    assert "BREAKS" in str(report)
+
+
+def test_a_sound_factory_of_ones_own_passes():
+    @transformation
+    def sign_momentum(learning_rate=1e-3, *, momentum=0.9):
+        return optax.chain(
+            optax.trace(momentum),
+            optax.stateless(lambda g, _: jax.tree.map(jnp.sign, g)),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+
+    report = check_contract(sign_momentum)
+    assert report.ok, str(report)
+    assert report.numbers == ("learning_rate", "momentum")
+    assert "keeps the contract" in str(report)
+
+
+def test_the_message_names_the_number_that_cannot_be_traced():
+    report = check_contract(branches)
+    assert "learning_rate: cannot be traced; annotate it int or bool if it is static" in str(report)
+
+
+def noisy(learning_rate=0.1, *, seed: int = 0):
+    def init(params):
+        return jax.random.key(seed)
+
+    def update(g, state, params=None):
+        key, now = jax.random.split(state)
+        leaves, tree = jax.tree.flatten(g)
+        keys = jax.random.split(now, max(len(leaves), 1))
+        noise = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
+        moves = [-learning_rate * (leaf + 0.01 * e) for leaf, e in zip(leaves, noise, strict=True)]
+        return jax.tree.unflatten(tree, moves), key
+
+    return optax.GradientTransformation(init, update)
+
+
+def test_noise_with_a_typed_key_passes_but_for_the_order_of_leaves():
+    report = check_contract(transformation(noisy))
+    assert [check.name for check in report.checks if not check.passed] == ["order of leaves"], str(report)
+    skipped = check_contract(OPTIMIZERS["sgd"], skip=("order of leaves",))
+    assert skipped.ok
+    assert len(skipped.checks) == len(report.checks) - 1
+
+
+def test_the_check_leaves_x64_as_it_was():
+    with jax.enable_x64(False):
+        check_contract(OPTIMIZERS["sgd"])
+        assert not jax.config.jax_enable_x64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("adam",), TypeError, "factory: wanted a function, got 'adam'"),
+        ((OPTIMIZERS["demon_adam"],), TypeError, "arguments: wanted a value for total_steps, which has no default"),
+        ((OPTIMIZERS["adam"], {"b3": 0.9}), TypeError, "arguments: wanted names of the factory's arguments, got 'b3'"),
+    ],
+)
+def test_bad_arguments_of_the_check(arguments, error, message):
+    with pytest.raises(error, match=message):
+        check_contract(*arguments)

@@ -1,0 +1,147 @@
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gdlab import schedules
+from gdlab.optimizers import OPTIMIZERS, momentum, transformation
+
+COUNTS = np.arange(0, 131)
+
+
+def values(schedule):
+    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(COUNTS)))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (schedules.constant(0.3), np.full(131, 0.3)),
+        (schedules.linear(2.0, 100, final=1.0), 2 - np.minimum(COUNTS, 100) / 100),
+        (schedules.exponential(2.0, 10, factor=0.5), 2 * 0.5 ** (COUNTS / 10)),
+        (schedules.step(1.0, 100), np.where(COUNTS < 50, 1.0, np.where(COUNTS < 75, 0.1, 0.01))),
+        (schedules.step(2.0, 100, fractions=(), factor=0.5), np.full(131, 2.0)),
+    ],
+)
+def test_values_follow_from_the_definitions(schedule, expected):
+    np.testing.assert_allclose(values(schedule), expected, rtol=1e-13)
+
+
+def test_cosine_and_warmup_equal_those_of_optax():
+    theirs = optax.cosine_decay_schedule(0.7, 100, alpha=0.1)
+    np.testing.assert_allclose(values(schedules.cosine(0.7, 100, final=0.07)), [theirs(c) for c in COUNTS], rtol=1e-12)
+    theirs = optax.warmup_cosine_decay_schedule(0.1, 0.7, 20, 100, 0.05)
+    ours = schedules.warmup_cosine(0.7, 100, 20, initial=0.1, final=0.05)
+    np.testing.assert_allclose(values(ours), [theirs(c) for c in COUNTS], rtol=1e-6)
+
+
+def test_demon_has_the_published_values():
+    # beta / (1 - beta) falls in a line; OPTIMIZERS of Chen et al. 2022, beta 0.9 over 20 steps.
+    demon = schedules.demon(0.9, 20)
+    seen = [float(demon(jnp.asarray(t))) for t in (0, 5, 10, 15, 19, 20, 25)]
+    np.testing.assert_allclose(seen, [0.9, 0.870968, 0.818182, 0.692308, 0.310345, 0.0, 0.0], atol=1e-6)
+    odds = np.array([float(demon(jnp.asarray(t))) for t in range(20)])
+    np.testing.assert_allclose(odds / (1 - odds), 9 * (1 - np.arange(20) / 20), rtol=1e-12)
+    delayed = values(schedules.demon(0.9, 100, delay=0.75))
+    np.testing.assert_allclose(delayed[:76], 0.9, rtol=1e-12)
+    np.testing.assert_allclose(delayed[75:], values(schedules.demon(0.9, 25))[:56], rtol=1e-9)
+
+
+def test_warmup_at_its_edges():
+    ours = values(schedules.warmup_cosine(1.0, 100, 0))
+    np.testing.assert_allclose(ours, values(schedules.cosine(1.0, 100)), rtol=1e-12)
+    longer = values(schedules.warmup_cosine(1.0, 50, 100))
+    np.testing.assert_allclose(longer, np.minimum(np.arange(131), 50) / 100, rtol=1e-12)
+
+
+PUBLIC = [f for name, f in vars(schedules).items() if inspect.isfunction(f) and not name.startswith("_")]
+PUBLIC = [f for f in PUBLIC if f.__module__ == "gdlab.schedules"]
+ARGUMENTS = {"value": 0.5, "total_steps": 60.0, "warmup_steps": 10.0, "steps": 30.0, "final": 0.1, "initial": 0.2}
+ARGUMENTS |= {"factor": 0.3, "delay": 0.2}
+
+
+@pytest.mark.parametrize("schedule", PUBLIC, ids=lambda f: f.__name__)
+def test_every_number_can_be_traced_and_differentiated(schedule):
+    names = [name for name in inspect.signature(schedule).parameters if name != "fractions"]
+
+    def end(numbers, count):
+        return schedule(**numbers)(count)
+
+    numbers = {name: jnp.asarray(ARGUMENTS[name]) for name in names}
+    for count in (0, 17, 59, 60, 200):
+        plain = schedule(**{name: ARGUMENTS[name] for name in names})(jnp.asarray(count))
+        traced, slopes = jax.jit(jax.value_and_grad(end))(numbers, jnp.asarray(count))
+        np.testing.assert_allclose(traced, plain, rtol=1e-12)
+        assert all(jnp.isfinite(slope) for slope in slopes.values()), (count, slopes)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: schedules.cosine(0.1, 0), r"total_steps: wanted a number in \(0, inf\), got 0"),
+        (lambda: schedules.demon(1.0, 10), r"value: wanted a number in \[0, 1\), got 1"),
+        (lambda: schedules.step(0.1, 10, fractions=(1.5,)), r"fractions: wanted a number in \[0, 1\], got 1.5"),
+        (lambda: schedules.exponential(0.1, 10, factor=0), r"factor: wanted a number in \(0, inf\), got 0"),
+        (lambda: schedules.linear(float("nan"), 10), "value: wanted a number"),
+    ],
+)
+def test_bad_numbers_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_any_hyperparameter_takes_a_schedule():
+    # Heavy ball with a momentum that falls, against the rule written out.
+    falling = schedules.linear(0.9, 10)
+    optimizer = momentum(schedules.step(0.1, 10), momentum=falling)
+    x = jnp.array([1.0, -2.0])
+    state = optimizer.init(x)
+    v = np.zeros(2)
+    expected = np.array(x)
+    for count in range(12):
+        g = np.array([0.3, 0.4]) * (count + 1)
+        v = max(0.9 * (1 - count / 10), 0.0) * v + g
+        expected = expected - (0.1 if count < 5 else 0.01 if count < 7.5 else 0.001) * v
+        updates, state = optimizer.update(jnp.asarray(g), state, x)
+        x = optax.apply_updates(x, updates)
+        np.testing.assert_allclose(x, expected, rtol=1e-12)
+
+
+def test_a_schedule_may_hold_traced_numbers_and_stand_in_a_tuple():
+    def last(rate, beta):
+        optimizer = OPTIMIZERS["aggmo"](schedules.cosine(rate, 10), betas=(0.0, schedules.demon(beta, 10)))
+        x = jnp.ones(2)
+
+        def step(carry, _):
+            x, state = carry
+            updates, state = optimizer.update(x, state, x)
+            return (x + updates, state), None
+
+        return jax.lax.scan(step, (x, optimizer.init(x)), length=10)[0][0]
+
+    lanes = jax.jit(jax.vmap(last))(jnp.array([0.1, 0.2]), jnp.array([0.5, 0.9]))
+    np.testing.assert_allclose(lanes[1], jax.jit(last)(0.2, 0.9), rtol=1e-12)
+    assert jnp.abs(lanes[0] - lanes[1]).min() > 1e-3
+
+
+def test_a_schedule_that_begins_out_of_range_is_refused_at_construction():
+    with pytest.raises(ValueError, match=r"momentum: wanted a number in \[0, 1\), got 1.5"):
+        momentum(0.1, momentum=schedules.linear(1.5, 10))
+
+
+def test_transformation_serves_functions_of_ones_own():
+    @transformation
+    def clipped(bound=1.0, *, name="x"):
+        return optax.clip(bound)
+
+    optimizer = clipped(schedules.linear(1.0, 2))
+    state = optimizer.init(jnp.ones(1))
+    seen = []
+    for _ in range(3):
+        updates, state = optimizer.update(jnp.array([5.0]), state)
+        seen.append(float(updates[0]))
+    assert seen == [1.0, 0.5, 0.0]
+    assert state.steps == 3
