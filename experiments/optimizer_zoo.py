@@ -23,7 +23,7 @@ Expect:    no method leads on all four. Rosenbrock: SOAP, LARS, Muon, Sophia and
            96%. Rastrigin: RMSprop and QHM from 75%. Ackley: gradient descent, QHM, Signum, NAdam and Sophia from all,
            Adam from 46%. Steps this large amplify rounding: shares on the last two vary by some percent from machine
            to machine, and so do the rates chosen.
-Runtime:   3 to 5 minutes on 2 CPU cores for 41 optimizers, half of it compilation; SOAP and Shampoo take longest.
+Runtime:   2.5 to 5 minutes on 2 CPU cores for 41 optimizers, half of it compilation; SOAP and Shampoo take longest.
 """
 
 import dataclasses

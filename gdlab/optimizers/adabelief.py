@@ -4,9 +4,9 @@ import jax
 import optax
 
 from gdlab.numerics import one_minus_power, safe_sqrt
-from gdlab.optimizers.adam import AdamState
+from gdlab.optimizers.adam import AdamState, init_moments
 from gdlab.optimizers.transformation import decoupled_decay, require_fractions, require_non_negative, transformation
-from gdlab.optimizers.trees import average, begin, step_after, zeros
+from gdlab.optimizers.trees import average
 from gdlab.types import Hyperparameter
 
 
@@ -21,20 +21,17 @@ def scale_by_adabelief(
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps)
 
-    def init(params: optax.Params) -> AdamState:
-        return AdamState(begin(), zeros(params), zeros(params))
-
     def update(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         mu = average(b1, state.mu, updates)
         nu = jax.tree.map(lambda g, m, s: b2 * s + (1 - b2) * (g - m) ** 2 + eps, updates, mu, state.nu)
         first, second = one_minus_power(b1, steps), one_minus_power(b2, steps)
         return jax.tree.map(lambda m, s: m / first / (safe_sqrt(s / second) + eps), mu, nu), AdamState(steps, mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init_moments, update)
 
 
 @transformation

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 from gdlab.arguments import require_number
 from gdlab.numerics import safe_sqrt
 from gdlab.optimizers.transformation import require_non_negative, require_params, require_positive, transformation
-from gdlab.optimizers.trees import begin, step_after
+from gdlab.optimizers.trees import begin
 from gdlab.types import Hyperparameter
 
 
@@ -62,7 +62,7 @@ def adafactor(
         updates: optax.Updates, state: AdafactorState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdafactorState]:
         params = require_params("adafactor", params)
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         count = jnp.asarray(steps, float)
         newest = count**beta2_decay
         limited = jnp.minimum(learning_rate, 1 / jnp.sqrt(count))

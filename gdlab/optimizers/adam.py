@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
@@ -15,6 +14,7 @@ from gdlab.optimizers.transformation import (
     require_non_negative,
     transformation,
 )
+from gdlab.optimizers.trees import average, average_of_squares, begin, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -24,6 +24,11 @@ class AdamState(NamedTuple):
     steps: Int[Array, ""]
     mu: PyTree
     nu: PyTree
+
+
+def init_moments(params: optax.Params) -> AdamState:
+    """No steps done, both moments 0."""
+    return AdamState(begin(), zeros(params), zeros(params))
 
 
 @transformation
@@ -38,24 +43,19 @@ def scale_by_adam(
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps)
 
-    def init(params: optax.Params) -> AdamState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return AdamState(jnp.zeros([], jnp.int32), zeros, zeros)
-
     def update(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
         count = optax.safe_increment(state.steps)
-        mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
-        nu = jax.tree.map(lambda g, v: b2 * v + (1 - b2) * g**2, updates, state.nu)
+        mu, nu = average(b1, state.mu, updates), average_of_squares(b2, state.nu, updates)
         first, second = one_minus_power(b1, count), one_minus_power(b2, count)
         scaled = jax.tree.map(
             lambda m, v: (m / first.astype(m.dtype)) / (safe_sqrt(v / second.astype(v.dtype)) + eps), mu, nu
         )
         return scaled, AdamState(count, mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init_moments, update)
 
 
 @transformation

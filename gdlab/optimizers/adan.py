@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, PyTree
 
 from gdlab.numerics import one_minus_power, safe_sqrt
 from gdlab.optimizers.transformation import require_fractions, require_non_negative, require_params, transformation
-from gdlab.optimizers.trees import average, average_of_squares, begin, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares, begin, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -46,7 +46,7 @@ def scale_by_adan(
         updates: optax.Updates, state: AdanState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdanState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         change = jax.tree.map(lambda g, last: jnp.where(state.steps == 0, 0.0, g - last), updates, state.previous)
         mu = average(b1, state.mu, updates)
         differences = average(b2, state.differences, change)

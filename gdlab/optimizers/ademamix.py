@@ -8,7 +8,7 @@ from jaxtyping import Array, Int, PyTree
 
 from gdlab.numerics import one_minus_power, safe_sqrt
 from gdlab.optimizers.transformation import decoupled_decay, require_fractions, require_non_negative, transformation
-from gdlab.optimizers.trees import average, average_of_squares, begin, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares, begin, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -40,7 +40,7 @@ def scale_by_ademamix(
         updates: optax.Updates, state: AdEMAMixState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdEMAMixState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         mu, slow = average(b1, state.mu, updates), average(b3, state.slow, updates)
         nu = average_of_squares(b2, state.nu, updates)
         first, second = one_minus_power(b1, steps), one_minus_power(b2, steps)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.numerics import safe_sqrt
-from gdlab.optimizers.adam import AdamState
+from gdlab.optimizers.adam import AdamState, init_moments
 from gdlab.optimizers.transformation import (
     decoupled_decay,
     require_flags,
@@ -13,7 +13,7 @@ from gdlab.optimizers.transformation import (
     require_non_negative,
     transformation,
 )
-from gdlab.optimizers.trees import average, average_of_squares, begin, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares
 from gdlab.types import Hyperparameter
 
 
@@ -29,9 +29,6 @@ def scale_by_adopt(
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps)
     require_flags(clip=clip)
-
-    def init(params: optax.Params) -> AdamState:
-        return AdamState(begin(), zeros(params), zeros(params))
 
     def update(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
@@ -50,9 +47,9 @@ def scale_by_adopt(
         mu = jax.tree.map(lambda m: jnp.where(first, 0.0, m), moved)
         later = average_of_squares(b2, state.nu, updates)
         nu = jax.tree.map(lambda g, v: jnp.where(first, g**2, v), updates, later)
-        return mu, AdamState(step_after(state.steps), mu, nu)
+        return mu, AdamState(optax.safe_increment(state.steps), mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init_moments, update)
 
 
 @transformation

@@ -15,7 +15,7 @@ from gdlab.optimizers.transformation import (
     require_non_negative,
     transformation,
 )
-from gdlab.optimizers.trees import average, average_of_squares, begin, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares, begin, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -49,7 +49,7 @@ def scale_by_amsgrad(
         updates: optax.Updates, state: AMSGradState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AMSGradState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         mu = average(b1, state.mu, updates)
         nu = average_of_squares(b2, state.nu, updates)
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)

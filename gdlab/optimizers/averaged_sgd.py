@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from gdlab.optimizers.transformation import require_non_negative, require_params, transformation
-from gdlab.optimizers.trees import begin, step_after
+from gdlab.optimizers.trees import begin
 from gdlab.types import Hyperparameter
 
 
@@ -57,6 +57,6 @@ def asgd(
         mean = jax.tree.map(
             lambda a, x, move: jnp.where(mu == 1, x + move, a + mu * (x + move - a)), state.average, params, moves
         )
-        return moves, ASGDState(step_after(state.steps), mean)
+        return moves, ASGDState(optax.safe_increment(state.steps), mean)
 
     return optax.GradientTransformation(init, update)

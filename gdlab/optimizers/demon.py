@@ -15,7 +15,7 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import average_of_squares, begin, statistic, step_after, zeros
+from gdlab.optimizers.trees import average_of_squares, begin, statistic, zeros
 from gdlab.schedules import demon as demon_schedule
 from gdlab.types import Hyperparameter
 
@@ -51,7 +51,7 @@ def scale_by_demon_adam(
         updates: optax.Updates, state: DemonAdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, DemonAdamState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         product = state.mu_product * momentum
         weight = 1 - momentum if damped else 1.0
         mu = jax.tree.map(lambda m, g: momentum * m + weight * g, state.mu, updates)

@@ -16,7 +16,7 @@ from gdlab.optimizers.transformation import (
     require_params,
     transformation,
 )
-from gdlab.optimizers.trees import begin, divide, norm, step_after, zeros
+from gdlab.optimizers.trees import begin, divide, norm, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -131,7 +131,7 @@ def scale_by_novograd(
             return b1 * m + divide(g, safe_sqrt(v) + eps) + weight_decay * x
 
         mu = jax.tree.map(push, updates, params, state.mu, nu)
-        return mu, NovoGradState(step_after(state.steps), mu, nu)
+        return mu, NovoGradState(optax.safe_increment(state.steps), mu, nu)
 
     return optax.GradientTransformation(init, update)
 

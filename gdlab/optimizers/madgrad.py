@@ -15,7 +15,7 @@ from gdlab.optimizers.transformation import (
     require_params,
     transformation,
 )
-from gdlab.optimizers.trees import begin, step_after, zeros
+from gdlab.optimizers.trees import begin, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -56,7 +56,7 @@ def madgrad(
         updates: optax.Updates, state: MADGRADState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, MADGRADState]:
         params = require_params("madgrad", params)
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         weight = (learning_rate + eps) * jnp.sqrt(jnp.asarray(steps, float))
         gradients = jax.tree.map(lambda s, g: s + weight * g, state.sum_of_gradients, updates)
         squares = jax.tree.map(lambda v, g: v + weight * g**2, state.sum_of_squares, updates)

@@ -17,7 +17,7 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import average, average_of_squares, begin, norm, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares, begin, norm, zeros
 from gdlab.types import Hyperparameter, Number
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -95,7 +95,7 @@ def muon(
         updates: optax.Updates, state: MuonState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, MuonState]:
         params = require_params("muon", params)
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         first, second = one_minus_power(adam_b1, steps), one_minus_power(adam_b2, steps)
         matrices = jax.tree.map(lambda g: g.ndim >= 2, updates)
         mu = jax.tree.map(

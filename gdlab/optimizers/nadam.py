@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gdlab.numerics import one_minus_power, safe_sqrt
 from gdlab.optimizers.transformation import add_l2, require_fractions, require_non_negative, transformation
-from gdlab.optimizers.trees import average, average_of_squares, begin, statistic, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares, begin, statistic, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -44,7 +44,7 @@ def scale_by_nadam(
         updates: optax.Updates, state: NAdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, NAdamState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         now = b1 * (1 - 0.5 * jnp.asarray(0.96) ** (steps * momentum_decay))
         following = b1 * (1 - 0.5 * jnp.asarray(0.96) ** (steps * momentum_decay + momentum_decay))
         product = state.mu_product * now

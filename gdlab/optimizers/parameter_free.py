@@ -17,7 +17,7 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import average, average_of_squares, begin, divide, inner, statistic, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares, begin, divide, inner, statistic, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -99,7 +99,7 @@ def prodigy(
         updates: optax.Updates, state: ProdigyState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, ProdigyState]:
         params = require_params("prodigy", params)
-        steps, d = step_after(state.steps), state.distance
+        steps, d = optax.safe_increment(state.steps), state.distance
         decay = safe_sqrt(jnp.asarray(b2)) if b3 is None else b3
         rate = learning_rate * d
         if bias_correction:
@@ -158,7 +158,7 @@ def dadapt_adam(
         updates: optax.Updates, state: DAdaptState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, DAdaptState]:
         params = require_params("dadapt_adam", params)
-        steps, d = step_after(state.steps), state.distance
+        steps, d = optax.safe_increment(state.steps), state.distance
         q = safe_sqrt(jnp.asarray(b2))
         rate = learning_rate * d
         if bias_correction:

@@ -9,9 +9,9 @@ from jaxtyping import PyTree
 
 from gdlab.arguments import require_number
 from gdlab.numerics import one_minus_power, safe_sqrt
-from gdlab.optimizers.adam import AdamState
+from gdlab.optimizers.adam import AdamState, init_moments
 from gdlab.optimizers.transformation import add_l2, require_fractions, require_non_negative, transformation
-from gdlab.optimizers.trees import average, average_of_squares, begin, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -54,14 +54,11 @@ def scale_by_qhadam(
     require_number("nu2", nu2, 0.0, 1.0)
     require_non_negative(eps=eps)
 
-    def init(params: optax.Params) -> AdamState:
-        return AdamState(begin(), zeros(params), zeros(params))
-
     def update(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         mu = average(b1, state.mu, updates)
         nu = average_of_squares(b2, state.nu, updates)
         first, second = one_minus_power(b1, steps), one_minus_power(b2, steps)
@@ -73,7 +70,7 @@ def scale_by_qhadam(
 
         return jax.tree.map(scale, updates, mu, nu), AdamState(steps, mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init_moments, update)
 
 
 @transformation

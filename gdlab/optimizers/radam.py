@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.numerics import one_minus_power, safe_sqrt
-from gdlab.optimizers.adam import AdamState
+from gdlab.optimizers.adam import AdamState, init_moments
 from gdlab.optimizers.transformation import add_l2, require_fractions, require_non_negative, transformation
-from gdlab.optimizers.trees import average, average_of_squares, begin, step_after, zeros
+from gdlab.optimizers.trees import average, average_of_squares
 from gdlab.types import Hyperparameter
 
 
@@ -26,14 +26,11 @@ def scale_by_radam(
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps, threshold=threshold)
 
-    def init(params: optax.Params) -> AdamState:
-        return AdamState(begin(), zeros(params), zeros(params))
-
     def update(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         mu = average(b1, state.mu, updates)
         nu = average_of_squares(b2, state.nu, updates)
         first, second = one_minus_power(b1, steps), one_minus_power(b2, steps)
@@ -49,7 +46,7 @@ def scale_by_radam(
         )
         return scaled, AdamState(steps, mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init_moments, update)
 
 
 @transformation

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from gdlab.arguments import require_number
 from gdlab.numerics import one_minus_power, safe_sqrt
 from gdlab.optimizers.transformation import require_fractions, require_non_negative, require_params, transformation
-from gdlab.optimizers.trees import average_of_squares, begin, divide, statistic, step_after, zeros
+from gdlab.optimizers.trees import average_of_squares, begin, divide, statistic, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -62,7 +62,7 @@ def _schedule_free(
         updates: optax.Updates, state: ScheduleFreeState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, ScheduleFreeState]:
         params = require_params("schedule_free", params)
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         rate = learning_rate * jnp.minimum(1.0, steps / jnp.maximum(warmup_steps, 1.0))
         largest = jnp.maximum(state.largest_rate, rate)
         weight = jnp.asarray(steps, float) ** r * largest**weight_lr_power

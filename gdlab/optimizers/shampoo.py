@@ -16,7 +16,7 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import begin, step_after
+from gdlab.optimizers.trees import begin
 from gdlab.types import Hyperparameter
 
 
@@ -97,7 +97,7 @@ def scale_by_shampoo(
             for axis, matrix in enumerate(matrices):
                 g = along_axis(g, matrix, axis) if matrix.size else g
             moved.append(g.reshape(leaf.shape))
-        return jax.tree.unflatten(tree, moved), ShampooState(step_after(state.steps), statistics, roots)
+        return jax.tree.unflatten(tree, moved), ShampooState(optax.safe_increment(state.steps), statistics, roots)
 
     return optax.GradientTransformation(init, update)
 

@@ -18,7 +18,7 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import average, begin, step_after, zeros
+from gdlab.optimizers.trees import average, begin, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -137,7 +137,7 @@ def scale_by_soap(
         results = [one(*leaf) for leaf in zip(leaves, means, squares, state.statistics, state.bases, strict=True)]
         moves, mu, nu = ([result[k] for result in results] for k in range(3))
         new = SOAPState(
-            step_after(state.steps),
+            optax.safe_increment(state.steps),
             jax.tree.unflatten(tree, mu),
             jax.tree.unflatten(tree, nu),
             tuple(result[3] for result in results),
@@ -193,6 +193,6 @@ def soap(
             stepped = -learning_rate * u
             return jnp.where(steps == 0, 0.0, stepped - learning_rate * weight_decay * (x + stepped))
 
-        return jax.tree.map(move, updates, params), step_after(steps)
+        return jax.tree.map(move, updates, params), optax.safe_increment(steps)
 
     return optax.chain(scale, optax.GradientTransformation(lambda params: begin(), finish))

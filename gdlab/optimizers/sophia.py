@@ -17,7 +17,7 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import average, begin, step_after, zeros
+from gdlab.optimizers.trees import average, begin, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -93,7 +93,7 @@ def scale_by_sophia(
         due = state.steps % jnp.asarray(update_interval) == 0
         curvature = jax.lax.cond(due, renewed, lambda: state.hessian)
         scaled = jax.tree.map(lambda m, h: jnp.clip(m / jnp.maximum(gamma * h, eps), -1.0, 1.0), mu, curvature)
-        return scaled, SophiaState(step_after(state.steps), key, mu, curvature)
+        return scaled, SophiaState(optax.safe_increment(state.steps), key, mu, curvature)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Int
 
 from gdlab.arguments import require_number
+from gdlab.optimizers.trees import begin
 from gdlab.types import Hyperparameter
 
 Build = TypeVar("Build", bound=Callable[..., optax.GradientTransformation])
@@ -52,11 +53,10 @@ def transformation(build: Build) -> Build:
             now.arguments.update({name: _evaluate(value, count) for name, value in varying.items()})
             return stable_dtypes(build(*now.args, **now.kwargs))
 
-        begin = jnp.zeros([], jnp.int32)
-        at(begin)  # a value out of range raises here
+        at(begin())  # a value out of range raises here
 
         def init(params: optax.Params) -> ScheduledState:
-            return ScheduledState(jnp.zeros([], jnp.int32), at(begin).init(params))
+            return ScheduledState(begin(), at(begin()).init(params))
 
         def update(
             updates: optax.Updates, state: ScheduledState, params: optax.Params | None = None, **extra: Any
@@ -164,7 +164,10 @@ def require_params(name: str, params: optax.Params | None) -> optax.Params:
 
 
 def decoupled_decay(name: str, weight_decay: Hyperparameter) -> optax.GradientTransformation:
-    """u + weight_decay x, after the direction u is made; `name` is that of the optimizer, for the error."""
+    """u + weight_decay x, after the direction u is made; `name` is that of the optimizer, for the error.
+
+    A concrete 0 adds nothing and needs no parameters.
+    """
 
     def add(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
         return jax.tree.map(lambda u, x: u + weight_decay * x, updates, require_params(name, params))
@@ -175,7 +178,5 @@ def decoupled_decay(name: str, weight_decay: Hyperparameter) -> optax.GradientTr
 
 
 def add_l2(weight_decay: Hyperparameter) -> optax.GradientTransformation:
-    """g + weight_decay x. A concrete 0 adds nothing and needs no parameters."""
-    if isinstance(weight_decay, (int, float)) and weight_decay == 0:
-        return optax.identity()
+    """g + weight_decay x, before all else."""
     return decoupled_decay("weight_decay", weight_decay)

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PyTree
 
 from gdlab.numerics import safe_sqrt
@@ -50,8 +49,3 @@ def statistic(params: PyTree, value: Number = 0.0) -> Array:
 def begin() -> Array:
     """No steps done yet."""
     return jnp.zeros([], jnp.int32)
-
-
-def step_after(steps: Array) -> Array:
-    """One more step; stays at the largest integer instead of turning negative."""
-    return optax.safe_increment(steps)

@@ -16,7 +16,7 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import average, begin, inner, statistic, step_after, zeros
+from gdlab.optimizers.trees import average, begin, inner, statistic, zeros
 from gdlab.types import Hyperparameter
 
 
@@ -90,7 +90,7 @@ def yellowfin(
     ) -> tuple[optax.Updates, YellowFinState]:
         params = require_params("yellowfin", params)
         done = state.steps
-        steps = step_after(done)
+        steps = optax.safe_increment(done)
         debias = one_minus_power(beta, steps)
         high_before = jnp.exp(state.log_high / one_minus_power(beta, jnp.maximum(done, 1)))
 

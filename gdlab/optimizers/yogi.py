@@ -7,7 +7,7 @@ import optax
 from gdlab.numerics import one_minus_power, safe_sqrt
 from gdlab.optimizers.adam import AdamState
 from gdlab.optimizers.transformation import add_l2, require_fractions, require_non_negative, transformation
-from gdlab.optimizers.trees import average, begin, step_after
+from gdlab.optimizers.trees import average, begin
 from gdlab.types import Hyperparameter
 
 
@@ -34,7 +34,7 @@ def scale_by_yogi(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        steps = step_after(state.steps)
+        steps = optax.safe_increment(state.steps)
         mu = average(b1, state.mu, updates)
         nu = jax.tree.map(lambda g, v: v - (1 - b2) * jnp.sign(v - g**2) * g**2, updates, state.nu)
         first, second = one_minus_power(b1, steps), one_minus_power(b2, steps)
