@@ -1,11 +1,11 @@
 """gdlab: a laboratory for gradient-descent optimizers in JAX.
 
 An optimizer is a pure function of arrays, so a descent, a thousand descents and a scan of hyperparameters are each one
-transformed, compiled program. `gdlab.plots` is imported when it is first used.
+transformed, compiled program. `gdlab.plots` and `gdlab.sweeps` are imported when they are first used.
 """
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from gdlab import functions, gradients, numerics, optimizers, schedules
 from gdlab.descent import Descent, descend
@@ -13,6 +13,9 @@ from gdlab.functions import FUNCTIONS, Function, evaluate_grid
 from gdlab.gradients import GradientReport, autodiff, check_gradient, finite_difference
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.types import Grid
+
+if TYPE_CHECKING:
+    from gdlab.sweeps import linear_range, log_range, sample_hyperparameters, sweep
 
 __version__ = "0.1.0"
 
@@ -30,13 +33,22 @@ __all__ = [
     "finite_difference",
     "functions",
     "gradients",
+    "linear_range",
+    "log_range",
     "numerics",
     "optimizers",
+    "sample_hyperparameters",
     "schedules",
+    "sweep",
 ]
 
+_LATE = ("linear_range", "log_range", "sample_hyperparameters", "sweep")
+"""Of `gdlab.sweeps`, which imports xarray: loaded when first used."""
 
-def __getattr__(name: str) -> ModuleType:
-    if name == "plots":
-        return importlib.import_module("gdlab.plots")
+
+def __getattr__(name: str) -> Any:
+    if name in ("plots", "sweeps", "statistics", "tables"):
+        return importlib.import_module(f"gdlab.{name}")
+    if name in _LATE:
+        return getattr(importlib.import_module("gdlab.sweeps"), name)
     raise AttributeError(f"module 'gdlab' has no attribute {name!r}")

@@ -106,3 +106,12 @@ def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
         raise TypeError(
             f"{name}: wanted a function that returns a real floating-point scalar, got dtype {result.dtype}"
         )
+
+
+def require_gradient(name: str, gradient: Any, x: Any) -> None:
+    """Raise unless `gradient` can be called and returns an array of x's shape, which abstract evaluation tells."""
+    require_callable(name, gradient)
+    got = jax.eval_shape(gradient, x)
+    if getattr(got, "shape", None) != x.shape:
+        came = f"shape {got.shape}" if hasattr(got, "shape") else f"a {type(got).__name__}"
+        raise ValueError(f"{name}: wanted a function that returns shape {x.shape}, as the start's, got {came}")

@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 from gdlab.arguments import (
     as_point,
     describe,
-    require_callable,
     require_choice,
     require_count,
+    require_gradient,
     require_number,
     require_scalar_function,
 )
@@ -84,11 +84,7 @@ def descend(
     start = as_point("start", start)
     require_scalar_function("fn", fn, start)
     slope = jax.grad(fn) if gradient is None else gradient
-    require_callable("gradient", slope)
-    got = jax.eval_shape(slope, start)
-    if not hasattr(got, "shape") or got.shape != start.shape:
-        came = f"shape {got.shape}" if hasattr(got, "shape") else f"a {type(got).__name__}"
-        raise ValueError(f"gradient: wanted a function that returns shape {start.shape}, as the start's, got {came}")
+    require_gradient("gradient", slope, start)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def running(state: _State) -> Array:

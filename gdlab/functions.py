@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from gdlab.arguments import require_count, require_number, require_scalar_function
-from gdlab.numerics import absolute, cos_sqrt, safe_sqrt, sinpi
+from gdlab.numerics import absolute, cos_sqrt, expm1, safe_sqrt, sinpi
 from gdlab.types import Grid, NameTable
 
 Vector = Inexact[Array, " dim"]
@@ -177,8 +177,8 @@ def ackley(x: Vector) -> Scalar:
     Written with expm1 and sin^2, so that it is exactly 0 at the origin and loses no digits near it. Its gradient at the
     origin, where it has none, is given as 0.
     """
-    cone = -20 * jnp.expm1(-0.2 * safe_sqrt(jnp.mean(x**2)))
-    ripples = -math.e * jnp.expm1(-2 * jnp.mean(sinpi(x) ** 2))
+    cone = -20 * expm1(-0.2 * safe_sqrt(jnp.mean(x**2)))
+    ripples = -math.e * expm1(-2 * jnp.mean(sinpi(x) ** 2))
     return cone + ripples
 
 
@@ -204,7 +204,7 @@ def griewank(x: Vector) -> Scalar:
 def levy(x: Vector) -> Scalar:
     """sin^2 pi w_1 + sum_{i<d} (w_i - 1)^2 (1 + 10 sin^2(pi w_i + 1)) + (w_d - 1)^2 (1 + sin^2 2 pi w_d), w = 1 + (x - 1) / 4"""
     v = (x - 1) / 4  # w - 1; sin^2(pi w) = sin^2(pi v)
-    middle = jnp.sum(v[:-1] ** 2 * (1 + 10 * jnp.sin(jnp.pi * v[:-1] + (jnp.pi + 1)) ** 2))
+    middle = jnp.sum(v[:-1] ** 2 * (1 + 10 * sinpi(v[:-1] + (1 + 1 / math.pi)) ** 2))
     return sinpi(v[0]) ** 2 + middle + v[-1] ** 2 * (1 + sinpi(2 * v[-1]) ** 2)
 
 

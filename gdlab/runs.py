@@ -27,7 +27,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     stands in the way, and FileNotFoundError if the block wrote nothing.
     """
     target = Path(path).absolute()
-    _require_folder(target.parent)
+    require_folder(target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex}{target.suffix}")
     try:
@@ -39,7 +39,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _require_folder(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
+    """Raise NotADirectoryError where `folder`, or something on the way to it, is a file."""
     for part in (folder, *folder.parents):
         if part.exists() and not part.is_dir():
             raise NotADirectoryError(f"wanted a folder to write to, got {folder}, where {part} is a file")
@@ -55,7 +56,7 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
     on the way to it, is a file.
     """
     target = Path(folder).resolve()
-    _require_folder(target)
+    require_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = not target.exists() or (
         target.stat().st_dev == target.parent.stat().st_dev and os.access(target.parent, os.W_OK)
@@ -68,7 +69,7 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
         for destination in moves.values():
             if destination.is_dir():
                 raise IsADirectoryError(f"wanted to write the file {destination}, but a folder of that name is there")
-            _require_folder(destination.parent)
+            require_folder(destination.parent)
         for file, destination in moves.items():
             destination.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, destination)

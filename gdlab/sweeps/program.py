@@ -1,0 +1,405 @@
+"""The one compiled program of a sweep: many lanes, from one step to another, with every argument of theirs traced.
+
+Lanes go through in tiles small enough for the first-level cache, and a tile takes all its steps before the next begins.
+How many tiles there are is an argument, so a batch that shrinks as lanes stop needs no second compilation.
+"""
+
+import functools
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.extend import core
+from jaxtyping import Array, Float, Int
+
+from gdlab.sweeps.scalars import TooLargeError, as_scalars, metadata
+from gdlab.types import GradientFunction, ScalarFunction
+
+RUNNING = 0
+AT_TARGET = 2**30
+"""`stop` holds 0 while a lane runs; s when it converged in s steps; AT_TARGET + s when it stopped at the target after s
+steps; -1 - s when it diverged in s."""
+
+_KEPT = 64
+"""Programs kept for sweeps to come; the oldest go first."""
+
+MOST_OPERATIONS = 6000
+"""Scalar operations in one step, above which lanes are mapped as vectors."""
+
+
+class Task(NamedTuple):
+    """What every lane does; all but the numbers in it is fixed in the program.
+
+    minimizers: of each function, shape (count, dim), or None where reaching them is not asked for.
+    build: from the hyperparameters' values to an optimizer.
+    """
+
+    functions: tuple[ScalarFunction, ...]
+    gradients: tuple[GradientFunction, ...] | None
+    minimizers: Float[np.ndarray, "functions count dim"] | None
+    build: Callable[..., optax.GradientTransformation]
+    names: tuple[str, ...]
+    max_steps: int
+    tolerance: float | None
+    target: float | None
+    stop_at_target: bool
+
+
+class State(NamedTuple):
+    """One lane. first: the first step within the target distance of a minimizer, -1 before."""
+
+    point: Float[Array, " dim"]
+    stop: Int[Array, ""]
+    first: Int[Array, ""]
+    optimizer: optax.OptState
+
+
+class Results(NamedTuple):
+    """Of many lanes, what a sweep keeps."""
+
+    point: np.ndarray
+    value: np.ndarray
+    stop: np.ndarray
+    first: np.ndarray
+
+
+def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
+    """functions[which](x) in the dtype of x; which is not looked at where there is only one."""
+
+    def cast(function: Callable) -> Callable:
+        return lambda y: jax.tree.map(lambda out: out.astype(y.dtype), function(y))
+
+    return cast(functions[0])(x) if len(functions) == 1 else jax.lax.switch(which, list(map(cast, functions)), x)
+
+
+def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], Callable[..., Array]]:
+    """begin(x, which, numbers), step(state, which, t, numbers) and value(x, which) of one lane."""
+    minimizers = None if task.minimizers is None else jnp.asarray(task.minimizers)
+
+    def near(x: Array, which: Array) -> Array:
+        assert minimizers is not None
+        assert task.target is not None
+        aims = minimizers[0] if len(task.functions) == 1 else jax.lax.switch(which, [lambda a=a: a for a in minimizers])
+        squares = jnp.sum((x - aims.astype(x.dtype)) ** 2, axis=-1)
+        return jnp.any(squares <= jnp.asarray(task.target, x.dtype) ** 2)
+
+    def value(x: Array, which: Array) -> Array:
+        return choose(which, task.functions, x)
+
+    def value_and_slope(x: Array, which: Array) -> tuple[Array, Array]:
+        if task.gradients is None:
+            return choose(which, [jax.value_and_grad(fn) for fn in task.functions], x)
+        return choose(which, task.functions, x), choose(which, task.gradients, x)
+
+    # Its name keeps it a function of its own in the compiled program, so that its results are stored, not recomputed.
+    value_and_slope = jax.jit(value_and_slope)
+
+    def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
+        return optax.with_extra_args_support(task.build(**dict(zip(task.names, numbers, strict=True))))
+
+    def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
+        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(value(x, which))
+        stop = jnp.where(fine, RUNNING, -1).astype(jnp.int32)
+        first = jnp.full([], -1, jnp.int32)
+        if minimizers is not None:
+            there = near(x, which)
+            first = jnp.where(there, 0, first)
+            if task.stop_at_target:
+                stop = jnp.where(there & fine, AT_TARGET, stop)
+        return State(x, stop, first, jax.tree.map(jnp.asarray, optimizer(numbers).init(x)))
+
+    def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
+        x = state.point
+        found, slope = value_and_slope(x, which)
+        updates, after = optimizer(numbers).update(
+            slope, state.optimizer, x, value=found, grad=slope, value_fn=lambda y: choose(which, task.functions, y)
+        )
+        moved = optax.apply_updates(x, updates)
+        finite = jnp.isfinite(found) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(moved))
+        running = state.stop == RUNNING
+        now = t + 1
+        stop = jnp.where(finite, RUNNING, -1 - now)
+        if task.tolerance is not None:
+            stop = jnp.where(finite & (jnp.sum(jnp.abs(moved - x)) < task.tolerance), now, stop)
+        first = state.first
+        go = running & finite
+        if minimizers is not None:
+            there = go & near(moved, which)
+            first = jnp.where(there & (first < 0), now, first)
+            if task.stop_at_target:
+                stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
+        stop = jnp.where(running, stop, state.stop)
+        # The optimizer's state goes on after a lane has stopped: nothing reads it. Its dtypes are those it began with.
+        after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
+        return State(jnp.where(go, moved, x), stop, first, after)
+
+    return begin, step, value
+
+
+class Blueprint(NamedTuple):
+    """The program before it is compiled for a device.
+
+    advance: `(tiles, t, until, which, shared numbers, lane numbers, shared state, lane state) -> (values, shared state,
+    lane state)`; arrays of lanes have `chunk` in front. arguments: their shapes. point_leaves: how many of the lane
+    state's arrays are the point; `stop` and `first` come next. plain: whether all became scalar arithmetic. text: all
+    that the program depends on.
+    """
+
+    advance: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    tile: int
+    chunk: int
+    point_leaves: int
+    plain: bool
+    text: str
+
+
+def varies(jaxpr: core.Jaxpr, given: Sequence[bool]) -> list[bool]:
+    """Which outputs depend on an input that is marked; a primitive mixes all its inputs into all its outputs."""
+    marked = {var for var, mark in zip(jaxpr.invars, given, strict=True) if mark}
+    for eqn in jaxpr.eqns:
+        if any(not isinstance(atom, core.Literal) and atom in marked for atom in eqn.invars):
+            marked.update(eqn.outvars)
+    return [not isinstance(atom, core.Literal) and atom in marked for atom in jaxpr.outvars]
+
+
+_PLANS: dict[Any, Any] = {}
+
+
+def plan_for(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: int | None, backend: str) -> Blueprint:
+    """`draw_up`, once for the same functions and factory; as with `jax.jit`, what they read must not change."""
+    aims = None if task.minimizers is None else (task.minimizers.shape, task.minimizers.tobytes())
+    wide = jax.config.read("jax_enable_x64")
+    key = (task._replace(minimizers=None, max_steps=0), aims, dim, dtype, tuple(differing), chunk, backend, wide)
+    try:
+        if key not in _PLANS:
+            while len(_PLANS) >= _KEPT:
+                _PLANS.pop(next(iter(_PLANS)), None)
+            _PLANS[key] = draw_up(task, dim, dtype, differing, chunk, backend)
+        return _PLANS[key]
+    except TypeError as error:
+        if "unhashable" in str(error):
+            return draw_up(task, dim, dtype, differing, chunk, backend)
+        raise
+
+
+def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: int | None, backend: str) -> Blueprint:
+    """Trace the lane, find out what its lanes share, and lay out the loop over tiles and steps.
+
+    differing: of each hyperparameter, whether it differs between lanes.
+    """
+    begin, step, value = make_lane(task)
+    x = jax.ShapeDtypeStruct((dim,), dtype)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    numbers = [jax.ShapeDtypeStruct((), dtype) for _ in task.names]
+    state = jax.eval_shape(begin, x, count, numbers)
+    layout: Any
+    leaves, layout = jax.tree.flatten(state)
+
+    def flat_step(*flat: Any) -> list[Any]:
+        before = layout.unflatten(flat[: len(leaves)])
+        return jax.tree.leaves(step(before, flat[len(leaves)], flat[len(leaves) + 1], flat[len(leaves) + 2 :]))
+
+    def flat_begin(start: Any, which: Any, *values: Any) -> list[Any]:
+        return jax.tree.leaves(begin(start, which, values))
+
+    traced_step = jax.make_jaxpr(flat_step)(*leaves, count, count, *numbers)
+    traced_begin = jax.make_jaxpr(flat_begin)(x, count, *numbers)
+    traced_value = jax.make_jaxpr(lambda start, which: [value(start, which)])(x, count)
+    text = "\n".join(fingerprint(traced) for traced in (traced_begin, traced_step, traced_value))
+    try:
+        scalar_step, scalar_begin, scalar_value = (
+            as_scalars(traced, keep=_stored, limit=MOST_OPERATIONS)
+            for traced in (traced_step, traced_begin, traced_value)
+        )
+        run_step, run_begin, run_value = scalar_step.run, scalar_begin.run, scalar_value.run
+        plain = scalar_step.plain and scalar_begin.plain and scalar_value.plain
+        scalar = True
+    except TooLargeError:
+        run_step, run_begin, run_value = map(
+            _as_lists, map(core.jaxpr_as_fun, (traced_step, traced_begin, traced_value))
+        )
+        plain, scalar = False, False
+    carried = [leaf for leaf in leaves for _ in range(leaf.size)] if scalar else leaves
+    like = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in carried] if scalar else leaves
+    points = dim if scalar else 1
+    start_like = like[:points]
+
+    differing = list(differing)
+    begun = jax.make_jaxpr(lambda *flat: run_begin(flat))(*start_like, count, *numbers)
+    lane = varies(begun.jaxpr, [*[True] * points, False, *differing])
+    lane[: points + 2] = [True] * (points + 2)  # the point, stop and first
+    taken = jax.make_jaxpr(lambda *flat: run_step(flat))(*like, count, count, *numbers)
+    while True:
+        after = [a or b for a, b in zip(lane, varies(taken.jaxpr, [*lane, False, False, *differing]), strict=True)]
+        if after == lane:
+            break
+        lane = after
+
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf, mine in zip(like, lane, strict=True) if mine)
+    tile, chunk = _sizes(held, plain, chunk, backend)
+
+    def merge(mine: Sequence[Any], shared: Sequence[Any], marks: Sequence[bool]) -> list[Any]:
+        a, b = iter(mine), iter(shared)
+        return [next(a) if mark else next(b) for mark in marks]
+
+    def axes(marks: Sequence[bool]) -> list[int | None]:
+        return [0 if mark else None for mark in marks]
+
+    batch_step = jax.vmap(
+        lambda flat, which, t, values: run_step([*flat, which, t, *values]),
+        (axes(lane), None, None, axes(differing)),
+        axes(lane),
+    )
+    batch_begin = jax.vmap(
+        lambda start, which, values: run_begin([*start, which, *values]),
+        ([0] * points, None, axes(differing)),
+        axes(lane),
+    )
+    batch_value = jax.vmap(lambda start, which: run_value([*start, which])[0], ([0] * points, None))
+
+    def advance(
+        tiles: Array,
+        t: Array,
+        until: Array,
+        which: Array,
+        shared_numbers: Any,
+        lane_numbers: Any,
+        shared: Any,
+        lanes: Any,
+    ) -> tuple[Array, list[Array], list[Array]]:
+        def one_tile(carry: tuple[Array, list[Array], list[Array], Array]) -> Any:
+            place, _, arrays, values = carry
+
+            def cut(array: Array) -> Array:
+                return jax.lax.dynamic_slice_in_dim(array, place * tile, tile)
+
+            mine, numbers_here = [cut(array) for array in arrays], [cut(array) for array in lane_numbers]
+            both = merge(numbers_here, shared_numbers, differing)
+            fresh = batch_begin(mine[:points], which, both)
+            current = merge(mine, shared, lane)
+            current = [jnp.where(t == 0, new.astype(old.dtype), old) for new, old in zip(fresh, current, strict=True)]
+
+            def body(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
+                now, flat = carry
+                new = batch_step(flat, which, now, both)
+                return now + 1, [jnp.asarray(a).astype(b.dtype) for a, b in zip(new, flat, strict=True)]
+
+            _, current = jax.lax.while_loop(lambda carry: carry[0] < until, body, (t, current))
+            done = [leaf for leaf, mark in zip(current, lane, strict=True) if mark]
+            common = [leaf for leaf, mark in zip(current, lane, strict=True) if not mark]
+            found = batch_value(done[:points], which)
+
+            def put(array: Array, part: Array) -> Array:
+                return jax.lax.dynamic_update_slice_in_dim(array, part, place * tile, 0)
+
+            return place + 1, common, [put(a, b) for a, b in zip(arrays, done, strict=True)], put(values, found)
+
+        begun = (jnp.zeros([], jnp.int32), shared, lanes, jnp.zeros((chunk,), dtype))
+        _, shared, lanes, values = jax.lax.while_loop(lambda carry: carry[0] < tiles, one_tile, begun)
+        return values, shared, lanes
+
+    def whole(*arguments: Any) -> Any:
+        if not (plain and backend == "cpu"):
+            return advance(*arguments)
+        # A call of this name is compiled as one function, loops and all: no dispatch of every operation at every step,
+        # and no attempt to share out each of them among threads.
+        with metadata(inlineable="false", xla_cpu_small_call="true"):
+            return jax.jit(advance)(*arguments)
+
+    shared_like = [leaf for leaf, mark in zip(like, lane, strict=True) if not mark]
+    lanes_like = [
+        jax.ShapeDtypeStruct((chunk, *leaf.shape), leaf.dtype) for leaf, mark in zip(like, lane, strict=True) if mark
+    ]
+    arguments = (
+        *[count] * 4,
+        [n for n, mark in zip(numbers, differing, strict=True) if not mark],
+        [jax.ShapeDtypeStruct((chunk,), dtype) for mark in differing if mark],
+        shared_like,
+        lanes_like,
+    )
+    note = f"{text}\n{differing} {tile} {chunk} {backend} {scalar}"
+    return Blueprint(whole, arguments, tile, chunk, points, plain, note)
+
+
+def _as_lists(fn: Callable[..., Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    return lambda flat: list(fn(*flat))
+
+
+def _stored(name: str) -> bool:
+    return name.lstrip("_") in ("value_and_slope", "sincospi_float32", "expm1_float32")
+
+
+def _sizes(held: int, plain: bool, chunk: int | None, backend: str) -> tuple[int, int]:
+    """Lanes in a tile and in a call. held: bytes that a lane carries from step to step.
+
+    On a CPU a tile's state and about as much again of intermediate results fit a first-level cache of 32 KiB, or, where
+    a step works on vectors, a second-level cache of 512 KiB. On a GPU a call is one tile of at most 256 MiB.
+    """
+    if backend == "cpu":
+        room = (1 << 15) if plain else (1 << 19)
+        tile = _power_of_two(room / (2 * held), 64, 1024)
+        tiles = 32
+    else:
+        tile, tiles = _power_of_two((1 << 28) / held, 1024, 1 << 20), 1
+    if chunk is None:
+        return tile, tile * tiles
+    tile = min(tile, max(16, 1 << (chunk - 1).bit_length()))
+    return tile, -(-chunk // tile) * tile
+
+
+def _power_of_two(number: float, low: int, high: int) -> int:
+    return int(min(max(1 << int(np.log2(max(number, 1))), low), high))
+
+
+def fingerprint(closed: core.ClosedJaxpr) -> str:
+    """Text that two traced programs share only if they are the same: the jaxpr without addresses, and its constants."""
+    text = re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
+    digest = hashlib.sha256(text.encode())
+    for constant in closed.consts:
+        array = np.asarray(constant)
+        digest.update(f"{array.shape}{array.dtype}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def compiler_options(backend: str) -> dict[str, Any]:
+    """What XLA is told for a sweep's program on this backend: on a CPU with AVX-512, to use all of its width."""
+    if backend == "cpu" and _has_avx512():
+        return {"xla_cpu_prefer_vector_width": 512}
+    return {}
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    try:
+        return " avx512f" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+_COMPILED: dict[tuple[str, Any], Any] = {}
+
+
+def compile_for(blueprint: Blueprint, device: jax.Device) -> tuple[Callable[..., Any], float]:
+    """The program compiled for a device, and the seconds that took; the same program is not compiled twice."""
+    key = (blueprint.text, device)
+    if key in _COMPILED:
+        return _COMPILED[key], 0.0
+    began = time.perf_counter()
+    placement = jax.sharding.SingleDeviceSharding(device)
+    arguments = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement), blueprint.arguments
+    )
+    lowered = jax.jit(blueprint.advance).lower(*arguments)
+    compiled = lowered.compile(compiler_options=compiler_options(device.platform))
+    while len(_COMPILED) >= _KEPT:
+        _COMPILED.pop(next(iter(_COMPILED)), None)
+    _COMPILED[key] = compiled
+    return compiled, time.perf_counter() - began

@@ -1,0 +1,263 @@
+"""The hands of a sweep: threads that take lanes to a device, drop those that have stopped and merge the rest.
+
+Steps are taken in runs, from one milestone to the next, and all lanes have the same milestones. After each run lanes
+that have stopped leave; the others wait in the milestone's pool until there are enough of them for a full call, from
+whichever calls they came. So nobody waits for the slowest lane of a batch, and a lane's numbers do not depend on its
+company: it sees the same operations in the same order.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gdlab.sweeps.program import RUNNING, Blueprint, compile_for
+from gdlab.sweeps.space import Space
+
+
+class Part(NamedTuple):
+    """A block of lanes of one function, from `low` up to `high`: what is saved, and resumed, at a time."""
+
+    function: int
+    low: int
+    high: int
+
+
+class Pool:
+    """Lanes of one function that have reached one milestone: their numbers and the arrays of their states."""
+
+    def __init__(self, shared: Sequence[np.ndarray]):
+        self.shared = shared
+        self.pieces: list[tuple[np.ndarray, list[np.ndarray]]] = []
+        self.size = 0
+
+    def add(self, lanes: np.ndarray, state: list[np.ndarray]) -> None:
+        """These lanes wait here."""
+        self.pieces.append((lanes, state))
+        self.size += len(lanes)
+
+    def take(self, most: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """At most so many of them, first come first."""
+        lanes = np.concatenate([piece[0] for piece in self.pieces])
+        state = [np.concatenate(arrays) for arrays in zip(*(piece[1] for piece in self.pieces), strict=True)]
+        self.pieces = [(lanes[most:], [array[most:] for array in state])] if len(lanes) > most else []
+        self.size = max(len(lanes) - most, 0)
+        return lanes[:most], [array[:most] for array in state]
+
+
+def milestones(max_steps: int, stoppable: bool) -> list[int]:
+    """The steps after which lanes are looked at: each run a quarter of what is done, so that no lane idles for longer.
+
+    Where only divergence can stop a lane there are few.
+    """
+    first, growth = (32, 1.25) if stoppable else (64, 8.0)
+    marks = [first]
+    while marks[-1] < max_steps:
+        marks.append(max(math.ceil(marks[-1] * growth), marks[-1] + first))
+    return [*(mark for mark in marks if mark < max_steps), max_steps]
+
+
+class Crew:
+    """All that the threads of one optimizer's sweep share."""
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        space: Space,
+        factory: int,
+        parts: Sequence[Part],
+        devices: Sequence[jax.Device],
+        workers: int,
+        marks: Sequence[int],
+        record: Callable[[Part, np.ndarray, dict[str, np.ndarray]], None],
+        finish: Callable[[Part], None],
+        tick: Callable[[int], None],
+    ):
+        self.blueprint, self.space, self.factory, self.marks = blueprint, space, factory, list(marks)
+        self.record, self.finish, self.tick = record, finish, tick
+        self.devices, self.workers = devices, workers
+        self.differing = space.differing()
+        self.waiting = list(parts)[::-1]
+        self.open: dict[Part, int] = {}
+        self.fresh: list[tuple[Part, int]] = []  # parts that are begun, and the first lane of theirs that is not
+        self.pools: dict[tuple[int, int], Pool] = {}
+        self.busy = 0
+        self.changed = threading.Condition()
+        self.stopped = False
+        self.compile_seconds = 0.0
+        self.locks = {device: threading.Lock() for device in devices}
+        self.programs: dict[jax.Device, Callable[..., Any]] = {}
+        lanes = sum(part.high - part.low for part in parts)
+        shares = math.ceil(lanes / (2 * workers) / blueprint.tile) * blueprint.tile
+        self.most = min(blueprint.chunk, max(shares, blueprint.tile))
+
+    def work(self) -> None:
+        """Do everything, in `workers` threads; an error in one stops all and is raised."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            tasks = [pool.submit(self._serve, self.devices[i % len(self.devices)]) for i in range(self.workers)]
+            try:
+                wait(tasks, return_when=FIRST_EXCEPTION)
+                self._halt()
+                for task in tasks:
+                    task.result()
+            except BaseException:
+                self._halt()
+                raise
+
+    def _halt(self) -> None:
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+
+    def _serve(self, device: jax.Device) -> None:
+        try:
+            while (batch := self._next()) is not None:
+                try:
+                    self._run(device, *batch)
+                finally:
+                    with self.changed:
+                        self.busy -= 1
+                        self.changed.notify_all()
+        except BaseException:
+            self._halt()
+            raise
+
+    def _next(self) -> tuple[int, int, np.ndarray, list[np.ndarray] | None, Sequence[np.ndarray]] | None:
+        """function, milestone, lanes, their state (None: not begun) and what they share; None when all is done."""
+        with self.changed:
+            while not self.stopped:
+                full = [place for place, pool in self.pools.items() if pool.size >= self.blueprint.chunk]
+                place = max(full, key=lambda place: place[1], default=None)
+                if place is None:
+                    begun = self._begin()
+                    if begun is not None:
+                        self.busy += 1
+                        return begun
+                    place = min(
+                        (place for place, pool in self.pools.items() if pool.size),
+                        key=lambda place: place[1],
+                        default=None,
+                    )
+                if place is not None:
+                    pool = self.pools[place]
+                    lanes, state = pool.take(self.blueprint.chunk)
+                    self.busy += 1
+                    return *place, lanes, state, pool.shared
+                if not self.busy:
+                    return None
+                self.changed.wait()
+            return None
+
+    def _begin(self) -> tuple[int, int, np.ndarray, None, Sequence[np.ndarray]] | None:
+        if not self.fresh and self.waiting and len(self.open) < 2:
+            part = self.waiting.pop()
+            self.open[part] = part.high - part.low
+            self.fresh.append((part, part.low))
+        if not self.fresh:
+            return None
+        part, low = self.fresh[0]
+        high = min(low + self.most, part.high)
+        if high == part.high:
+            self.fresh.pop(0)
+        else:
+            self.fresh[0] = (part, high)
+        shared = [np.zeros(leaf.shape, leaf.dtype) for leaf in self.blueprint.arguments[6]]
+        return part.function, 0, np.arange(low, high), None, shared
+
+    def _run(
+        self,
+        device: jax.Device,
+        function: int,
+        level: int,
+        lanes: np.ndarray,
+        state: list[np.ndarray] | None,
+        shared: Sequence[Any],
+    ) -> None:
+        """From this milestone on for as long as most lanes go on; those that are left go to the next one's pool."""
+        plan = self.blueprint
+        program = self._program(device)
+        arrays: Sequence[Any] = self._padded(function, lanes, state)
+        common, own = self._values(function, lanes)
+        tiles = np.int32(-(-len(lanes) // plan.tile))
+        arrays, own = jax.device_put((list(arrays), own), device)
+        shared = list(shared)
+        while True:
+            t = self.marks[level - 1] if level else 0
+            values, shared, arrays = program(
+                tiles, np.int32(t), np.int32(self.marks[level]), np.int32(function), common, own, shared, arrays
+            )
+            stop = np.asarray(arrays[plan.point_leaves])[: len(lanes)]
+            level += 1
+            running = stop == RUNNING
+            last = level == len(self.marks)
+            if last or 8 * np.count_nonzero(running) < 7 * len(lanes):
+                break
+        done = np.ones(len(lanes), bool) if last else ~running
+        host = [np.asarray(array)[: len(lanes)] for array in arrays]
+        points = host[: plan.point_leaves]
+        found = {
+            "point": (np.stack(points, axis=-1) if points[0].ndim == 1 else points[0])[done],
+            "value": np.asarray(values)[: len(lanes)][done],
+            "stop": stop[done],
+            "first": host[plan.point_leaves + 1][done],
+        }
+        with self.changed:
+            self._settle(function, lanes[done], found)
+            if not last and running.any():
+                place = (function, level)
+                if place not in self.pools:
+                    self.pools[place] = Pool([np.asarray(leaf) for leaf in shared])
+                self.pools[place].add(lanes[running], [array[running] for array in host])
+
+    def _settle(self, function: int, lanes: np.ndarray, found: dict[str, np.ndarray]) -> None:
+        for part in list(self.open):
+            if part.function != function:
+                continue
+            inside = (lanes >= part.low) & (lanes < part.high)
+            count = int(np.count_nonzero(inside))
+            if count:
+                self.record(part, lanes[inside], {name: array[inside] for name, array in found.items()})
+                self.tick(count)
+                self.open[part] -= count
+                if self.open[part] == 0:
+                    del self.open[part]
+                    self.finish(part)
+
+    def _padded(self, function: int, lanes: np.ndarray, state: list[np.ndarray] | None) -> list[np.ndarray]:
+        """Arrays of the program's full length; places that no lane takes repeat the last one, up to the tile's end."""
+        plan = self.blueprint
+        full = [np.zeros(leaf.shape, leaf.dtype) for leaf in plan.arguments[7]]
+        end = -(-len(lanes) // plan.tile) * plan.tile
+        if state is None:
+            starts = self.space.starts[function][lanes % self.space.starts.shape[1]]
+            state = list(starts.T) if plan.point_leaves == starts.shape[1] and full[0].ndim == 1 else [starts]
+        for array, values in zip(full, state, strict=False):
+            array[: len(lanes)] = values
+            array[len(lanes) : end] = values[-1]
+        return full
+
+    def _values(self, function: int, lanes: np.ndarray) -> tuple[list[Any], list[np.ndarray]]:
+        """The hyperparameters that all lanes share, and those that differ between them, padded."""
+        plan = self.blueprint
+        dtype = self.space.starts.dtype
+        common, own = [], []
+        for name, differs in zip(self.space.numbers, self.differing, strict=True):
+            if not differs:
+                common.append(self.space.values(name, self.factory, function, None).astype(dtype)[()])
+                continue
+            values = self.space.values(name, self.factory, function, lanes)
+            full = np.full(plan.chunk, values[-1], dtype)
+            full[: len(lanes)] = values
+            own.append(full)
+        return common, own
+
+    def _program(self, device: jax.Device) -> Callable[..., Any]:
+        with self.locks[device]:
+            if device not in self.programs:
+                self.programs[device], seconds = compile_for(self.blueprint, device)
+                self.compile_seconds += seconds
+            return self.programs[device]
