@@ -11,14 +11,21 @@ from jaxtyping import Array, Inexact
 from gdlab.types import Number
 
 
+@jax.custom_jvp
 def safe_sqrt(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """sqrt(x) whose derivative at x = 0 is 0 instead of infinity.
 
     The derivative of `sqrt(sum(x**2))` at the origin is then 0, a subgradient, where plain automatic differentiation
     multiplies infinity by zero and returns NaN.
     """
-    zero = x == 0
-    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
+    return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    root = safe_sqrt(*primals)
+    zero = primals[0] == 0
+    return root, tangents[0] * jnp.where(zero, 0.0, 0.5 / jnp.where(zero, 1.0, root))
 
 
 def absolute(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:

@@ -49,9 +49,9 @@ def scale_by_adam(
         del params
         count = optax.safe_increment(state.steps)
         mu, nu = average(b1, state.mu, updates), average_of_squares(b2, state.nu, updates)
-        first, second = one_minus_power(b1, count), one_minus_power(b2, count)
+        first, second = 1 / one_minus_power(b1, count), 1 / one_minus_power(b2, count)
         scaled = jax.tree.map(
-            lambda m, v: (m / first.astype(m.dtype)) / (safe_sqrt(v / second.astype(v.dtype)) + eps), mu, nu
+            lambda m, v: (m * first.astype(m.dtype)) / (safe_sqrt(v * second.astype(v.dtype)) + eps), mu, nu
         )
         return scaled, AdamState(count, mu, nu)
 

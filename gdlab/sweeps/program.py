@@ -98,8 +98,27 @@ def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], C
             return choose(which, [jax.value_and_grad(fn) for fn in task.functions], x)
         return choose(which, task.functions, x), choose(which, task.gradients, x)
 
-    # Its name keeps it a function of its own in the compiled program, so that its results are stored, not recomputed.
-    value_and_slope = jax.jit(value_and_slope)
+    def verdict(
+        state: State, now: Array, which: Array, found: Array, slope: Array, moved: Array
+    ) -> tuple[Array, Array]:
+        """`stop` and `first` after this step."""
+        finite = jnp.isfinite(found) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(moved))
+        running = state.stop == RUNNING
+        stop = jnp.where(finite, RUNNING, -1 - now)
+        if task.tolerance is not None:
+            short = jnp.sum(jnp.abs(moved - state.point)) < task.tolerance
+            stop = jnp.where(finite & short, now, stop)
+        first = state.first
+        if minimizers is not None:
+            there = running & finite & near(moved, which)
+            first = jnp.where(there & (first < 0), now, first)
+            if task.stop_at_target:
+                stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
+        return jnp.where(running, stop, state.stop), first
+
+    # Their names keep them functions of their own in the compiled program: results are stored, not computed again by
+    # each that uses them.
+    value_and_slope, verdict = jax.jit(value_and_slope), jax.jit(verdict)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
         return optax.with_extra_args_support(task.build(**dict(zip(task.names, numbers, strict=True))))
@@ -122,20 +141,9 @@ def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], C
             slope, state.optimizer, x, value=found, grad=slope, value_fn=lambda y: choose(which, task.functions, y)
         )
         moved = optax.apply_updates(x, updates)
-        finite = jnp.isfinite(found) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(moved))
-        running = state.stop == RUNNING
         now = t + 1
-        stop = jnp.where(finite, RUNNING, -1 - now)
-        if task.tolerance is not None:
-            stop = jnp.where(finite & (jnp.sum(jnp.abs(moved - x)) < task.tolerance), now, stop)
-        first = state.first
-        go = running & finite
-        if minimizers is not None:
-            there = go & near(moved, which)
-            first = jnp.where(there & (first < 0), now, first)
-            if task.stop_at_target:
-                stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
-        stop = jnp.where(running, stop, state.stop)
+        stop, first = verdict(state, now, which, found, slope, moved)
+        go = (state.stop == RUNNING) & (stop >= RUNNING)  # it ran, and did not diverge
         # The optimizer's state goes on after a lane has stopped: nothing reads it. Its dtypes are those it began with.
         after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
         return State(jnp.where(go, moved, x), stop, first, after)
@@ -334,7 +342,7 @@ def _as_lists(fn: Callable[..., Any]) -> Callable[[Sequence[Any]], list[Any]]:
 
 
 def _stored(name: str) -> bool:
-    return name.lstrip("_") in ("value_and_slope", "sincospi_float32", "expm1_float32")
+    return name.lstrip("_") in ("value_and_slope", "verdict", "sincospi_float32", "expm1_float32")
 
 
 def _sizes(held: int, plain: bool, chunk: int | None, backend: str) -> tuple[int, int]:
