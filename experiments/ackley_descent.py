@@ -19,7 +19,7 @@ Runtime:   under 60 s on 2 CPU cores, most of it compilation.
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
 from gdlab.runs import staged_folder, write_json
 from gdlab.schedules import cosine
+from gdlab.tables import Table
 
 ACKLEY = FUNCTIONS["ackley"].fn
 MINIMIZERS = FUNCTIONS["ackley"].minimizers(2)
@@ -251,12 +252,6 @@ def draw(
         interactive.write_html(folder / "ackley_surface.html", interactive.surface(grid, racers, title="Ackley"))
 
 
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(line[k]) for line in (head, *rows)) for k in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *rows)]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
 def one_start_table(records: list[dict[str, Any]]) -> str:
     rows = [
         (
@@ -271,7 +266,7 @@ def one_start_table(records: list[dict[str, Any]]) -> str:
         )
         for r in records
     ]
-    return table(("settings", "gradient", "method", "lr", "epochs", "stopped", "point", "value"), rows)
+    return Table(("settings", "gradient", "method", "lr", "epochs", "stopped", "point", "value"), rows).text()
 
 
 def many_starts_table(records: list[dict[str, Any]]) -> str:
@@ -284,7 +279,7 @@ def many_starts_table(records: list[dict[str, Any]]) -> str:
         )
         for r in records
     ]
-    return table(("method", "lr", "share", "95% interval"), rows)
+    return Table(("method", "lr", "share", "95% interval"), rows).text()
 
 
 def main(config: Config) -> None:

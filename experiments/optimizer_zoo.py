@@ -31,7 +31,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +47,7 @@ from scipy import stats
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, evaluate_grid, plots
 from gdlab.arguments import require_count, require_number
 from gdlab.runs import staged_folder, write_json
+from gdlab.tables import Table
 
 KEYWORDS: dict[str, Any] = {
     "weight_decay": 0.0,  # it moves the minimum, which is not what is measured here
@@ -367,12 +368,6 @@ def draw_summary(config: Config, records: list[dict[str, Any]]) -> Any:
     )
 
 
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(line[k]) for line in (head, *rows)) for k in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *rows)]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
 def report(order: list[dict[str, Any]]) -> str:
     """The function's table, and who took the fewest steps among those whose share cannot be told from the best."""
     rows = [
@@ -393,11 +388,11 @@ def report(order: list[dict[str, Any]]) -> str:
     head = ("optimizer", "lr", "decay", "share", "95% interval", "end there", "diverged", "median", "fewest", "value")
     best = order[0]
     if not best["share"]:
-        return table(head, rows) + "\nNone reached the minimum."
+        return Table(head, rows).text() + "\nNone reached the minimum."
     leaders = [r for r in order if r["share_high"] >= best["share_low"]]
     quickest = min(leaders, key=lambda r: r["median_steps"])
     return (
-        f"{table(head, rows)}\n"
+        f"{Table(head, rows).text()}\n"
         f"Most starts: {best['optimizer']}, {percent(best['share'])}. Fewest steps: {quickest['optimizer']}, "
         f"{quickest['median_steps']:.0f} in the median, of {len(leaders)} whose share may equal the best."
     )

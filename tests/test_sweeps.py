@@ -283,6 +283,7 @@ def test_one_compilation_whatever_the_values(monkeypatch):
         return fn, seconds
 
     monkeypatch.setattr(workers, "compile_for", counting)
+    monkeypatch.setattr("gdlab.sweeps.sweeping.compile_for", counting)
 
     def fresh(learning_rate, momentum):  # a factory that no other test has compiled
         return optax.sgd(learning_rate, momentum)

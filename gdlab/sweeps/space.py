@@ -135,8 +135,8 @@ class Space(NamedTuple):
         return int(np.prod(list(self.axes.values()), dtype=np.int64)) * self.starts.shape[1]
 
     def differing(self) -> list[bool]:
-        """Of each argument, whether lanes of one optimizer and function have different values of it."""
-        return [any(self.axes.get(str(d), 1) > 1 for d in values.dims) for values in self.numbers.values()]
+        """Of each argument, whether lanes of one optimizer and function may differ in it: whether it has an axis."""
+        return [any(str(d) in self.axes for d in values.dims) for values in self.numbers.values()]
 
     def values(self, name: str, factory: int, function: int, lanes: Int[np.ndarray, " lanes"] | None) -> np.ndarray:
         """The argument's values at these lanes, or, with None, the one that all share."""

@@ -1,9 +1,11 @@
 """`sweep`: starts x hyperparameters x functions x optimizers in one compiled program, as a labelled dataset."""
 
 import dataclasses
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import xarray as xr
 from jax.experimental import multihost_utils
 
 from gdlab.arguments import require_callable, require_choice, require_count, require_number
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
-from gdlab.sweeps.program import AT_TARGET, Task, choose, fingerprint, plan_for
+from gdlab.sweeps.program import AT_TARGET, Task, choose, compile_for, fingerprint, plan_for
 from gdlab.sweeps.space import Space, local_devices, make_space
 from gdlab.sweeps.store import Store
 from gdlab.sweeps.workers import Crew, Part, milestones
@@ -130,9 +133,9 @@ class _Sweep:
 
     def __post_init__(self) -> None:
         self.history = self.record == "path" or self.reduce is not None
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.backend = self.devices[0].platform
-        self.workers = max(cores, len(self.devices)) if self.backend == "cpu" else 2 * len(self.devices)
+        self.workers = max(self.cores, len(self.devices)) if self.backend == "cpu" else 2 * len(self.devices)
         self.arrays: dict[str, np.ndarray] = {}  # of shape (optimizers, functions, lanes, ...)
         self.compile_seconds = 0.0
 
@@ -165,26 +168,37 @@ class _Sweep:
 
     def run(self) -> xr.Dataset:
         began = time.perf_counter()
-        plans = [self._plan(index) for index in range(len(self.space.factories))]
-        store = None if self.save_to is None else Store(self.save_to, self.identity(plans))
+        store = None if self.save_to is None else Store(self.save_to, self.identity())
         parts = self.parts()
-        with self._bar(len(parts)) as tick:
-            for index, plan in enumerate(plans):
-                waiting = []
+        count = len(self.space.factories)
+        waiting: dict[int, list[Part]] = {}
+        with self._bar() as tick, ThreadPoolExecutor(self.cores) as pool:
+            for index in range(count):
+                waiting[index] = []
                 for part in parts:
                     held = store.load(index, part) if store else None
                     if held is None:
-                        waiting.append(part)
+                        waiting[index].append(part)
                     else:
                         self._keep(index, part, np.arange(part.low, part.high), held)
                         tick(part.high - part.low)
-                if waiting:
-                    self._run_one(index, plan, waiting, store, tick)
+            todo = [index for index in range(count) if waiting[index]]
+            # The programs of the next optimizers are compiled while one runs.
+            plans: dict[int, Future] = {}
+            try:
+                for place, index in enumerate(todo):
+                    for ahead in todo[place : place + self.cores + 1]:
+                        if ahead not in plans:
+                            plans[ahead] = pool.submit(self._plan, ahead)
+                    self._run_one(index, plans.pop(index).result(), waiting[index], store, tick)
+            finally:
+                for plan in plans.values():
+                    plan.cancel()
         self._gather(parts)
         return self._dataset(time.perf_counter() - began)
 
     @contextmanager
-    def _bar(self, parts: int) -> Iterator[Callable[[int], None]]:
+    def _bar(self) -> Iterator[Callable[[int], None]]:
         from tqdm.auto import tqdm
 
         space = self.space
@@ -198,14 +212,16 @@ class _Sweep:
         try:
             if self.history:
                 return make_history(task, self.record, self.reduce)
-            return plan_for(task, space.dim, space.starts.dtype, space.differing(), self.chunk, self.backend)
+            plan = plan_for(task, space.dim, space.starts.dtype, space.differing(), self.chunk, self.backend)
+            self.compile_seconds += compile_for(plan, self.devices[0])[1]
+            return plan
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             raise TypeError(
                 f"hyperparameters: {label} reads the value of an argument in Python, so it cannot be traced; sweep "
                 f"one of {', '.join(space.numbers)} at a time to find it, and make one sweep for each of its values"
             ) from error
 
-    def identity(self, plans: Sequence[Any]) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """Text by which a folder knows its sweep; each entry names what differs where it does."""
         space = self.space
         point = jax.ShapeDtypeStruct((space.dim,), space.starts.dtype)
@@ -218,8 +234,6 @@ class _Sweep:
             def step(x: Any, g: Any, *numbers: Any) -> Any:
                 optimizer = build(**dict(zip(space.numbers, numbers, strict=True)))
                 first = tuple(space.functions.values())
-                import optax
-
                 full = optax.with_extra_args_support(optimizer)
                 return full.update(
                     g, full.init(x), x, value=jnp.sum(x), grad=g, value_fn=lambda y: choose(0, first[:1], y)
@@ -229,6 +243,7 @@ class _Sweep:
 
         reduced = "none"
         if self.reduce is not None:
+            plans = [make_history(self.task(index), self.record, self.reduce) for index in range(len(space.factories))]
             reduced = " ".join(
                 fingerprint(jax.make_jaxpr(plan)(point, 0, [number] * len(space.numbers))) for plan in plans
             )
@@ -415,6 +430,4 @@ ORDER = ("value", "point", "steps", "converged", "diverged", "reached", "first_r
 
 def fingerprint_array(array: np.ndarray) -> str:
     """Shape, dtype and a digest of the values."""
-    import hashlib
-
     return f"{array.shape} {array.dtype} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"

@@ -1,0 +1,227 @@
+"""What it takes to say that one optimizer is better than another: intervals, profiles, tuning curves, tunability."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy import special, stats
+
+from gdlab.arguments import require_choice, require_count, require_number
+
+Numbers = Shaped[np.ndarray, "..."]
+
+
+class Interval(NamedTuple):
+    """An estimate and the two ends of its confidence interval."""
+
+    estimate: Any
+    low: Any
+    high: Any
+
+
+class Quartiles(NamedTuple):
+    """A quarter, half and three quarters of the samples are at or below these; inf where so many never arrive."""
+
+    lower: Any
+    median: Any
+    upper: Any
+
+
+class Region(NamedTuple):
+    """The learning rates around the best one that are good enough.
+
+    low, high: its ends. decades: log10(high / low). open_low, open_high: whether it reaches the least or greatest rate
+    that was tried, so that it may be wider.
+    """
+
+    low: float
+    high: float
+    decades: float
+    open_low: bool
+    open_high: bool
+
+
+def share_interval(hits: Int[np.ndarray, "..."] | int, total: int, level: float = 0.95) -> Interval:
+    """Wilson's interval of the share hits / total (Wilson 1927, J. Am. Stat. Assoc. 22), elementwise over `hits`."""
+    require_count("total", total)
+    require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
+    counts = np.asarray(hits)
+    if counts.size and (counts.min() < 0 or counts.max() > total):
+        raise ValueError(f"hits: wanted counts from 0 to {total}, got {counts.min()} to {counts.max()}")
+    z = stats.norm.ppf((1 + level) / 2)
+    share = counts / total
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low = np.where(counts == 0, 0.0, np.maximum(middle - half, 0.0))
+    high = np.where(counts == total, 1.0, np.minimum(middle + half, 1.0))
+    return Interval(share, low[()], high[()])
+
+
+def bootstrap_interval(
+    samples: Float[np.ndarray, "*batch samples"],
+    statistic: Callable[..., Any] = np.mean,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The percentile bootstrap interval of `statistic(samples, axis=-1)` (Efron 1979, Ann. Stat. 7).
+
+    Percentiles, since they exist for every statistic: samples that are all equal give a point, and infinite samples
+    (steps of a run that never arrived) are fine for quantiles. The same seed gives the same resamples, so intervals of
+    arrays of equal length are comparable. NaN samples raise ValueError.
+    """
+    return _bootstrap(
+        (np.asarray(samples, float),), lambda rows, axis: statistic(rows[0], axis=axis), level, resamples, seed
+    )
+
+
+def paired_bootstrap_interval(
+    first: Float[np.ndarray, "*batch samples"],
+    second: Float[np.ndarray, "*batch samples"],
+    statistic: Callable[..., Any] = np.mean,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The percentile bootstrap interval of statistic(first) - statistic(second), the same resampled pairs in both.
+
+    Sample i of both comes from the same start (or seed), so that what is common to both cancels.
+    """
+    pair = np.asarray(first, float), np.asarray(second, float)
+    if pair[0].shape != pair[1].shape:
+        raise ValueError(f"second: wanted the shape of first, {pair[0].shape}, got {pair[1].shape}")
+
+    def difference(rows: tuple[np.ndarray, ...], axis: int) -> Any:
+        return statistic(rows[0], axis=axis) - statistic(rows[1], axis=axis)
+
+    return _bootstrap(pair, difference, level, resamples, seed)
+
+
+def _bootstrap(
+    rows: tuple[np.ndarray, ...], statistic: Callable[..., Any], level: float, resamples: int, seed: int
+) -> Interval:
+    require_count("resamples", resamples)
+    require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
+    for row in rows:
+        if row.ndim == 0 or row.shape[-1] == 0:
+            raise ValueError(f"samples: wanted at least one along the last axis, got shape {row.shape}")
+        if np.isnan(row).any():
+            raise ValueError("samples: wanted numbers, got NaN; count runs that failed as inf or leave them out")
+    count = rows[0].shape[-1]
+    generator = np.random.default_rng(seed)
+    drawn = np.stack(
+        [
+            statistic(tuple(row[..., picked] for row in rows), -1)
+            for picked in (generator.integers(count, size=count) for _ in range(resamples))
+        ]
+    )
+    # An order statistic of the resampled values: interpolation between infinities is NaN.
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf")
+    return Interval(statistic(rows, -1), low, high)
+
+
+def quartiles(samples: Float[np.ndarray, "*batch samples"]) -> Quartiles:
+    """The quartiles along the last axis, each one of the samples, so that inf (never arrived) keeps its meaning."""
+    found = np.quantile(np.asarray(samples, float), [0.25, 0.5, 0.75], axis=-1, method="inverted_cdf")
+    return Quartiles(*found)
+
+
+def performance_profile(
+    costs: Float[np.ndarray, "solvers problems"], ratios: Float[np.ndarray, " ratios"]
+) -> Float[np.ndarray, "solvers ratios"]:
+    """The share of problems that a solver solves within `ratio` times the best solver's cost (Dolan & More 2002).
+
+    costs: positive; inf where a solver fails. A problem that none solves counts as failed for all.
+    """
+    costs = np.asarray(costs, float)
+    if costs.ndim != 2 or costs.size == 0:
+        raise ValueError(f"costs: wanted shape (solvers, problems), got {costs.shape}")
+    if np.isnan(costs).any() or (costs <= 0).any():
+        raise ValueError("costs: wanted positive numbers, inf for a failure; got NaN, zero or less")
+    best = costs.min(axis=0)
+    solved = np.isfinite(best)
+    relative = np.where(solved, costs / np.where(solved, best, 1.0), np.inf)
+    return np.mean(relative[:, :, None] <= np.asarray(ratios, float), axis=1)
+
+
+def tuning_curve(
+    scores: Float[np.ndarray, "*batch trials"], budgets: Int[np.ndarray, " budgets"], *, better: str = "higher"
+) -> Float[np.ndarray, "*batch budgets"]:
+    """The expected best score of k random trials, for each k in `budgets`: what tuning with that budget brings.
+
+    Exact, over all choices of k of the n trials: the i-th of the sorted scores is the best in (i-1 choose k-1) of the
+    (n choose k) choices. (Dodge et al. 2019, arXiv:1909.03004, draw with replacement, whose estimate is too low:
+    Tang et al. 2020, arXiv:2004.13705.)
+    """
+    require_choice("better", better, ("higher", "lower"))
+    scores, budgets = np.asarray(scores, float), np.asarray(budgets)
+    count = scores.shape[-1]
+    if budgets.size == 0 or budgets.min() < 1 or budgets.max() > count:
+        raise ValueError(f"budgets: wanted integers from 1 to {count}, the number of trials, got {budgets.tolist()}")
+    order = np.sort(scores, axis=-1)
+    if better == "lower":
+        order = order[..., ::-1]
+    places = np.arange(count)[:, None]
+    weights = np.exp(_log_choose(places, budgets - 1) - _log_choose(count, budgets))
+    return np.asarray(np.where(weights > 0, order[..., None] * weights, 0.0).sum(axis=-2))
+
+
+def _log_choose(n: Any, k: Any) -> Any:
+    n, k = np.broadcast_arrays(np.asarray(n, float), np.asarray(k, float))
+    inside = np.where(k <= n, n, k)
+    value = special.gammaln(inside + 1) - special.gammaln(k + 1) - special.gammaln(inside - k + 1)
+    return np.where(k <= n, value, -np.inf)
+
+
+def good_region(
+    rates: Float[np.ndarray, " rates"], scores: Float[np.ndarray, " rates"], *, share: float = 0.9
+) -> Region | None:
+    """The learning rates around the best one whose score is at least `share` of its own: how far off one may be.
+
+    Scores are >= 0, higher is better. Between neighbouring rates the score is taken as linear in the logarithm of the
+    rate; the region ends where it first falls below the bound. None where no score is above 0. Of equal best scores the
+    one in the middle counts.
+    """
+    require_number("share", share, 0.0, 1.0, open_low=True)
+    rates, scores = np.asarray(rates, float), np.asarray(scores, float)
+    if rates.shape != scores.shape or rates.ndim != 1 or rates.size == 0:
+        raise ValueError(f"scores: wanted one for each rate, got shapes {rates.shape} and {scores.shape}")
+    if (rates <= 0).any() or np.isnan(scores).any() or (scores < 0).any():
+        raise ValueError("rates, scores: wanted rates above 0 and scores of at least 0")
+    order = np.argsort(rates)
+    logs, scores = np.log10(rates[order]), scores[order]
+    if scores.max() == 0:
+        return None
+    bound = share * scores.max()
+    peaks = np.flatnonzero(scores == scores.max())
+    peak = int(peaks[len(peaks) // 2])
+
+    def end(step: int) -> tuple[float, bool]:
+        place = peak
+        while 0 <= place + step < len(scores):
+            after = place + step
+            if scores[after] < bound:
+                part = (scores[place] - bound) / (scores[place] - scores[after])
+                return float(logs[place] + part * (logs[after] - logs[place])), False
+            place = after
+        return float(logs[place]), True
+
+    (low, open_low), (high, open_high) = end(-1), end(1)
+    return Region(10**low, 10**high, high - low, open_low, open_high)
+
+
+def average_ranks(scores: Float[np.ndarray, "solvers problems"]) -> Float[np.ndarray, " solvers"]:
+    """The mean over problems of a solver's rank, 1 for the highest score; equal scores share their ranks' mean."""
+    scores = np.asarray(scores, float)
+    if scores.ndim != 2 or np.isnan(scores).any():
+        raise ValueError(f"scores: wanted numbers of shape (solvers, problems), got shape {scores.shape} or NaN")
+    return np.asarray(stats.rankdata(-scores, axis=0).mean(axis=1))
+
+
+def steps_or_never(first: Int[np.ndarray, "..."], there: Bool[np.ndarray, "..."] | None = None) -> Numbers:
+    """Steps to a target as numbers: `first`, and inf where it is negative (or where `there` is False): never."""
+    never = np.asarray(first) < 0 if there is None else ~np.asarray(there)
+    return np.where(never, np.inf, np.asarray(first, float))

@@ -1,0 +1,122 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gdlab import statistics as st
+
+
+def test_share_interval_is_wilsons():
+    for hits, total in ((0, 10), (3, 10), (10, 10), (517, 1024)):
+        expected = stats.binomtest(hits, total).proportion_ci(method="wilson")
+        found = st.share_interval(hits, total)
+        np.testing.assert_allclose([found.low, found.high], expected, atol=1e-15)
+        assert found.estimate == hits / total
+    many = st.share_interval(np.array([[1, 5], [9, 0]]), 20, level=0.8)
+    assert many.low.shape == (2, 2)
+    np.testing.assert_allclose(many.high[0, 1], stats.binomtest(5, 20).proportion_ci(0.8, method="wilson").high)
+
+
+def test_bootstrap_intervals_cover_the_truth():
+    rng = np.random.default_rng(1)
+    samples = rng.exponential(size=(400, 40))
+    found = st.bootstrap_interval(samples, resamples=400)
+    covered = np.mean((found.low <= 1) & (found.high >= 1))
+    # 93% is the percentile interval's coverage here for n = 40; four standard deviations of 400 trials are 5%.
+    assert 0.87 < covered < 0.98
+    np.testing.assert_allclose(found.estimate, samples.mean(axis=1))
+    # The normal approximation of the interval's width, 2 x 1.96 x std / sqrt(n).
+    one = st.bootstrap_interval(rng.normal(size=4000), resamples=3000)
+    assert one.high - one.low == pytest.approx(2 * 1.96 / math.sqrt(4000), rel=0.1)
+
+
+def test_bootstrap_of_equal_and_infinite_samples():
+    assert st.bootstrap_interval(np.ones(7)) == st.Interval(1.0, 1.0, 1.0)
+    never = st.bootstrap_interval(np.array([3.0, 5.0, np.inf, np.inf, np.inf]), lambda x, axis: st.quartiles(x).median)
+    assert never.low == 3.0  # all three lowest resampled: the median can be any sample
+    assert never.high == np.inf
+    with pytest.raises(ValueError, match="got NaN"):
+        st.bootstrap_interval(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="samples: wanted at least one"):
+        st.bootstrap_interval(np.zeros((3, 0)))
+
+
+def test_pairing_removes_what_both_share():
+    rng = np.random.default_rng(2)
+    common = rng.normal(scale=100, size=200)
+    first, second = common + 1 + rng.normal(scale=0.1, size=200), common
+    paired = st.paired_bootstrap_interval(first, second)
+    assert paired.low > 0.9
+    assert paired.high < 1.1
+    assert paired.estimate == pytest.approx(np.mean(first) - np.mean(second))
+    assert st.paired_bootstrap_interval(first, first) == st.Interval(0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="second: wanted the shape of first"):
+        st.paired_bootstrap_interval(first, second[:3])
+
+
+def test_quartiles_are_samples():
+    assert st.quartiles(np.array([4.0, 1.0, 3.0, 2.0])) == (1.0, 2.0, 3.0)
+    assert st.quartiles(np.array([10.0, np.inf, np.inf, np.inf])) == (10.0, np.inf, np.inf)
+    np.testing.assert_array_equal(st.steps_or_never(np.array([3, -1, 0])), [3.0, np.inf, 0.0])
+
+
+def test_performance_profile_by_hand():
+    costs = np.array([[10.0, 20.0, np.inf, np.inf], [20.0, 10.0, 5.0, np.inf]])
+    np.testing.assert_allclose(
+        st.performance_profile(costs, np.array([1.0, 1.9, 2.0, 1e9])), [[0.25, 0.25, 0.5, 0.5], [0.5, 0.5, 0.75, 0.75]]
+    )
+    with pytest.raises(ValueError, match="costs: wanted positive numbers"):
+        st.performance_profile(np.array([[0.0]]), np.array([1.0]))
+
+
+@pytest.mark.parametrize(("better", "best"), [("higher", max), ("lower", min)])
+def test_tuning_curve_is_the_mean_over_all_choices(better, best):
+    scores = np.random.default_rng(3).normal(size=(2, 7))
+    found = st.tuning_curve(scores, np.arange(1, 8), better=better)
+    for row, curve in zip(scores, found, strict=True):
+        for k, value in enumerate(curve, start=1):
+            expected = np.mean([best(choice) for choice in itertools.combinations(row, k)])
+            assert value == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="budgets: wanted integers from 1 to 7"):
+        st.tuning_curve(scores, np.array([8]))
+
+
+def test_good_region_by_hand():
+    rates = np.array([1e-3, 1e-2, 1e-1, 1.0])
+    region = st.good_region(rates, np.array([0.0, 0.8, 1.0, 0.5]), share=0.9)
+    # 0.9 is met half-way between 0.8 and 1, and a fifth of the way from 1 to 0.5.
+    assert region.low == pytest.approx(10**-1.5)
+    assert region.high == pytest.approx(10**-0.8)
+    assert region.decades == pytest.approx(0.7)
+    assert not region.open_low
+    assert not region.open_high
+    edge = st.good_region(rates[::-1], np.array([1.0, 0.95, 0.2, 0.1]))
+    assert edge.open_high
+    assert edge.high == pytest.approx(1.0)
+    assert st.good_region(rates, np.zeros(4)) is None
+    whole = st.good_region(rates, np.ones(4))
+    assert (whole.decades, whole.open_low, whole.open_high) == (pytest.approx(3.0), True, True)
+
+
+def test_average_ranks_share_ties():
+    np.testing.assert_allclose(st.average_ranks(np.array([[3.0, 1.0], [2.0, 1.0], [1.0, 5.0]])), [1.75, 2.25, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: st.share_interval(5, 4), "hits: wanted counts from 0 to 4"),
+        (lambda: st.share_interval(5, 0), "total: wanted an integer of at least 1"),
+        (lambda: st.bootstrap_interval(np.ones(3), level=1.0), "level: wanted a number in"),
+        (lambda: st.good_region(np.ones(3), np.ones(2)), "scores: wanted one for each rate"),
+        (lambda: st.good_region(np.array([-1.0]), np.ones(1)), "wanted rates above 0"),
+        (lambda: st.tuning_curve(np.ones(3), np.array([1]), better="more"), "better: wanted one of"),
+        (lambda: st.average_ranks(np.ones(3)), "scores: wanted numbers of shape"),
+        (lambda: st.performance_profile(np.ones(3), np.ones(1)), "costs: wanted shape"),
+    ],
+)
+def test_bad_input_is_told(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,40 @@
+import csv
+import io
+
+import pytest
+
+from gdlab.tables import Table
+
+TABLE = Table(("name", "share"), [("a_b", "5%"), ("c, d", "100%")], "Shares & <more>")
+
+
+def test_text_is_flush_right():
+    assert TABLE.text() == "name  share\n-----------\n a_b     5%\nc, d   100%"
+
+
+def test_csv_reads_back():
+    assert list(csv.reader(io.StringIO(TABLE.csv()))) == [["name", "share"], ["a_b", "5%"], ["c, d", "100%"]]
+
+
+def test_markdown_and_latex():
+    assert TABLE.markdown().splitlines()[1:3] == ["| --- | --- |", "| a_b | 5% |"]
+    assert r"a\|b" in Table(("x",), [("a|b",)]).markdown()
+    latex = TABLE.latex().splitlines()
+    assert r"a\_b & 5\% \\" in latex
+    assert r"\caption{Shares \& \textless{}more\textgreater{}}" in latex
+    assert r"\begin{tabular}{lr}" in latex
+    special = Table((r"\^~{}#$",), []).latex()
+    assert r"\textbackslash{}\textasciicircum{}\textasciitilde{}\{\}\#\$ \\" in special
+
+
+def test_files_are_whole(tmp_path):
+    paths = TABLE.write(tmp_path / "deep" / "table.v1")
+    assert [path.name for path in paths] == ["table.v1.txt", "table.v1.csv", "table.v1.tex"]
+    assert paths[0].read_text() == TABLE.text() + "\n"
+    assert paths[1].read_text() == TABLE.csv()
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_ragged_rows_are_told():
+    with pytest.raises(ValueError, match="rows: wanted 2 cells, as the head has, got 1"):
+        Table(("a", "b"), [("c",)])
