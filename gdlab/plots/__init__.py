@@ -3,6 +3,7 @@
 The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `interactive` and is imported by name.
 """
 
+from gdlab.plots.atlas import Basins, Map, basins, maps
 from gdlab.plots.overview import heatmap, panels, save_indexed
 from gdlab.plots.race import race, write_gif
 from gdlab.plots.static import contour, contour3d, curves, draw_curves, levels, paths, save, scatter, surface, values
@@ -10,6 +11,9 @@ from gdlab.plots.style import PALETTE, line_style
 
 __all__ = [
     "PALETTE",
+    "Basins",
+    "Map",
+    "basins",
     "contour",
     "contour3d",
     "curves",
@@ -17,6 +21,7 @@ __all__ = [
     "heatmap",
     "levels",
     "line_style",
+    "maps",
     "panels",
     "paths",
     "race",

@@ -1,0 +1,243 @@
+"""Which minimum each of a million starts ends in, for several optimizers: their basins of attraction, as pictures.
+
+Claim: the optimizer draws the map. Plain gradient descent at a small rate gives each minimum the region that flows into
+it; momentum lets starts roll past their nearest minimum, and the sign-like steps of Adam and RMSprop cut the plane
+along the axes. On functions of ripples (Ackley, Rastrigin) the size of the step decides how much of the plane belongs
+to the global minimum.
+
+Every start of a grid descends (float32) until sum |dx| < tolerance or the steps are used up. Each optimizer has, on
+each function, its own learning rate from a logarithmic grid, chosen on 512 other starts: most that end at some minimum,
+of equal shares (within 1%) most that end at a global one, of equal ones the fewest steps. Minima are found from where
+the descents stop: clusters of such points, moved by Newton's method in float64, kept where the Hessian is positive
+definite. A start belongs to the nearest minimum within 0.05 of its end, and to none where there is none.
+
+Command:   python experiments/basins.py [--out DIR] [--side 1000] [--functions himmelblau ...] [--optimizers adam ...]
+Expect:    Himmelblau has 4 minima and six-hump camel 6; the shares of starts that end at a global minimum are printed
+           and kept in benchmarks/results/basins.json.
+Runtime:   1 to 2 minutes on 2 CPU cores for 16 million descents.
+"""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from scipy.spatial import cKDTree
+
+from gdlab import FUNCTIONS, OPTIMIZERS, Function, plots, sweep
+from gdlab.arguments import require_count, require_number
+from gdlab.plots.atlas import DIVERGED, SETTLED_NOWHERE
+from gdlab.runs import staged_folder, write_json
+from gdlab.tables import Table
+
+BOXES = {"ackley": (-5.0, 5.0, -5.0, 5.0)}
+"""What is drawn, if not the function's domain; Ackley's own is six times as wide."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What runs."""
+
+    out: Path = Path("runs/basins")
+    """Folder for results.json, a table and one picture per function."""
+    functions: tuple[str, ...] = ("himmelblau", "ackley", "rastrigin", "six_hump_camel")
+    """Functions of two variables in FUNCTIONS."""
+    optimizers: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
+    """Names in OPTIMIZERS."""
+    side: int = 1000
+    """Starts along each side of the grid."""
+    steps: int = 5000
+    """At most."""
+    tolerance: float = 1e-5
+    """A descent stops where sum |dx| is below this."""
+    learning_rates: int = 13
+    """How many are tried, from 1e-4 to 1."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("side", "steps", "learning_rates"):
+            require_count(name, getattr(self, name), low=2)
+        require_number("tolerance", self.tolerance, 0.0, open_low=True)
+        for kind, names, known in (
+            ("functions", self.functions, FUNCTIONS),
+            ("optimizers", self.optimizers, OPTIMIZERS),
+        ):
+            if not names:
+                raise ValueError(f"{kind}: wanted at least one name, got none")
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{kind}: wanted some of {', '.join(known)}; got {name!r}")
+        for name in self.functions:
+            if FUNCTIONS[name].dim not in (None, 2):
+                raise ValueError(f"functions: wanted functions of two variables, got {name!r}")
+
+
+def box_of(function: Function) -> tuple[float, float, float, float]:
+    low, high = function.bounds(2)
+    return BOXES.get(function.name, (low[0], high[0], low[1], high[1]))
+
+
+def tuned_rates(config: Config, function: Function, box: tuple[float, float, float, float]) -> dict[str, float]:
+    """The rate from which most starts end at a minimum; of equals most at a global one, then fewest steps."""
+    rates = np.geomspace(1e-4, 1.0, config.learning_rates)
+    rng = np.random.default_rng(config.seed)
+    starts = rng.uniform([box[0], box[2]], [box[1], box[3]], (512, 2)).astype(np.float32)
+    ds = sweep(
+        function,
+        {name: OPTIMIZERS[name] for name in config.optimizers},
+        {"learning_rate": rates},
+        starts,
+        max_steps=config.steps,
+        tolerance=config.tolerance,
+        target=0.05,
+    )
+    # A rate of almost nothing stops where it starts: only stops at a small slope count, or at the tip of a cone.
+    slopes = jax.vmap(jax.grad(function.fn))(ds.point.values.reshape(-1, 2)).reshape(ds.point.shape)
+    flat = (np.abs(slopes) < 0.1).all(axis=-1)
+    ended = ((ds.converged.values & flat) | ds.reached.values).mean(axis=-1)
+    reached = ds.reached.values.mean(axis=-1)
+    chosen = {}
+    for name, some, best, steps in zip(config.optimizers, ended, reached, ds.steps.median("start").values, strict=True):
+        able = some >= some.max() - 0.01
+        able &= best >= best[able].max() - 0.01
+        chosen[name] = float(rates[np.argmin(np.where(able, steps, np.inf))])
+    return chosen
+
+
+def find_minima(function: Function, ends: np.ndarray) -> np.ndarray:
+    """The minima near which descents stopped: clusters of points, Newton's method in float64, a positive Hessian."""
+    cells = np.unique(np.round(ends.astype(np.float64), 1), axis=0)
+    gradient, hessian = jax.grad(function.fn), jax.hessian(function.fn)
+
+    @jax.jit
+    @jax.vmap
+    def polish(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def newton(_: int, y: jax.Array) -> jax.Array:
+            return y - jnp.clip(jnp.linalg.solve(hessian(y), gradient(y)), -0.05, 0.05)
+
+        y = jax.lax.fori_loop(0, 30, newton, x)
+        return y, jnp.linalg.norm(gradient(y)), jnp.linalg.eigvalsh(hessian(y))[0]
+
+    known = function.minimizers(2)  # Newton's method cannot find the tip of Ackley's cone
+    points, slopes, curvatures = map(np.asarray, polish(jnp.asarray(cells)))
+    kept = points[(slopes < 1e-8) & (curvatures > 1e-6) & (np.linalg.norm(points - cells, axis=1) < 0.2)]
+    found: list[np.ndarray] = list(known)
+    for point in kept:
+        if np.linalg.norm(np.array(found) - point, axis=1).min() > 1e-3:
+            found.append(point)
+    return np.array(found)
+
+
+def measure(config: Config, name: str) -> tuple[list[dict[str, Any]], Any]:
+    """One function: records, and its picture."""
+    function = FUNCTIONS[name]
+    box = box_of(function)
+    rates = tuned_rates(config, function, box)
+    x, y = np.linspace(*box[:2], config.side), np.linspace(*box[2:], config.side)
+    starts = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+    runs = {
+        optimizer: sweep(
+            function,
+            OPTIMIZERS[optimizer],
+            {"learning_rate": rate},
+            starts,
+            max_steps=config.steps,
+            tolerance=config.tolerance,
+        )
+        for optimizer, rate in rates.items()
+    }
+    minima = find_minima(function, np.concatenate([ds.point.values[ds.converged.values] for ds in runs.values()]))
+    best = range(len(function.minimizers(2)))
+    tree = cKDTree(minima)
+    atlas, records = {}, []
+    for optimizer, ds in runs.items():
+        distance, nearest = tree.query(np.nan_to_num(ds.point.values, nan=np.inf, posinf=1e30, neginf=-1e30))
+        settled = distance < 0.05
+        labels = np.where(settled, nearest, np.where(ds.diverged.values, DIVERGED, SETTLED_NOWHERE))
+        stopped = settled & ds.converged.values
+        steps = np.where(stopped, ds.steps.values, np.nan)
+        share = float(np.isin(labels, list(best)).mean())
+        atlas[optimizer] = plots.Basins(
+            labels.reshape(config.side, -1),
+            steps.reshape(config.side, -1),
+            f"learning rate {rates[optimizer]:.3g}, {100 * share:.1f}% global",
+        )
+        records.append(
+            {
+                "function": name,
+                "optimizer": optimizer,
+                "learning_rate": rates[optimizer],
+                "starts": len(starts),
+                "minima": len(np.unique(labels[settled])),
+                "share_global": share,
+                "share_settled": float(settled.mean()),
+                "share_stopped": float(stopped.mean()),
+                "share_diverged": float(ds.diverged.values.mean()),
+                "median_steps": float(np.nanmedian(steps)) if stopped.any() else None,
+                "seconds": ds.attrs["seconds"],
+                "point_steps": ds.attrs["point_steps"],
+            }
+        )
+    title = f"{name.replace('_', ' ').capitalize()}: where each of {config.side} x {config.side} starts ends"
+    return records, plots.basins(atlas, minima, list(best), box, title=title)
+
+
+def report(records: list[dict[str, Any]]) -> Table:
+    rows = [
+        (
+            r["function"],
+            r["optimizer"],
+            f"{r['learning_rate']:.3g}",
+            f"{r['minima']}",
+            f"{100 * r['share_global']:.1f}%",
+            f"{100 * r['share_settled']:.1f}%",
+            f"{100 * r['share_stopped']:.1f}%",
+            f"{100 * r['share_diverged']:.1f}%",
+            "-" if r["median_steps"] is None else f"{r['median_steps']:.0f}",
+        )
+        for r in records
+    ]
+    head = (
+        "function",
+        "optimizer",
+        "lr",
+        "minima",
+        "to a global one",
+        "at some",
+        "and stopped",
+        "diverged",
+        "median steps",
+    )
+    return Table(head, rows, "Basins of attraction: where the starts of a grid end.")
+
+
+def main(config: Config) -> None:
+    jax.config.update("jax_enable_x64", True)  # for Newton's method; the descents are in float32, as their starts
+    began = time.perf_counter()
+    records: list[dict[str, Any]] = []
+    with staged_folder(config.out) as folder:
+        for name in config.functions:
+            found, figure = measure(config, name)
+            records += found
+            plots.save(figure, folder / f"{name}.png", dpi=160)
+        table = report(records)
+        table.write(folder / "basins")
+        write_json(folder / "results.json", records)
+    print(table.text())
+    print(
+        "\nminima: how many different ones some start ends in. at some: ends within 0.05 of a minimum. and stopped:\n"
+        "sum |dx| was below the tolerance there. median steps: of those.\n"
+        f"Written to {config.out} in {time.perf_counter() - began:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except OSError as error:
+        sys.exit(f"basins: {error}")

@@ -1,0 +1,179 @@
+"""Maps: where each point of a plane ends, and how a number depends on two others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize, hsv_to_rgb, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from gdlab.plots.style import PALETTE, STAR
+
+SETTLED_NOWHERE = -1
+DIVERGED = -2
+_NOWHERE, _LOST, _GLOBAL = "#c9c9c9", "#000000", "#141433"
+WIDEST_KEY = 12
+"""Minima that get a colour of the palette each; where there are more, colours tell where they lie."""
+
+
+class Basins(NamedTuple):
+    """Of one optimizer: the minimum that each start of a grid ends in, and the steps it took.
+
+    labels: numbers of minima, SETTLED_NOWHERE or DIVERGED. steps: NaN where it did not stop at a minimum. Row j and
+    column i belong to y[j] and x[i]. note: said under the name.
+    """
+
+    labels: Int[np.ndarray, "ny nx"]
+    steps: Float[np.ndarray, "ny nx"]
+    note: str = ""
+
+
+def basins(
+    atlas: Mapping[str, Basins],
+    minima: Float[np.ndarray, "minima 2"],
+    best: Sequence[int],
+    box: tuple[float, float, float, float],
+    *,
+    title: str = "",
+) -> Figure:
+    """One column an optimizer: above, starts coloured by the minimum that they end in; below, by their steps.
+
+    minima: where they are. best: numbers of the global ones, drawn as stars. box: x and y from and to. Raises
+    ValueError where a map's shape or labels do not fit.
+    """
+    if not atlas:
+        raise ValueError("atlas: wanted at least one map, got none")
+    for name, entry in atlas.items():
+        if entry.labels.ndim != 2 or entry.labels.shape != entry.steps.shape or entry.labels.max() >= len(minima):
+            raise ValueError(
+                f"atlas[{name!r}]: wanted labels below {len(minima)} and steps of one 2-D shape, got shapes "
+                f"{entry.labels.shape} and {entry.steps.shape} and labels up to {entry.labels.max()}"
+            )
+    colours = np.vstack([basin_colours(minima, best, box), to_rgb(_LOST), to_rgb(_NOWHERE)])  # -2 and -1
+    finite = np.concatenate([entry.steps[np.isfinite(entry.steps)] for entry in atlas.values()])
+    low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (1.0, 2.0)
+    norm = LogNorm(max(low, 1.0), max(high, low + 1, 2.0))
+    width = 2.9 * len(atlas) + 1.0
+    figure = Figure(figsize=(width, 7.1), layout="constrained")
+    axes = figure.subplots(2, len(atlas), squeeze=False, sharex=True, sharey=True)
+    for column, (name, entry) in enumerate(atlas.items()):
+        picture = colours[entry.labels]
+        axes[0, column].imshow(picture, origin="lower", extent=box, aspect="auto")
+        axes[1, column].set_facecolor(_NOWHERE)
+        axes[1, column].imshow(entry.steps, origin="lower", extent=box, aspect="auto", norm=norm, cmap="viridis")
+        axes[0, column].set_title(f"{name}\n{entry.note}" if entry.note else name, fontsize=10)
+        for row in (0, 1):
+            _mark(axes[row, column], minima, best, box, stars_only=row == 1 or len(minima) > WIDEST_KEY)
+        axes[1, column].set_xlabel("$x_1$")
+    for row in (0, 1):
+        axes[row, 0].set_ylabel("$x_2$")
+    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(axes[1]), fraction=0.05, pad=0.02)
+    bar.set_label("steps until it stops")
+    handles = [Patch(color=_NOWHERE, label="above: not at a minimum; below: does not stop at one")]
+    if any((entry.labels == DIVERGED).any() for entry in atlas.values()):
+        handles.append(Patch(color=_LOST, label="diverges"))
+    if len(minima) > WIDEST_KEY:
+        handles.insert(0, Patch(color=_GLOBAL, label="global minimum"))
+        handles.insert(1, Patch(color="#d98880", label="a local one: hue is its direction, saturation its distance"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def basin_colours(
+    minima: Float[np.ndarray, "minima 2"], best: Sequence[int], box: tuple[float, float, float, float]
+) -> Float[np.ndarray, "minima 3"]:
+    """A colour for each minimum: of the palette where they are few, by place (and one for the best) where many."""
+    if len(minima) <= WIDEST_KEY:
+        return np.array([to_rgb(PALETTE[i]) for i in range(len(minima))])
+    middle = np.array([box[0] + box[1], box[2] + box[3]]) / 2
+    reach = np.array([box[1] - box[0], box[3] - box[2]]) / 2
+    place = (minima - middle) / reach
+    hue = np.arctan2(place[:, 1], place[:, 0]) / (2 * np.pi) % 1
+    distance = np.clip(np.linalg.norm(place, axis=1) / np.sqrt(2), 0, 1)
+    # Neighbours on a lattice differ in lightness too, so that their basins are told apart.
+    rank = np.argsort(np.argsort(np.round(minima).sum(axis=1) % 2 * 10 + distance))
+    shade = np.where(rank < len(minima) / 2, 0.95, 0.78)
+    colours = hsv_to_rgb(np.stack([hue, 0.25 + 0.6 * distance, shade], axis=1))
+    colours[list(best)] = to_rgb(_GLOBAL)
+    return np.asarray(colours)
+
+
+def _mark(axes: Axes, minima: np.ndarray, best: Sequence[int], box: Sequence[float], *, stars_only: bool) -> None:
+    inside = (minima[:, 0] >= box[0]) & (minima[:, 0] <= box[1]) & (minima[:, 1] >= box[2]) & (minima[:, 1] <= box[3])
+    chosen = np.isin(np.arange(len(minima)), list(best))
+    stars, rest = minima[chosen & inside], minima[~chosen & inside]
+    edge: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.8, "zorder": 3}
+    axes.scatter(stars[:, 0], stars[:, 1], marker="*", s=110, c=STAR, **edge)
+    if not stars_only:
+        axes.scatter(rest[:, 0], rest[:, 1], marker="o", s=22, c="white", **edge)
+    axes.set_xlim(box[0], box[1])
+    axes.set_ylim(box[2], box[3])
+
+
+class Map(NamedTuple):
+    """z[j, i] at (x[i], y[j]). lines: drawn over it, by label. points: marked, by label."""
+
+    x: Float[np.ndarray, " nx"]
+    y: Float[np.ndarray, " ny"]
+    z: Float[np.ndarray, "ny nx"]
+    lines: Mapping[str, tuple[Any, Any]] = {}
+    points: Mapping[str, tuple[float, float]] = {}
+
+
+def maps(
+    panels: Mapping[str, Map],
+    *,
+    labels: tuple[str, str],
+    colour_label: str,
+    limits: tuple[float, float] | None = None,
+    log_x: bool = False,
+    colours: str = "viridis",
+    title: str = "",
+) -> Figure:
+    """Side by side, on one scale of colours; cells that are not finite stay grey. limits: of that scale."""
+    for name, panel in panels.items():
+        if panel.z.shape != (len(panel.y), len(panel.x)):
+            raise ValueError(f"panels[{name!r}]: wanted z of shape {(len(panel.y), len(panel.x))}, got {panel.z.shape}")
+    finite = np.concatenate([panel.z[np.isfinite(panel.z)] for panel in panels.values()])
+    low, high = limits or (float(finite.min()), float(finite.max()))
+    norm = Normalize(low, high)
+    figure = Figure(figsize=(4.6 * len(panels) + 0.8, 4.9), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    handles: dict[str, Any] = {}
+    for place, (name, panel) in zip(axes, panels.items(), strict=True):
+        place.set_facecolor(_NOWHERE)
+        place.pcolormesh(panel.x, panel.y, panel.z, norm=norm, cmap=colours, shading="nearest", rasterized=True)
+        if log_x:
+            place.set_xscale("log")
+        bounds = place.get_xlim(), place.get_ylim()
+        for number, (label, (x, y)) in enumerate(panel.lines.items()):
+            dash = ("solid", "dashed", "dotted")[number % 3]
+            place.plot(x, y, color="white", linewidth=3.2)
+            handles[label] = place.plot(x, y, color="#b2182b", linewidth=1.6, linestyle=dash, label=label)[0]
+        for label, (x, y) in panel.points.items():
+            handles[label] = place.scatter(
+                [x], [y], marker="*", s=150, c=STAR, edgecolors="black", linewidths=0.9, zorder=3, label=label
+            )
+        place.set_xlim(*bounds[0])
+        place.set_ylim(*bounds[1])
+        place.set_title(name, fontsize=11)
+        place.set_xlabel(labels[0])
+    axes[0].set_ylabel(labels[1])
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
+        bool((finite < low).any()), bool((finite > high).any())
+    ]
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=list(axes), fraction=0.05, pad=0.02, extend=extend)
+    bar.set_label(colour_label)
+    if handles:
+        figure.legend(
+            handles=list(handles.values()), loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False
+        )
+    if title:
+        figure.suptitle(title)
+    return figure
