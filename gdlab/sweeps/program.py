@@ -379,13 +379,14 @@ def fingerprint(closed: core.ClosedJaxpr) -> str:
 
 def compiler_options(backend: str) -> dict[str, Any]:
     """What XLA is told for a sweep's program on this backend: on a CPU with AVX-512, to use all of its width."""
-    if backend == "cpu" and _has_avx512():
+    if backend == "cpu" and has_avx512():
         return {"xla_cpu_prefer_vector_width": 512}
     return {}
 
 
 @functools.cache
-def _has_avx512() -> bool:
+def has_avx512() -> bool:
+    """Whether this machine's processor says so."""
     try:
         return " avx512f" in Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -1,0 +1,173 @@
+"""What runs side by side in the speed benchmark: Adam on Ackley's function in two dimensions, from many starts.
+
+Every contender takes `(starts, steps)`, float32 starts of shape (n, 2), and returns the points where they end. The
+learning rate is 0.1, the rest Adam's defaults.
+"""
+
+import functools
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jaxtyping import Float
+
+import gdlab
+from gdlab.optimizers import adam
+from gdlab.sweeps.program import has_avx512
+
+Points = Float[np.ndarray, "starts 2"]
+RATE, B1, B2, EPS = 0.1, 0.9, 0.999, 1e-8
+
+
+def source_loop(starts: Points, steps: int) -> Points:
+    """The article's way: one start at a time, NumPy on arrays of two, a central difference with h = 0.001."""
+    h = 1e-3
+
+    def ackley(x: np.ndarray) -> float:
+        return (
+            -20 * np.exp(-0.2 * np.sqrt(np.mean(x**2))) - np.exp(np.mean(np.cos(2 * np.pi * x))) + 20 + math.e
+        )  # textbook form
+
+    ends = []
+    for start in np.asarray(starts, np.float64):
+        x, m, v = start.copy(), np.zeros(2), np.zeros(2)
+        for t in range(1, steps + 1):
+            g = np.empty(2)
+            for i in range(2):
+                shift = np.zeros(2)
+                shift[i] = h
+                g[i] = (ackley(x + shift) - ackley(x - shift)) / (2 * h)
+            m = B1 * m + (1 - B1) * g
+            v = B2 * v + (1 - B2) * g**2
+            x = x - RATE * (m / (1 - B1**t)) / (np.sqrt(v / (1 - B2**t)) + EPS)
+        ends.append(x)
+    return np.array(ends, np.float32)
+
+
+def numpy_batched(starts: Points, steps: int) -> Points:
+    """All starts as one NumPy array, the gradient by hand."""
+    x = starts.astype(np.float32).copy()
+    m, v = np.zeros_like(x), np.zeros_like(x)
+    turn = np.float32(2 * np.pi)
+    for t in range(1, steps + 1):
+        radius = np.sqrt(np.mean(x**2, axis=1, keepdims=True))
+        cone = 2 * np.exp(np.float32(-0.2) * radius) / np.maximum(radius, np.float32(1e-30))
+        ripple = np.exp(np.mean(np.cos(turn * x), axis=1, keepdims=True))
+        g = cone * x + np.float32(np.pi) * ripple * np.sin(turn * x)
+        m = np.float32(B1) * m + np.float32(1 - B1) * g
+        v = np.float32(B2) * v + np.float32(1 - B2) * g**2
+        x = x - np.float32(RATE / (1 - B1**t)) * m / (np.sqrt(v * np.float32(1 / (1 - B2**t))) + np.float32(EPS))
+    return x
+
+
+def torch_batched(starts: Points, steps: int) -> Points:
+    """PyTorch: the starts as one tensor of parameters, the sum of their values as the loss, torch.optim.Adam."""
+    import torch
+
+    x = torch.tensor(starts, requires_grad=True)
+    optimizer = torch.optim.Adam([x], lr=RATE, betas=(B1, B2), eps=EPS)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        cone = -20 * torch.exp(-0.2 * torch.sqrt(torch.mean(x**2, dim=1)))
+        ripple = -torch.exp(torch.mean(torch.cos(2 * torch.pi * x), dim=1))
+        (cone + ripple).sum().backward()
+        optimizer.step()
+    return np.asarray(x.detach().numpy())
+
+
+def _textbook(x: Array) -> Array:
+    cone = -20 * jnp.exp(-0.2 * jnp.sqrt(jnp.mean(x**2)))
+    return cone - jnp.exp(jnp.mean(jnp.cos(2 * jnp.pi * x))) + 20 + math.e
+
+
+_OPTIMIZER = optax.adam(RATE, B1, B2, EPS)
+
+
+def _step(x: Array, state: Any) -> tuple[Array, Any]:
+    updates, state = _OPTIMIZER.update(jax.grad(_textbook)(x), state, x)
+    return optax.apply_updates(x, updates), state
+
+
+_batched_step = jax.jit(jax.vmap(_step))
+
+
+def optax_loop(starts: Points, steps: int) -> Points:
+    """optax in a Python loop around a jitted, vmapped step."""
+    x = jnp.asarray(starts)
+    state = jax.vmap(_OPTIMIZER.init)(x)
+    for _ in range(steps):
+        x, state = _batched_step(x, state)
+    return np.asarray(jax.block_until_ready(x))
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _scanned(starts: Array, steps: int) -> Array:
+    def run(start: Array) -> Array:
+        def step(carry: Any, _: None) -> tuple[Any, None]:
+            return _step(*carry), None
+
+        return jax.lax.scan(step, (start, _OPTIMIZER.init(start)), length=steps)[0][0]
+
+    return jax.vmap(run)(starts)
+
+
+def jax_scan(starts: Points, steps: int) -> Points:
+    """A jitted scan over the steps of a vmapped lane, as one would write it first."""
+    return np.asarray(jax.block_until_ready(_scanned(jnp.asarray(starts), steps)))
+
+
+def gdlab_sweep(starts: Points, steps: int) -> Points:
+    """`gdlab.sweep`."""
+    fn = gdlab.FUNCTIONS["ackley"].fn
+    ds = gdlab.sweep(fn, adam, {"learning_rate": [RATE]}, starts, max_steps=steps, progress=False)
+    return np.asarray(ds["point"].values[0])
+
+
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp")
+
+
+@functools.cache
+def build_limit(wide: bool) -> Path:
+    """Compile sweep_limit.c; wide: for vectors of 512 bits. Raises RuntimeError where there is no gcc."""
+    if shutil.which("gcc") is None:
+        raise RuntimeError("the C limit wants gcc on the PATH, got none")
+    program = Path(tempfile.mkdtemp(prefix="gdlab-limit-")) / "sweep_limit"
+    width = ["-mprefer-vector-width=512"] if wide else []
+    source = Path(__file__).with_name("sweep_limit.c")
+    subprocess.run(["gcc", *FLAGS, *width, str(source), "-lm", "-o", str(program)], check=True)
+    return program
+
+
+def c_limit(
+    starts: Points, steps: int, *, threads: int | None = None, wide: bool | None = None, repeats: int = 1
+) -> tuple[Points, list[float]]:
+    """The C program: where the starts end, and its own seconds for each repeat, without reading and writing files."""
+    program = build_limit(has_avx512() if wide is None else wide)
+    count = threads or len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "starts.f32", Path(folder) / "points.f32"
+        np.ascontiguousarray(starts, np.float32).tofile(source)
+        numbers = [str(n) for n in (len(starts), steps, count, repeats)]
+        out = subprocess.run([program, *numbers, source, target], check=True, capture_output=True, text=True)
+        return np.fromfile(target, np.float32).reshape(-1, 2), [float(line) for line in out.stdout.split()]
+
+
+CONTENDERS: dict[str, tuple[Callable[[Points, int], Points], int]] = {
+    "gdlab": (gdlab_sweep, 1_000_000),
+    "jax scan of a vmap": (jax_scan, 1_000_000),
+    "optax loop": (optax_loop, 1_000_000),
+    "torch": (torch_batched, 1_000_000),
+    "NumPy, batched": (numpy_batched, 100_000),
+    "source's loop": (source_loop, 10),
+}
+"""And the largest number of starts that each is asked for."""

@@ -1,0 +1,42 @@
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import sweep_contenders as contenders
+
+STARTS = np.random.default_rng(0).uniform(-5, 5, (64, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Adam by hand in float64, with the analytic gradient."""
+    x = STARTS.astype(np.float64)
+    m, v = np.zeros_like(x), np.zeros_like(x)
+    for t in range(1, 6):
+        radius = np.sqrt(np.mean(x**2, axis=1, keepdims=True))
+        ripple = np.exp(np.mean(np.cos(2 * np.pi * x), axis=1, keepdims=True))
+        g = 2 * np.exp(-0.2 * radius) * x / radius + np.pi * ripple * np.sin(2 * np.pi * x)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        x = x - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return x
+
+
+@pytest.mark.parametrize("name", list(contenders.CONTENDERS))
+def test_contenders_do_the_same(name, truth):
+    if name == "torch":
+        pytest.importorskip("torch")
+    with jax.enable_x64(False):
+        found = contenders.CONTENDERS[name][0](STARTS, 5)
+    # The central difference of the source is off by h^2 f''' / 6, 4e-5 of the ripples' slope.
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, truth, atol=2e-3 if name == "source's loop" else 2e-5)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_limit_does_the_same(truth, threads):
+    found, seconds = contenders.c_limit(np.tile(STARTS, (5, 1))[:300], 5, threads=threads, repeats=2)
+    np.testing.assert_allclose(found, np.tile(truth, (5, 1))[:300], atol=2e-5)
+    assert len(seconds) == 2
