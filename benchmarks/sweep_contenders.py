@@ -23,7 +23,6 @@ from jaxtyping import Float
 
 import gdlab
 from gdlab.optimizers import adam
-from gdlab.sweeps.program import has_avx512
 
 Points = Float[np.ndarray, "starts 2"]
 RATE, B1, B2, EPS = 0.1, 0.9, 0.999, 1e-8
@@ -137,28 +136,25 @@ FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp")
 
 
 @functools.cache
-def build_limit(wide: bool) -> Path:
-    """Compile sweep_limit.c; wide: for vectors of 512 bits. Raises RuntimeError where there is no gcc."""
+def build_limit() -> Path:
+    """Compile sweep_limit.c. Raises RuntimeError where there is no gcc."""
     if shutil.which("gcc") is None:
         raise RuntimeError("the C limit wants gcc on the PATH, got none")
     program = Path(tempfile.mkdtemp(prefix="gdlab-limit-")) / "sweep_limit"
-    width = ["-mprefer-vector-width=512"] if wide else []
     source = Path(__file__).with_name("sweep_limit.c")
-    subprocess.run(["gcc", *FLAGS, *width, str(source), "-lm", "-o", str(program)], check=True)
+    subprocess.run(["gcc", *FLAGS, str(source), "-lm", "-o", str(program)], check=True)
     return program
 
 
-def c_limit(
-    starts: Points, steps: int, *, threads: int | None = None, wide: bool | None = None, repeats: int = 1
-) -> tuple[Points, list[float]]:
+def c_limit(starts: Points, steps: int, *, threads: int | None = None, repeats: int = 1) -> tuple[Points, list[float]]:
     """The C program: where the starts end, and its own seconds for each repeat, without reading and writing files."""
-    program = build_limit(has_avx512() if wide is None else wide)
     count = threads or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "starts.f32", Path(folder) / "points.f32"
         np.ascontiguousarray(starts, np.float32).tofile(source)
         numbers = [str(n) for n in (len(starts), steps, count, repeats)]
-        out = subprocess.run([program, *numbers, source, target], check=True, capture_output=True, text=True)
+        command = [str(build_limit()), *numbers, str(source), str(target)]
+        out = subprocess.run(command, check=True, capture_output=True, text=True)
         return np.fromfile(target, np.float32).reshape(-1, 2), [float(line) for line in out.stdout.split()]
 
 

@@ -2,16 +2,16 @@
 
 First case: Ackley's function in two dimensions, Adam, 500 steps, float32, from 1 to 10^6 starts. The contenders
 (`sweep_contenders.py`) are timed by pytest-benchmark after a warm-up, in several rounds in turn, so that a busy minute
-hits all; medians over all rounds. The C program (`sweep_limit.c`) times itself, without its files. A million point-steps a
-second is the unit. Second case: a 64 x 64 grid of learning rates and momenta from 256 starts on Rosenbrock's function,
-200 steps, against a Python loop over jitted runs, and against building and compiling the optimizer for each setting.
+hits all; medians over all rounds. The C program (`sweep_limit.c`) times itself, without its files. The unit is a
+million point-steps a second. Second case: a 64 x 64 grid of learning rates and momenta from 256 starts on Rosenbrock's
+function, 200 steps, against a Python loop over jitted runs, and against building and compiling the optimizer for each
+setting.
 
 Command: python -m benchmarks.sweep_speed (needs the extras `bench` and `oracle`, and gcc). About 5 minutes on 2 cores.
 Writes benchmarks/results/sweep_speed.json.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.sweep_contenders import c_limit, gdlab_sweep
 from gdlab import FUNCTIONS, sweep
 from gdlab.optimizers import momentum
 from gdlab.runs import environment, write_json
@@ -72,7 +73,6 @@ def timed_cases() -> dict[tuple[str, int], list[float]]:
                 "-p",
                 "no:cacheprovider",
                 f"--benchmark-json={report}",
-                "--benchmark-columns=median",
             ]
             subprocess.run(
                 [sys.executable, "-m", "pytest", "benchmarks/test_sweep_speed.py", *options],
@@ -92,6 +92,20 @@ def in_a_process(n: int, pinned: bool, repeats: int) -> dict[str, float]:
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     names = ("mib_before", "mib_peak", "first_call_seconds", "seconds", "c_seconds")
     return dict(zip(names, map(float, out.split()), strict=True))
+
+
+def in_turn(n: int) -> dict[str, float]:
+    """gdlab and the C program on all cores, one after the other fifteen times: medians, and their ratio."""
+    starts = np.random.default_rng(0).uniform(-5, 5, (n, 2)).astype(np.float32)
+    gdlab_sweep(starts, STEPS)
+    ours, limit = [], []
+    for _ in range(15):
+        began = time.perf_counter()
+        gdlab_sweep(starts, STEPS)
+        ours.append(time.perf_counter() - began)
+        limit += c_limit(starts, STEPS)[1]
+    seconds, c_seconds = float(np.median(ours)), float(np.median(limit))
+    return {"seconds": seconds, "c_seconds": c_seconds, "ratio": c_seconds / seconds}
 
 
 def grid_case() -> dict[str, Any]:
@@ -155,7 +169,8 @@ def grid_case() -> dict[str, Any]:
 
 def main() -> None:
     seconds = timed_cases()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    order = list(dict.fromkeys(name for name, _ in seconds))
     for (name, n), found in seconds.items():
         low, median, high = np.quantile(found, [0.25, 0.5, 0.75])
         rows.append(
@@ -168,18 +183,18 @@ def main() -> None:
                 "million_point_steps_per_second": n * STEPS / median / 1e6,
             }
         )
+    rows.sort(key=lambda r: (order.index(r["contender"]), r["starts"]))
     rate = {(r["contender"], r["starts"]): r["million_point_steps_per_second"] for r in rows}
     names = list(dict.fromkeys(name for name, _ in rate))
-    cores = len(os.sched_getaffinity(0))
-    limits = [name for name in names if name.startswith(f"C, {cores} ")]
 
     def best(name: str) -> float:
         return max((value for (other, _), value in rate.items() if other == name), default=float("nan"))
 
-    pinned = in_a_process(100_000, True, 9)
+    pinned = in_a_process(100_000, True, 15)
     memory = in_a_process(1_000_000, False, 1)
+    side_by_side = {str(n): in_turn(n) for n in (10**4, 10**5, 10**6)}
     ratios = {
-        **{f"gdlab / {name}, {n} starts": rate["gdlab", n] / rate[name, n] for name in limits for n in (10**5, 10**6)},
+        **{f"gdlab / C, all cores, {n} starts": pair["ratio"] for n, pair in side_by_side.items()},
         "gdlab / C, one core, 100000 starts": pinned["c_seconds"] / pinned["seconds"],
         "gdlab at 10^6 / torch's best": rate["gdlab", 10**6] / best("torch"),
         "gdlab at 10^6 / source's loop": rate["gdlab", 10**6] / best("source's loop"),
@@ -196,6 +211,7 @@ def main() -> None:
             "rows": rows,
             "ratios": ratios,
             "one_core": pinned,
+            "beside_c": side_by_side,
             "memory": memory,
             "grid": grid,
         },

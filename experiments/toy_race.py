@@ -3,7 +3,7 @@
 Claim: no optimizer leads on all functions, and how wide the region of good learning rates is tells methods apart as
 much as their speed does.
 
-Protocol: every optimizer gets the same random search: the same learning rates, a Sobol sequence in logarithm, each tried
+Protocol: every optimizer gets the same random search: the same learning rates, a Sobol sequence in logarithm, tried
 from the same tuning starts of each function; all else is at its default, with no weight decay. It keeps, for each
 function, the rate from whose starts most arrive (then the one with the fewest steps), and is judged with it on other
 starts. A descent arrives at its first step within `target` of a global minimizer, and stops there. Steps are float32.
@@ -173,7 +173,7 @@ def race(config: Config) -> tuple[xr.Dataset, xr.Dataset]:
     shares = tuning.reached.mean("start")
     # Largest share; among equal ones fewest steps; among those the least final value.
     steps = tuning.steps.where(tuning.reached, config.steps).mean("start")
-    values = xr.where(np.isfinite(tuning.value), tuning.value, np.float32(3e38)).median("start")
+    values = xr.where(np.isfinite(tuning.value), tuning.value, np.float32(1e38)).median("start")
     order = np.lexsort((values.values, steps.values, -shares.values), axis=-1)[..., :1]
     best = tuning.learning_rate.values[order]
     rates = xr.DataArray(best, dims=("optimizer", "function", "trial"))
@@ -347,8 +347,8 @@ def main(config: Config) -> None:
         leaders[name] = max(found, key=lambda key: (found[key]["share"], -found[key]["median_steps"]))
     print("\nMost starts, then fewest steps: " + ", ".join(f"{f}: {name}" for f, name in leaders.items()))
     print(
-        "\nshare: of all starts of all functions; rank: mean over functions, 1 is best; quarter, half, three quarters:\n"
-        "steps by which so many of all starts have arrived; within 2x: arrive in at most twice the steps of the quickest;\n"
+        "\nshare: of all starts of all functions; rank: mean over functions; quarter, half, three quarters:\n"
+        "steps by which so many of all starts have arrived; within 2x: in at most twice the steps of the quickest;\n"
         "decades: width of the region of good learning rates; k: expected share of a search of k trials.\n"
         f"{tuning.attrs['point_steps'] + judged.attrs['point_steps']:.2g} steps of a point; written to {config.out} in "
         f"{time.perf_counter() - began:.0f} s"

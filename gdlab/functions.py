@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from gdlab.arguments import require_count, require_number, require_scalar_function
-from gdlab.numerics import absolute, cos_sqrt, expm1, safe_sqrt, sinpi
+from gdlab.numerics import absolute, cos_sqrt, expm1, safe_sqrt, sinpi_squared
 from gdlab.types import Grid, NameTable
 
 Vector = Inexact[Array, " dim"]
@@ -178,7 +178,7 @@ def ackley(x: Vector) -> Scalar:
     origin, where it has none, is given as 0.
     """
     cone = -20 * expm1(-0.2 * safe_sqrt(jnp.mean(x**2)))
-    ripples = -math.e * expm1(-2 * jnp.mean(sinpi(x) ** 2))
+    ripples = -math.e * expm1(-2 * jnp.mean(sinpi_squared(x)))
     return cone + ripples
 
 
@@ -191,7 +191,7 @@ def rosenbrock(x: Vector) -> Scalar:
 @_function(-5.12, 5.12, lambda d: np.zeros(d), source="Rastrigin 1974; any dimension: Muhlenbein et al. 1991")
 def rastrigin(x: Vector) -> Scalar:
     """10 d + sum(x_i^2 - 10 cos 2 pi x_i), written as sum(x_i^2 + 20 sin^2 pi x_i)"""
-    return jnp.sum(x**2 + 20 * sinpi(x) ** 2)
+    return jnp.sum(x**2 + 20 * sinpi_squared(x))
 
 
 @_function(-600, 600, lambda d: np.zeros(d), source="Griewank 1981, J. Optim. Theory Appl. 34(1)")
@@ -204,8 +204,8 @@ def griewank(x: Vector) -> Scalar:
 def levy(x: Vector) -> Scalar:
     """sin^2 pi w_1 + sum_{i<d} (w_i - 1)^2 (1 + 10 sin^2(pi w_i + 1)) + (w_d - 1)^2 (1 + sin^2 2 pi w_d), w = 1 + (x - 1) / 4"""
     v = (x - 1) / 4  # w - 1; sin^2(pi w) = sin^2(pi v)
-    middle = jnp.sum(v[:-1] ** 2 * (1 + 10 * sinpi(v[:-1] + (1 + 1 / math.pi)) ** 2))
-    return sinpi(v[0]) ** 2 + middle + v[-1] ** 2 * (1 + sinpi(2 * v[-1]) ** 2)
+    middle = jnp.sum(v[:-1] ** 2 * (1 + 10 * sinpi_squared(v[:-1] + (1 + 1 / math.pi))))
+    return sinpi_squared(v[0]) + middle + v[-1] ** 2 * (1 + sinpi_squared(2 * v[-1]))
 
 
 @_function(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy import special, stats
 
-from gdlab.arguments import require_choice, require_count, require_number
+from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
 
 Numbers = Shaped[np.ndarray, "..."]
 
@@ -42,19 +42,33 @@ class Region(NamedTuple):
     open_high: bool
 
 
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """`value` in float64. NaN is refused: it does not say what a failure is worth, and sorts as the highest score."""
+    array = np.asarray(value, float)
+    if np.isnan(array).any():
+        raise ValueError(f"{name}: wanted numbers, got NaN; count a run that failed as inf or -inf, or leave it out")
+    return array
+
+
 def share_interval(hits: Int[np.ndarray, "..."] | int, total: int, level: float = 0.95) -> Interval:
-    """Wilson's interval of the share hits / total (Wilson 1927, J. Am. Stat. Assoc. 22), elementwise over `hits`."""
+    """Wilson's interval of the share hits / total (Wilson 1927, J. Am. Stat. Assoc. 22), elementwise over `hits`.
+
+    The closed form is that of Newcombe 1998, Statistics in Medicine 17, as in `scipy.stats.binomtest`, to the bit.
+    """
     require_count("total", total)
     require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
     counts = np.asarray(hits)
+    if counts.dtype.kind not in "iu":
+        raise TypeError(f"hits: wanted integers, got {describe(hits)}")
     if counts.size and (counts.min() < 0 or counts.max() > total):
         raise ValueError(f"hits: wanted counts from 0 to {total}, got {counts.min()} to {counts.max()}")
-    z = stats.norm.ppf((1 + level) / 2)
+    z = special.ndtri(0.5 + 0.5 * level)
     share = counts / total
-    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    low = np.where(counts == 0, 0.0, np.maximum(middle - half, 0.0))
-    high = np.where(counts == total, 1.0, np.minimum(middle + half, 1.0))
+    scale = 2 * (total + z**2)
+    middle = (2 * total * share + z**2) / scale
+    half = z / scale * np.sqrt(4 * total * share * (1 - share) + z**2)
+    low = np.where(counts == 0, 0.0, middle - half)  # exact there; rounding would leave 1e-17
+    high = np.where(counts == total, 1.0, middle + half)
     return Interval(share, low[()], high[()])
 
 
@@ -70,10 +84,13 @@ def bootstrap_interval(
 
     Percentiles, since they exist for every statistic: samples that are all equal give a point, and infinite samples
     (steps of a run that never arrived) are fine for quantiles. The same seed gives the same resamples, so intervals of
-    arrays of equal length are comparable. NaN samples raise ValueError.
+    arrays of equal length are comparable, and a row of a batch has the interval that it has alone. Raises ValueError
+    for NaN samples and where the statistic of a resample is NaN, as the mean of inf and -inf is. BCa would not do: its
+    acceleration is NaN with equal or infinite samples, and means nothing for quantiles.
     """
+    require_callable("statistic", statistic)
     return _bootstrap(
-        (np.asarray(samples, float),), lambda rows, axis: statistic(rows[0], axis=axis), level, resamples, seed
+        (_numbers("samples", samples),), lambda rows, axis: statistic(rows[0], axis=axis), level, resamples, seed
     )
 
 
@@ -88,14 +105,17 @@ def paired_bootstrap_interval(
 ) -> Interval:
     """The percentile bootstrap interval of statistic(first) - statistic(second), the same resampled pairs in both.
 
-    Sample i of both comes from the same start (or seed), so that what is common to both cancels.
+    Sample i of both comes from the same start (or seed), so that what is common to both cancels. Where both statistics
+    are inf (neither median arrives) the difference counts as 0: neither is ahead.
     """
-    pair = np.asarray(first, float), np.asarray(second, float)
+    require_callable("statistic", statistic)
+    pair = _numbers("first", first), _numbers("second", second)
     if pair[0].shape != pair[1].shape:
         raise ValueError(f"second: wanted the shape of first, {pair[0].shape}, got {pair[1].shape}")
 
     def difference(rows: tuple[np.ndarray, ...], axis: int) -> Any:
-        return statistic(rows[0], axis=axis) - statistic(rows[1], axis=axis)
+        one, other = statistic(rows[0], axis=axis), statistic(rows[1], axis=axis)
+        return np.where(one == other, 0.0, one - other)[()]
 
     return _bootstrap(pair, difference, level, resamples, seed)
 
@@ -108,24 +128,29 @@ def _bootstrap(
     for row in rows:
         if row.ndim == 0 or row.shape[-1] == 0:
             raise ValueError(f"samples: wanted at least one along the last axis, got shape {row.shape}")
-        if np.isnan(row).any():
-            raise ValueError("samples: wanted numbers, got NaN; count runs that failed as inf or leave them out")
     count = rows[0].shape[-1]
     generator = np.random.default_rng(seed)
-    drawn = np.stack(
-        [
-            statistic(tuple(row[..., picked] for row in rows), -1)
-            for picked in (generator.integers(count, size=count) for _ in range(resamples))
-        ]
-    )
-    # An order statistic of the resampled values: interpolation between infinities is NaN.
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf")
-    return Interval(statistic(rows, -1), low, high)
+    with np.errstate(invalid="ignore"):  # inf - inf is told below
+        estimate = statistic(rows, -1)
+        drawn = np.stack(
+            [
+                statistic(tuple(np.take(row, picked, axis=-1) for row in rows), -1)
+                for picked in (generator.integers(count, size=count) for _ in range(resamples))
+            ]
+        )
+    if np.isnan(drawn).any() or np.isnan(estimate).any():
+        raise ValueError("statistic: wanted a number on every resample, got NaN; with inf a median has one, a mean not")
+    # Resampled values, as many beyond one end as beyond the other: interpolation between infinities is NaN.
+    low = np.quantile(drawn, (1 - level) / 2, axis=0, method="lower")
+    high = np.quantile(drawn, (1 + level) / 2, axis=0, method="higher")
+    # The mean of equal numbers depends on rounding, so on how they lie in memory.
+    equal = np.all([(row == row[..., :1]).all(axis=-1) for row in rows], axis=0)
+    return Interval(estimate, np.where(equal, estimate, low)[()], np.where(equal, estimate, high)[()])
 
 
 def quartiles(samples: Float[np.ndarray, "*batch samples"]) -> Quartiles:
     """The quartiles along the last axis, each one of the samples, so that inf (never arrived) keeps its meaning."""
-    found = np.quantile(np.asarray(samples, float), [0.25, 0.5, 0.75], axis=-1, method="inverted_cdf")
+    found = np.quantile(_numbers("samples", samples), [0.25, 0.5, 0.75], axis=-1, method="inverted_cdf")
     return Quartiles(*found)
 
 
@@ -134,8 +159,12 @@ def performance_profile(
 ) -> Float[np.ndarray, "solvers ratios"]:
     """The share of problems that a solver solves within `ratio` times the best solver's cost (Dolan & More 2002).
 
-    costs: positive; inf where a solver fails. A problem that none solves counts as failed for all.
+    costs: positive; inf where a solver fails. A problem that none solves counts as failed for all. A ratio of inf gives
+    the share that is solved at all.
     """
+    ratios = _numbers("ratios", ratios)
+    if ratios.ndim != 1 or (ratios < 1).any():
+        raise ValueError(f"ratios: wanted a vector of numbers of at least 1, got {ratios.tolist()}")
     costs = np.asarray(costs, float)
     if costs.ndim != 2 or costs.size == 0:
         raise ValueError(f"costs: wanted shape (solvers, problems), got {costs.shape}")
@@ -144,7 +173,7 @@ def performance_profile(
     best = costs.min(axis=0)
     solved = np.isfinite(best)
     relative = np.where(solved, costs / np.where(solved, best, 1.0), np.inf)
-    return np.mean(relative[:, :, None] <= np.asarray(ratios, float), axis=1)
+    return np.mean((relative[:, :, None] <= ratios) & np.isfinite(costs)[:, :, None], axis=1)
 
 
 def tuning_curve(
@@ -154,26 +183,28 @@ def tuning_curve(
 
     Exact, over all choices of k of the n trials: the i-th of the sorted scores is the best in (i-1 choose k-1) of the
     (n choose k) choices. (Dodge et al. 2019, arXiv:1909.03004, draw with replacement, whose estimate is too low:
-    Tang et al. 2020, arXiv:2004.13705.)
+    Tang et al. 2020, arXiv:2004.13705.) A trial that failed has a score of inf on the worse side, and the curve does
+    too until k trials cannot all fail.
     """
     require_choice("better", better, ("higher", "lower"))
-    scores, budgets = np.asarray(scores, float), np.asarray(budgets)
+    scores, budgets = _numbers("scores", scores), np.asarray(budgets)
+    if scores.ndim == 0:
+        raise ValueError("scores: wanted one for each trial, got one number")
     count = scores.shape[-1]
+    if budgets.dtype.kind not in "iu" or budgets.ndim != 1:
+        raise TypeError(f"budgets: wanted a vector of integers, got {describe(budgets)}")
     if budgets.size == 0 or budgets.min() < 1 or budgets.max() > count:
         raise ValueError(f"budgets: wanted integers from 1 to {count}, the number of trials, got {budgets.tolist()}")
     order = np.sort(scores, axis=-1)
     if better == "lower":
         order = order[..., ::-1]
-    places = np.arange(count)[:, None]
-    weights = np.exp(_log_choose(places, budgets - 1) - _log_choose(count, budgets))
-    return np.asarray(np.where(weights > 0, order[..., None] * weights, 0.0).sum(axis=-2))
-
-
-def _log_choose(n: Any, k: Any) -> Any:
-    n, k = np.broadcast_arrays(np.asarray(n, float), np.asarray(k, float))
-    inside = np.where(k <= n, n, k)
-    value = special.gammaln(inside + 1) - special.gammaln(k + 1) - special.gammaln(inside - k + 1)
-    return np.where(k <= n, value, -np.inf)
+    # Binomials overflow, and logarithms of them lose digits. From the best down, the weights are k / n and then
+    # weight i = (weight i+1) (i - k + 1) / i.
+    i = np.arange(count - 1, 0, -1)[:, None]
+    factors = np.maximum((i - budgets + 1) / i, 0.0)
+    weights = np.cumprod(np.vstack([budgets / count, factors]), axis=0)[::-1]
+    with np.errstate(invalid="ignore"):  # 0 * inf, which is not taken
+        return np.asarray(np.where(weights > 0, order[..., None] * weights, 0.0).sum(axis=-2))
 
 
 def good_region(
@@ -182,25 +213,22 @@ def good_region(
     """The learning rates around the best one whose score is at least `share` of its own: how far off one may be.
 
     Scores are >= 0, higher is better. Between neighbouring rates the score is taken as linear in the logarithm of the
-    rate; the region ends where it first falls below the bound. None where no score is above 0. Of equal best scores the
-    one in the middle counts.
+    rate; the region ends where it first falls below the bound. None where no score is above 0. Of several best rates
+    the one with the widest region counts. A bad rate between good ones cuts the region: average over seeds before.
     """
     require_number("share", share, 0.0, 1.0, open_low=True)
-    rates, scores = np.asarray(rates, float), np.asarray(scores, float)
+    rates, scores = _numbers("rates", rates), _numbers("scores", scores)
     if rates.shape != scores.shape or rates.ndim != 1 or rates.size == 0:
         raise ValueError(f"scores: wanted one for each rate, got shapes {rates.shape} and {scores.shape}")
-    if (rates <= 0).any() or np.isnan(scores).any() or (scores < 0).any():
-        raise ValueError("rates, scores: wanted rates above 0 and scores of at least 0")
+    if (rates <= 0).any() or (scores < 0).any() or np.isinf([rates, scores]).any():
+        raise ValueError("rates, scores: wanted rates above 0 and scores of at least 0, both finite")
     order = np.argsort(rates)
     logs, scores = np.log10(rates[order]), scores[order]
     if scores.max() == 0:
         return None
     bound = share * scores.max()
-    peaks = np.flatnonzero(scores == scores.max())
-    peak = int(peaks[len(peaks) // 2])
 
-    def end(step: int) -> tuple[float, bool]:
-        place = peak
+    def end(place: int, step: int) -> tuple[float, bool]:
         while 0 <= place + step < len(scores):
             after = place + step
             if scores[after] < bound:
@@ -209,12 +237,18 @@ def good_region(
             place = after
         return float(logs[place]), True
 
-    (low, open_low), (high, open_high) = end(-1), end(1)
-    return Region(10**low, 10**high, high - low, open_low, open_high)
+    regions = []
+    for peak in np.flatnonzero(scores == scores.max()).tolist():
+        (low, open_low), (high, open_high) = end(peak, -1), end(peak, 1)
+        regions.append(Region(10**low, 10**high, high - low, open_low, open_high))
+    return max(regions, key=lambda region: region.decades)
 
 
 def average_ranks(scores: Float[np.ndarray, "solvers problems"]) -> Float[np.ndarray, " solvers"]:
-    """The mean over problems of a solver's rank, 1 for the highest score; equal scores share their ranks' mean."""
+    """The mean over problems of a solver's rank, 1 for the highest score; equal scores share their ranks' mean.
+
+    Demsar 2006, Journal of Machine Learning Research 7. A failure has the score -inf.
+    """
     scores = np.asarray(scores, float)
     if scores.ndim != 2 or np.isnan(scores).any():
         raise ValueError(f"scores: wanted numbers of shape (solvers, problems), got shape {scores.shape} or NaN")

@@ -12,7 +12,7 @@ def test_share_interval_is_wilsons():
     for hits, total in ((0, 10), (3, 10), (10, 10), (517, 1024)):
         expected = stats.binomtest(hits, total).proportion_ci(method="wilson")
         found = st.share_interval(hits, total)
-        np.testing.assert_allclose([found.low, found.high], expected, atol=1e-15)
+        assert (found.low, found.high) == tuple(expected)  # to the bit
         assert found.estimate == hits / total
     many = st.share_interval(np.array([[1, 5], [9, 0]]), 20, level=0.8)
     assert many.low.shape == (2, 2)
@@ -43,6 +43,35 @@ def test_bootstrap_of_equal_and_infinite_samples():
         st.bootstrap_interval(np.zeros((3, 0)))
 
 
+def test_bootstrap_is_scipys_but_for_the_interpolation():
+    samples = np.random.default_rng(4).exponential(size=(3, 31))
+    found = st.bootstrap_interval(samples, resamples=500, seed=7)
+    for row, low, high in zip(samples, found.low, found.high, strict=True):
+        means = stats.bootstrap(
+            (row,), np.mean, n_resamples=500, method="percentile", random_state=np.random.default_rng(7)
+        ).bootstrap_distribution
+        # 2.5% of 499 gaps are 12.475: the 13th value from each end.
+        np.testing.assert_allclose((low, high), (np.sort(means)[12], np.sort(means)[-13]), rtol=1e-14)
+        alone = st.bootstrap_interval(row, resamples=500, seed=7)
+        assert (alone.low, alone.high) == (low, high)
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 11), (5, 100)])
+def test_equal_samples_give_a_point_to_the_bit(shape):
+    found = st.bootstrap_interval(np.full(shape, 1 / 3), resamples=50)
+    np.testing.assert_array_equal(found.low, found.estimate)
+    np.testing.assert_array_equal(found.high, found.estimate)
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_steps_have_differences_or_an_error_but_never_nan():
+    never = np.full(5, np.inf)
+    assert st.paired_bootstrap_interval(never, never, np.median) == st.Interval(0.0, 0.0, 0.0)
+    assert st.paired_bootstrap_interval(np.ones(5), never, np.median) == st.Interval(-np.inf, -np.inf, -np.inf)
+    with pytest.raises(ValueError, match="statistic: wanted a number on every resample, got NaN"):
+        st.bootstrap_interval(np.array([-np.inf, 1.0, np.inf]))
+
+
 def test_pairing_removes_what_both_share():
     rng = np.random.default_rng(2)
     common = rng.normal(scale=100, size=200)
@@ -69,6 +98,8 @@ def test_performance_profile_by_hand():
     )
     with pytest.raises(ValueError, match="costs: wanted positive numbers"):
         st.performance_profile(np.array([[0.0]]), np.array([1.0]))
+    # Within any ratio at all: what is solved, half and three quarters.
+    np.testing.assert_array_equal(st.performance_profile(costs, np.array([np.inf])), [[0.5], [0.75]])
 
 
 @pytest.mark.parametrize(("better", "best"), [("higher", max), ("lower", min)])
@@ -81,6 +112,18 @@ def test_tuning_curve_is_the_mean_over_all_choices(better, best):
             assert value == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="budgets: wanted integers from 1 to 7"):
         st.tuning_curve(scores, np.array([8]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_tuning_curve_of_many_and_of_failed_trials():
+    # Of 1 to n without gaps, the expected highest of k is k (n + 1) / (k + 1).
+    n, budgets = 2000, np.array([1, 2, 50, 1000, 1999, 2000])
+    expected = budgets * (n + 1) / (budgets + 1)
+    np.testing.assert_allclose(st.tuning_curve(np.arange(1.0, n + 1), budgets), expected, rtol=1e-13)
+    # Two failures of four: pairs without one are {3, 5} of 6, so inf; triples hold 3 and a failure, or 3 and 5.
+    losses = np.array([3.0, np.inf, 5.0, np.inf])
+    found = st.tuning_curve(losses, np.arange(1, 5), better="lower")
+    np.testing.assert_allclose(found, [np.inf, np.inf, (3 + 3 + 3 + 5) / 4, 3.0])
 
 
 def test_good_region_by_hand():
@@ -97,11 +140,14 @@ def test_good_region_by_hand():
     assert edge.high == pytest.approx(1.0)
     assert st.good_region(rates, np.zeros(4)) is None
     whole = st.good_region(rates, np.ones(4))
+    twice = st.good_region(np.geomspace(1, 1e5, 6), np.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0]))
+    assert (twice.low, twice.decades) == (pytest.approx(1.0), pytest.approx(1.1))  # the widest of three
     assert (whole.decades, whole.open_low, whole.open_high) == (pytest.approx(3.0), True, True)
 
 
 def test_average_ranks_share_ties():
     np.testing.assert_allclose(st.average_ranks(np.array([[3.0, 1.0], [2.0, 1.0], [1.0, 5.0]])), [1.75, 2.25, 2.0])
+    np.testing.assert_allclose(st.average_ranks(np.array([[-np.inf], [-np.inf], [0.1]])), [2.5, 2.5, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -115,6 +161,10 @@ def test_average_ranks_share_ties():
         (lambda: st.tuning_curve(np.ones(3), np.array([1]), better="more"), "better: wanted one of"),
         (lambda: st.average_ranks(np.ones(3)), "scores: wanted numbers of shape"),
         (lambda: st.performance_profile(np.ones(3), np.ones(1)), "costs: wanted shape"),
+        (lambda: st.performance_profile(np.ones((1, 1)), np.array([0.5])), "ratios: wanted a vector of numbers of at"),
+        (lambda: st.tuning_curve(np.array([1.0, np.nan]), np.array([1])), "scores: wanted numbers, got NaN"),
+        (lambda: st.quartiles(np.array([1.0, np.nan])), "samples: wanted numbers, got NaN"),
+        (lambda: st.good_region(np.array([1.0, np.inf]), np.ones(2)), "both finite"),
     ],
 )
 def test_bad_input_is_told(call, message):

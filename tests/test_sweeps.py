@@ -265,7 +265,7 @@ def test_stopped_lanes_leave_and_the_rest_is_merged(monkeypatch):
 
 def test_milestones_end_at_the_last_step():
     assert workers.milestones(10, True) == [10]
-    assert workers.milestones(1000, False) == [64, 512, 1000]
+    assert workers.milestones(10_000, False) == [512, 4096, 10_000]
     marks = workers.milestones(100_000, True)
     assert marks[-1] == 100_000
     assert marks == sorted(set(marks))

@@ -27,6 +27,28 @@ def test_markdown_and_latex():
     assert r"\textbackslash{}\textasciicircum{}\textasciitilde{}\{\}\#\$ \\" in special
 
 
+def test_cells_stay_text():
+    # A bracket or star that opens a row would be the argument of the line break above it; "a\\|b" would end the cell.
+    rows = Table(("x", "y"), [("[0, 1]", "1"), ("*", "2"), ("a|b", "3")]).latex().splitlines()
+    assert r"{}[0, 1] & 1 \\" in rows
+    assert r"{}* & 2 \\" in rows
+    assert r"a\textbar{}b & 3 \\" in rows
+    assert Table(("x",), [(r"0.1* to 5*, a\|b_c, <1%",)]).markdown().endswith(r"| 0.1\* to 5\*, a\\\|b_c, <1% |")
+    assert Table(("x",), (("1",) for _ in range(2))).text() == "x\n-\n1\n1"  # a generator is read once
+
+
+@pytest.mark.parametrize("cell", [1, None, "a\nb", "a\n"])
+def test_cells_that_are_not_one_line_of_text_are_told(cell):
+    with pytest.raises(ValueError, match="rows: wanted text of one line in each cell, got"):
+        Table(("x",), [(cell,)])
+
+
+def test_a_name_is_wanted_for_the_files(tmp_path):
+    with pytest.raises(ValueError, match="stem: wanted a path that ends in a name"):
+        TABLE.write(f"{tmp_path}/")
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_are_whole(tmp_path):
     paths = TABLE.write(tmp_path / "deep" / "table.v1")
     assert [path.name for path in paths] == ["table.v1.txt", "table.v1.csv", "table.v1.tex"]

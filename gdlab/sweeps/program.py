@@ -116,9 +116,9 @@ def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], C
                 stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
         return jnp.where(running, stop, state.stop), first
 
-    # Their names keep them functions of their own in the compiled program: results are stored, not computed again by
+    # Its name keeps it a function of its own in the compiled program: its results are stored, not computed again by
     # each that uses them.
-    value_and_slope, verdict = jax.jit(value_and_slope), jax.jit(verdict)
+    value_and_slope = jax.jit(value_and_slope)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
         return optax.with_extra_args_support(task.build(**dict(zip(task.names, numbers, strict=True))))
@@ -342,7 +342,7 @@ def _as_lists(fn: Callable[..., Any]) -> Callable[[Sequence[Any]], list[Any]]:
 
 
 def _stored(name: str) -> bool:
-    return name.lstrip("_") in ("value_and_slope", "verdict", "sincospi_float32", "expm1_float32")
+    return name.lstrip("_") in ("value_and_slope", "sincospi_float32", "ripple_float32", "expm1_float32")
 
 
 def _sizes(held: int, plain: bool, chunk: int | None, backend: str) -> tuple[int, int]:
@@ -412,3 +412,16 @@ def compile_for(blueprint: Blueprint, device: jax.Device) -> tuple[Callable[...,
         _COMPILED.pop(next(iter(_COMPILED)), None)
     _COMPILED[key] = compiled
     return compiled, time.perf_counter() - began
+
+
+_BLANKS: dict[tuple[str, Any], list[jax.Array]] = {}
+
+
+def blank_state(blueprint: Blueprint, device: jax.Device) -> list[jax.Array]:
+    """Zeros on the device in the place of a state that the program is about to begin; made once."""
+    key = (blueprint.text, device)
+    if key not in _BLANKS:
+        while len(_BLANKS) >= _KEPT:
+            _BLANKS.pop(next(iter(_BLANKS)), None)
+        _BLANKS[key] = jax.device_put([np.zeros(leaf.shape, leaf.dtype) for leaf in blueprint.arguments[7]], device)
+    return _BLANKS[key]

@@ -138,15 +138,23 @@ class Space(NamedTuple):
         """Of each argument, whether lanes of one optimizer and function may differ in it: whether it has an axis."""
         return [any(str(d) in self.axes for d in values.dims) for values in self.numbers.values()]
 
-    def values(self, name: str, factory: int, function: int, lanes: Int[np.ndarray, " lanes"] | None) -> np.ndarray:
+    def values(
+        self, name: str, factory: int, function: int, lanes: Int[np.ndarray, " lanes"] | range | None
+    ) -> np.ndarray:
         """The argument's values at these lanes, or, with None, the one that all share."""
         array = self.numbers[name]
         here = array.isel({d: i for d, i in (("optimizer", factory), ("function", function)) if d in array.dims})
         if lanes is None:
             return np.asarray(here.values.reshape(-1)[0])
-        places = np.unravel_index(lanes // self.starts.shape[1], tuple(self.axes.values()) or (1,))
-        along = dict(zip(self.axes, places, strict=False))
-        return here.values[tuple(along[str(d)] for d in here.dims)]
+        starts = self.starts.shape[1]
+        if isinstance(lanes, range):  # a setting's lanes lie side by side
+            settings = np.arange(lanes.start // starts, -(-lanes.stop // starts))
+            counts = np.minimum((settings + 1) * starts, lanes.stop) - np.maximum(settings * starts, lanes.start)
+        else:
+            settings, counts = lanes // starts, None
+        along = dict(zip(self.axes, np.unravel_index(settings, tuple(self.axes.values())), strict=True))
+        found = here.values[tuple(along[str(d)] for d in here.dims)]
+        return found if counts is None else np.repeat(found, counts)
 
 
 def make_space(

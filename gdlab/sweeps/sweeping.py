@@ -180,7 +180,7 @@ class _Sweep:
                     if held is None:
                         waiting[index].append(part)
                     else:
-                        self._keep(index, part, np.arange(part.low, part.high), held)
+                        self._keep(index, part, slice(part.low, part.high), held)
                         tick(part.high - part.low)
             todo = [index for index in range(count) if waiting[index]]
             # The programs of the next optimizers are compiled while one runs.
@@ -266,7 +266,7 @@ class _Sweep:
     def _run_one(self, index: int, plan: Any, parts: list[Part], store: Store | None, tick: Callable) -> None:
         space = self.space
 
-        def record(part: Part, lanes: np.ndarray, found: dict[str, np.ndarray]) -> None:
+        def record(part: Part, lanes: np.ndarray | slice, found: dict[str, np.ndarray]) -> None:
             self._keep(index, part, lanes, found)
 
         def finish(part: Part) -> None:
@@ -299,7 +299,7 @@ class _Sweep:
         crew.work()
         self.compile_seconds += crew.compile_seconds
 
-    def _keep(self, index: int, part: Part, lanes: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
+    def _keep(self, index: int, part: Part, lanes: np.ndarray | slice, found: Mapping[str, np.ndarray]) -> None:
         for name, array in found.items():
             if name not in self.arrays:
                 shape = (len(self.space.factories), len(self.space.functions), self.space.lanes, *array.shape[1:])

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gdlab.sweeps.program import RUNNING, Blueprint, compile_for
+from gdlab.sweeps.program import RUNNING, Blueprint, blank_state, compile_for
 from gdlab.sweeps.space import Space
 
 
@@ -25,6 +25,10 @@ class Part(NamedTuple):
     function: int
     low: int
     high: int
+
+
+Lanes = np.ndarray | range
+"""Numbers of lanes; a range for those that are begun."""
 
 
 class Pool:
@@ -54,7 +58,7 @@ def milestones(max_steps: int, stoppable: bool) -> list[int]:
 
     Where only divergence can stop a lane there are few.
     """
-    first, growth = (32, 1.25) if stoppable else (64, 8.0)
+    first, growth = (32, 1.25) if stoppable else (512, 8.0)
     marks = [first]
     while marks[-1] < max_steps:
         marks.append(max(math.ceil(marks[-1] * growth), marks[-1] + first))
@@ -73,7 +77,7 @@ class Crew:
         devices: Sequence[jax.Device],
         workers: int,
         marks: Sequence[int],
-        record: Callable[[Part, np.ndarray, dict[str, np.ndarray]], None],
+        record: Callable[[Part, np.ndarray | slice, dict[str, np.ndarray]], None],
         finish: Callable[[Part], None],
         tick: Callable[[int], None],
     ):
@@ -92,8 +96,9 @@ class Crew:
         self.locks = {device: threading.Lock() for device in devices}
         self.programs: dict[jax.Device, Callable[..., Any]] = {}
         lanes = sum(part.high - part.low for part in parts)
-        shares = math.ceil(lanes / (2 * workers) / blueprint.tile) * blueprint.tile
-        self.most = min(blueprint.chunk, max(shares, blueprint.tile))
+        rounds = max(math.ceil(lanes / (workers * blueprint.chunk)), 1)  # as many calls for each worker
+        shares = math.ceil(lanes / (rounds * workers) / blueprint.tile) * blueprint.tile
+        self.most = min(blueprint.chunk, shares)
 
     def work(self) -> None:
         """Do everything, in `workers` threads; an error in one stops all and is raised."""
@@ -126,7 +131,7 @@ class Crew:
             self._halt()
             raise
 
-    def _next(self) -> tuple[int, int, np.ndarray, list[np.ndarray] | None, Sequence[np.ndarray]] | None:
+    def _next(self) -> tuple[int, int, Lanes, list[np.ndarray] | None, Sequence[np.ndarray]] | None:
         """function, milestone, lanes, their state (None: not begun) and what they share; None when all is done."""
         with self.changed:
             while not self.stopped:
@@ -152,7 +157,7 @@ class Crew:
                 self.changed.wait()
             return None
 
-    def _begin(self) -> tuple[int, int, np.ndarray, None, Sequence[np.ndarray]] | None:
+    def _begin(self) -> tuple[int, int, range, None, Sequence[np.ndarray]] | None:
         if not self.fresh and self.waiting and len(self.open) < 2:
             part = self.waiting.pop()
             self.open[part] = part.high - part.low
@@ -166,24 +171,23 @@ class Crew:
         else:
             self.fresh[0] = (part, high)
         shared = [np.zeros(leaf.shape, leaf.dtype) for leaf in self.blueprint.arguments[6]]
-        return part.function, 0, np.arange(low, high), None, shared
+        return part.function, 0, range(low, high), None, shared
 
     def _run(
         self,
         device: jax.Device,
         function: int,
         level: int,
-        lanes: np.ndarray,
+        lanes: Lanes,
         state: list[np.ndarray] | None,
         shared: Sequence[Any],
     ) -> None:
         """From this milestone on for as long as most lanes go on; those that are left go to the next one's pool."""
         plan = self.blueprint
         program = self._program(device)
-        arrays: Sequence[Any] = self._padded(function, lanes, state)
         common, own = self._values(function, lanes)
         tiles = np.int32(-(-len(lanes) // plan.tile))
-        arrays, own = jax.device_put((list(arrays), own), device)
+        arrays, own = jax.device_put((self._padded(function, lanes, state, device), own), device)
         shared = list(shared)
         while True:
             t = self.marks[level - 1] if level else 0
@@ -196,51 +200,71 @@ class Crew:
             last = level == len(self.marks)
             if last or 8 * np.count_nonzero(running) < 7 * len(lanes):
                 break
-        done = np.ones(len(lanes), bool) if last else ~running
         host = [np.asarray(array)[: len(lanes)] for array in arrays]
         points = host[: plan.point_leaves]
         found = {
-            "point": (np.stack(points, axis=-1) if points[0].ndim == 1 else points[0])[done],
-            "value": np.asarray(values)[: len(lanes)][done],
-            "stop": stop[done],
-            "first": host[plan.point_leaves + 1][done],
+            "point": np.stack(points, axis=-1) if points[0].ndim == 1 else points[0],
+            "value": np.asarray(values)[: len(lanes)],
+            "stop": stop,
+            "first": host[plan.point_leaves + 1],
         }
+        if not last:
+            lanes = np.asarray(lanes)
+            done = ~running
+            found = {name: array[done] for name, array in found.items()}
         with self.changed:
-            self._settle(function, lanes[done], found)
+            self._settle(function, lanes if last else lanes[done], found)
             if not last and running.any():
                 place = (function, level)
                 if place not in self.pools:
                     self.pools[place] = Pool([np.asarray(leaf) for leaf in shared])
                 self.pools[place].add(lanes[running], [array[running] for array in host])
 
-    def _settle(self, function: int, lanes: np.ndarray, found: dict[str, np.ndarray]) -> None:
-        for part in list(self.open):
-            if part.function != function:
-                continue
-            inside = (lanes >= part.low) & (lanes < part.high)
-            count = int(np.count_nonzero(inside))
-            if count:
+    def _settle(self, function: int, lanes: Lanes, found: dict[str, np.ndarray]) -> None:
+        for part in [part for part in self.open if part.function == function]:
+            if isinstance(lanes, range):  # fresh lanes are of one part
+                if not part.low <= lanes.start < part.high:
+                    continue
+                count = len(lanes)
+                self.record(part, slice(lanes.start, lanes.stop), found)
+            else:
+                inside = (lanes >= part.low) & (lanes < part.high)
+                count = int(np.count_nonzero(inside))
+                if not count:
+                    continue
                 self.record(part, lanes[inside], {name: array[inside] for name, array in found.items()})
-                self.tick(count)
-                self.open[part] -= count
-                if self.open[part] == 0:
-                    del self.open[part]
-                    self.finish(part)
+            self.tick(count)
+            self.open[part] -= count
+            if self.open[part] == 0:
+                del self.open[part]
+                self.finish(part)
 
-    def _padded(self, function: int, lanes: np.ndarray, state: list[np.ndarray] | None) -> list[np.ndarray]:
-        """Arrays of the program's full length; places that no lane takes repeat the last one, up to the tile's end."""
+    def _padded(self, function: int, lanes: Lanes, state: list[np.ndarray] | None, device: jax.Device) -> list[Any]:
+        """Arrays of the program's full length; places that no lane takes repeat the last one, up to the tile's end.
+
+        Lanes that begin have points only: the program makes the rest, and overwrites what stands there.
+        """
         plan = self.blueprint
-        full = [np.zeros(leaf.shape, leaf.dtype) for leaf in plan.arguments[7]]
+        like = plan.arguments[7]
         end = -(-len(lanes) // plan.tile) * plan.tile
-        if state is None:
-            starts = self.space.starts[function][lanes % self.space.starts.shape[1]]
-            state = list(starts.T) if plan.point_leaves == starts.shape[1] and full[0].ndim == 1 else [starts]
-        for array, values in zip(full, state, strict=False):
+        given = state
+        if given is None:
+            every = self.space.starts[function]
+            first = lanes[0] % len(every)
+            if isinstance(lanes, range) and first + len(lanes) <= len(every):
+                starts = every[first : first + len(lanes)]
+            else:
+                starts = every[np.asarray(lanes) % len(every)]
+            given = list(starts.T) if like[0].ndim == 1 else [starts]
+        full: list[Any] = []
+        for leaf, values in zip(like, given, strict=False):
+            array = np.empty(leaf.shape, leaf.dtype)
             array[: len(lanes)] = values
             array[len(lanes) : end] = values[-1]
-        return full
+            full.append(array)
+        return full if state is not None else full + blank_state(plan, device)[len(full) :]
 
-    def _values(self, function: int, lanes: np.ndarray) -> tuple[list[Any], list[np.ndarray]]:
+    def _values(self, function: int, lanes: Lanes) -> tuple[list[Any], list[np.ndarray]]:
         """The hyperparameters that all lanes share, and those that differ between them, padded."""
         plan = self.blueprint
         dtype = self.space.starts.dtype
