@@ -1,8 +1,7 @@
 """Runs the experiments as their headers say, times them whole, and keeps the numbers that the README quotes.
 
 Command: python benchmarks/experiments.py
-Writes benchmarks/results/ackley_descent.json, gradient_accuracy.json and optimizer_zoo.json. With names of experiments
-as arguments, only theirs.
+Writes one file each to benchmarks/results. With names of experiments as arguments, only theirs.
 """
 
 import json
@@ -17,6 +16,7 @@ from gdlab.runs import environment, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+NAMES = ("ackley_descent", "gradient_accuracy", "optimizer_zoo", "basins", "stability", "toy_race")
 
 
 def run(name: str, folder: str) -> tuple[float, dict[str, Any]]:
@@ -28,7 +28,7 @@ def run(name: str, folder: str) -> tuple[float, dict[str, Any]]:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or ("ackley_descent", "gradient_accuracy", "optimizer_zoo"):
+    for name in sys.argv[1:] or NAMES:
         with tempfile.TemporaryDirectory() as folder:
             seconds, files = run(name, folder)
         for record in files["results"]:  # the curves are for the figures

@@ -19,7 +19,7 @@ brings in expectation.
 Command:   python experiments/toy_race.py [--out DIR] [--optimizers adam ...] [--functions beale ...] [--trials 32]
 Expect:    the table of benchmarks/results/toy_race.json; large steps amplify rounding, so shares on Ackley's and
            Rastrigin's functions vary by some percent from machine to machine.
-Runtime:   1.5 to 3 minutes on 2 CPU cores for 41 optimizers, most of it compilation.
+Runtime:   1.5 to 4 minutes on 2 CPU cores for 41 optimizers, most of it compilation.
 """
 
 import dataclasses

@@ -51,7 +51,7 @@ def cos_sqrt(u: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 def sinpi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """sin(pi x), with x reduced to the nearest integer before pi is multiplied in: exactly 0 at integers.
 
-    In float32 within 1.5e-7 of the truth for every x, and about ten times as fast as `jnp.sin` on a CPU. (Jitted
+    In float32 within 2e-7 of the truth for every x, and about ten times as fast as `jnp.sin` on a CPU. (Jitted
     functions here have names, by which a sweep's program keeps them functions of their own.)
     """
     return _sincospi(x)[0]

@@ -111,7 +111,122 @@ def test_optimizer_zoo_where_the_answer_is_known(tmp_path):
     assert adam == adamw | {"optimizer": "adam"}  # no weight decay
 
 
-@pytest.mark.parametrize("script", ["ackley_descent", "gradient_accuracy", "optimizer_zoo"])
+def test_basins(tmp_path, capsys):
+    experiment = load("basins")
+    out = tmp_path / "out"
+    functions = ("himmelblau", "six_hump_camel", "booth")
+    config = experiment.Config(
+        out=out, functions=functions, optimizers=("sgd", "adam"), side=40, learning_rates=5, steps=2000
+    )
+    experiment.main(config)
+    records = json.loads((out / "results.json").read_text())
+    assert [(r["function"], r["optimizer"]) for r in records] == [(f, o) for f in functions for o in config.optimizers]
+    for record in records:
+        # The numbers of minima are those of the literature; Himmelblau's are all global, Booth's is the only one.
+        assert record["minima"] == {"himmelblau": 4, "six_hump_camel": 6, "booth": 1}[record["function"]]
+        assert record["share_global"] <= record["share_settled"] <= 1
+        if record["function"] != "six_hump_camel":
+            assert record["share_global"] == record["share_settled"] > 0.95
+        else:
+            assert 0.2 < record["share_global"] < 0.95
+    assert "himmelblau" in (out / "basins.csv").read_text()
+    assert r"\toprule" in (out / "basins.tex").read_text()
+    for name in functions:
+        with Image.open(out / f"{name}.png") as image:
+            assert min(image.size) > 500
+    assert "at some" in capsys.readouterr().out
+
+
+def test_minima_of_a_function_are_found_and_saddles_are_not():
+    experiment = load("basins")
+    from gdlab import FUNCTIONS
+
+    ends = np.array([[0.09, -0.71], [-0.1, 0.7], [1.7, -0.8], [-1.7, 0.8], [1.6, 0.55], [-1.6, -0.55], [0.0, 0.0]])
+    minima = experiment.find_minima(FUNCTIONS["six_hump_camel"], ends.astype(np.float32))
+    # Dixon & Szego's six: +-(0.0898, -0.7127), +-(1.7036, -0.7961), +-(1.6071, 0.5687); the origin is a saddle.
+    expected = np.array([[0.0898, -0.7127], [1.7036, -0.7961], [1.6071, 0.5687]])
+    expected = np.concatenate([expected, -expected])
+    assert len(minima) == 6
+    distances = np.linalg.norm(minima[:, None] - expected, axis=-1)
+    assert distances.min(axis=0).max() < 1e-4
+
+
+def test_stability(tmp_path, capsys):
+    experiment = load("stability")
+    out = tmp_path / "out"
+    experiment.main(experiment.Config(out=out, cells=32, steps=400, rosenbrock_cells=8, starts=8))
+    for record in json.loads((out / "results.json").read_text()):
+        assert record["cells"] == 32 * 32
+        assert record["disagree_off_boundary"] == 0
+        assert record["largest_difference"] < 0.03
+    assert len(json.loads((out / "rosenbrock.json").read_text())) == 2
+    for name in ("quadratic", "rosenbrock"):
+        with Image.open(out / f"{name}.png") as image:
+            assert min(image.size) > 500
+    assert "heavy ball" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["heavy ball", "Nesterov"])
+def test_spectral_radius_and_boundary_are_those_of_the_iterations_matrix(method):
+    experiment = load("stability")
+    rng = np.random.default_rng(0)
+    for rate, beta, curvature in rng.uniform([0, 0, 0.1], [1, 1, 5], (50, 3)):
+        # (x, x_before): heavy ball x + beta (x - b) - rate lam x; Nesterov y - rate lam y with y = x + beta (x - b).
+        if method == "heavy ball":
+            row = [1 + beta - rate * curvature, -beta]
+        else:
+            row = [(1 + beta) * (1 - rate * curvature), -beta * (1 - rate * curvature)]
+        expected = np.abs(np.linalg.eigvals(np.array([row, [1.0, 0.0]]))).max()
+        found = experiment.spectral_radius(method, np.array(rate), np.array(beta), (curvature,))
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        assert (found < 1) == (rate < experiment.boundary(method, np.array(beta), curvature))
+
+
+def test_toy_race(tmp_path, capsys):
+    experiment = load("toy_race")
+    out = tmp_path / "out"
+    config = experiment.Config(
+        out=out,
+        functions=("booth", "sphere", "rosenbrock"),
+        optimizers=("sgd", "adam", "adamw", "demon_sgdm"),
+        starts=32,
+        tuning_starts=16,
+        trials=8,
+        steps=200,
+    )
+    experiment.main(config)
+    records = {r["optimizer"]: r for r in json.loads((out / "results.json").read_text())}
+    assert set(records) == set(config.optimizers)
+    rates = experiment.sample_hyperparameters(
+        {"learning_rate": experiment.log_range(config.lowest_rate, config.highest_rate)}, 8, seed=0
+    )
+    for record in records.values():
+        assert 0 <= record["share_low"] <= record["share"] <= record["share_high"] <= 1
+        assert record["share"] == pytest.approx(np.mean([f["share"] for f in record["functions"].values()]))
+        assert list(record["tuning"]) == ["1", "2", "4", "8"]
+        assert list(record["tuning"].values()) == sorted(record["tuning"].values())
+        for found in record["functions"].values():
+            assert any(found["learning_rate"] == pytest.approx(rate["learning_rate"]) for rate in rates)
+    assert records["adam"] == records["adamw"] | {"optimizer": "adam"}  # no weight decay
+    import xarray as xr
+
+    tuning = xr.load_dataset(out / "tuning.nc", engine="scipy")
+    assert tuning.reached.dims == ("optimizer", "function", "trial", "start")
+    # Eight of eight trials bring the best of them, which is the share of the tuning starts at the chosen rate.
+    best = tuning.reached.mean("start").max("trial").mean("function")
+    for name, record in records.items():
+        assert record["tuning"]["8"] == pytest.approx(float(best.sel(optimizer=name)))
+    for name in ("race", "functions"):
+        assert all((out / f"{name}{suffix}").stat().st_size > 100 for suffix in (".txt", ".csv", ".tex"))
+    for name in ("shares", "profile", "sensitivity"):
+        with Image.open(out / f"{name}.png") as image:
+            assert min(image.size) > 200
+    assert "demon_sgdm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "script", ["ackley_descent", "basins", "gradient_accuracy", "optimizer_zoo", "stability", "toy_race"]
+)
 def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):
     (tmp_path / "file").write_text("")
     result = subprocess.run(

@@ -196,6 +196,16 @@ def test_float32_is_close_to_float64(name, dim):
     assert float((jnp.abs(ours - truth) / scale).max()) < 5e-6
 
 
+@pytest.mark.parametrize("name", ["ackley", "rastrigin", "levy"])
+def test_ripples_in_float32_are_within_4_ulp_of_the_functions_size(name):
+    function = FUNCTIONS[name]
+    points = jnp.asarray(random_points(function, 2, 20_000), jnp.float32)
+    both = jax.jit(jax.vmap(jax.value_and_grad(function.fn)))
+    for ours, truth in zip(both(points), both(points.astype(jnp.float64)), strict=True):
+        size = float(jnp.abs(truth).max())
+        assert float(jnp.abs(ours - truth).max()) < 4 * float(jnp.finfo(jnp.float32).eps) * size
+
+
 def test_ackley_keeps_its_digits_near_the_minimum():
     # Near 0 the cone leads: f = 4 r' + O(r^2), r' = sqrt(mean x^2). The textbook form rounds 1e-9 away entirely.
     x = jnp.array([3e-9, 4e-9])

@@ -21,7 +21,7 @@ def run_python(code, timeout=300):
 
 
 def test_importing_gdlab_loads_nothing_that_only_later_rooms_need():
-    later = ("matplotlib", "PIL", "plotly", "flax", "tensorflow_datasets", "tyro")
+    later = ("matplotlib", "PIL", "plotly", "flax", "tensorflow_datasets", "tyro", "xarray", "tqdm")
     code = f"import gdlab, sys; print(*(name for name in {later} if name in sys.modules))"
     assert run_python(code).strip() == ""
 
@@ -33,7 +33,15 @@ def test_plots_are_loaded_when_they_are_used():
 
 
 def test_every_public_name_exists_and_is_documented():
-    for module in (gdlab, gdlab.gradients, gdlab.optimizers, gdlab.plots, gdlab.schedules):
+    for module in (
+        gdlab,
+        gdlab.gradients,
+        gdlab.optimizers,
+        gdlab.plots,
+        gdlab.schedules,
+        gdlab.statistics,
+        gdlab.sweeps,
+    ):
         for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
             thing = getattr(module, name)
             if inspect.isfunction(thing) or inspect.isclass(thing):
@@ -73,6 +81,11 @@ grid = gdlab.evaluate_grid(rosenbrock, points=21)
 track = {"a": np.zeros((3, 2))}
 plots.contour(grid), plots.surface(grid), plots.contour3d(grid), plots.scatter(grid), plots.paths(grid, track)
 plots.race(grid, track, dpi=30), plots.values({"a": np.ones(3)})
+points = gdlab.sample_hyperparameters({"learning_rate": gdlab.log_range(1e-4, 1e-2)}, 2)
+swept = gdlab.sweep(rosenbrock, gdlab.OPTIMIZERS["adam"], points, np.zeros((3, 2)), max_steps=4, progress=False)
+gdlab.statistics.bootstrap_interval(swept.value.values), gdlab.statistics.quartiles(swept.value.values)
+gdlab.statistics.performance_profile(1 + swept.value.values, np.ones(2))
+gdlab.statistics.good_region(np.ones(1), np.ones(1)), gdlab.statistics.average_ranks(swept.value.values)
 from jaxtyping import TypeCheckError
 try:
     plots.levels(np.ones(3))  # a vector, where a matrix is wanted: the check is on
@@ -114,6 +127,27 @@ def test_the_readmes_figures_are_in_the_results():
         best = sorted(records, key=lambda r: (-r["share"], r["median_steps"] or 1e9))[:5]
         row = [f"{r['optimizer']} {100 * r['share']:.0f}% in {r['median_steps']:.0f}" for r in best]
         assert f"| {function} | {' | '.join(row)} |" in text, row
+    speed = json.loads((results / "sweep_speed.json").read_text())
+    counts = (1, 100, 10_000, 100_000, 1_000_000)
+    rates = {(r["contender"], r["starts"]): r["million_point_steps_per_second"] for r in speed["rows"]}
+    for name in dict.fromkeys(name for name, _ in rates):
+        found = [rates.get((name, n)) for n in counts]
+        cells = ["" if v is None else f"{v:.3g}" if v < 999.5 else f"{v:,.0f}" for v in found]
+        assert f"| {name} | {' | '.join(cells)} |" in text, cells
+    ratios = speed["ratios"]
+    for phrase in (
+        f"{ratios['gdlab / C, all cores, 1000000 starts']:.2f} of the C program at 10^6 starts",
+        f"{ratios['gdlab / C, all cores, 100000 starts']:.2f} at 10^5",
+        f"{speed['memory']['mib_peak']:.0f} MiB",
+        f"{speed['grid']['ratio_rebuilding']:.0f} times",
+    ):
+        assert phrase in text, phrase
+    race = json.loads((results / "toy_race.json").read_text())["results"]
+    assert {r["optimizer"] for r in race} == set(gdlab.OPTIMIZERS)
+    for r in race[:8]:
+        half = f"{r['steps_median']:.0f}" if r["steps_median"] is not None else "never"
+        cells = [f"{100 * r['share']:.1f}%", f"{r['rank']:.1f}", half, f"{r['good_decades']:.2f}"]
+        assert f"| {r['optimizer']} | {' | '.join(cells)} |" in text, cells
     imports = json.loads((results / "import_time.json").read_text())
     assert f"takes {imports['gdlab_takes_longer_by']:.2f} s more" in text
 

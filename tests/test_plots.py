@@ -208,3 +208,47 @@ def test_interactive_surface(tmp_path):
     page = (tmp_path / "plane.html").read_text()
     assert "<script src=" not in page  # no network
     assert "walk" in page
+
+
+def test_basins_colour_each_start_by_its_minimum():
+    minima = np.array([[0.0, 0.0], [1.0, 1.0]])
+    labels = np.array([[0, 1, 1], [plots.atlas.SETTLED_NOWHERE, plots.atlas.DIVERGED, 0]])
+    steps = np.where(labels >= 0, 10.0, np.nan)
+    figure = plots.basins({"a": plots.Basins(labels, steps, "note")}, minima, [0], (0, 3, 0, 2), title="T")
+    drawn = np.asarray(figure.axes[0].images[0].get_array())
+    expected = [to_rgb(c) for c in (plots.PALETTE[0], plots.PALETTE[1], "#c9c9c9", "#000000")]
+    np.testing.assert_allclose(drawn[0], [expected[0], expected[1], expected[1]])
+    np.testing.assert_allclose(drawn[1], [expected[2], expected[3], expected[0]])
+    assert figure.axes[0].get_title() == "a\nnote"
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "diverges" in texts
+    with pytest.raises(ValueError, match=r"atlas\['a'\]: wanted labels below 1"):
+        plots.basins({"a": plots.Basins(labels, steps)}, minima[:1], [0], (0, 3, 0, 2))
+    with pytest.raises(ValueError, match="atlas: wanted at least one map"):
+        plots.basins({}, minima, [0], (0, 3, 0, 2))
+
+
+def test_many_basins_have_colours_by_place():
+    x = np.arange(-5.0, 6)
+    minima = np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2)
+    best = int(np.flatnonzero((minima == 0).all(axis=1))[0])
+    colours = plots.atlas.basin_colours(minima, [best], (-5.5, 5.5, -5.5, 5.5))
+    assert colours.shape == (121, 3)
+    assert len(np.unique(np.round(colours, 2), axis=0)) > 100
+    # Neighbours along an axis are told apart, and the global minimum from all.
+    grid = colours.reshape(11, 11, 3)
+    assert np.abs(np.diff(grid, axis=0)).max(axis=-1).min() > 0.02
+    assert np.abs(np.delete(colours, best, axis=0) - colours[best]).max(axis=-1).min() > 0.3
+
+
+def test_maps_draw_lines_over_cells():
+    x, y = np.linspace(1, 2, 3), np.linspace(0, 1, 4)
+    z = np.arange(12.0).reshape(4, 3)
+    panel = plots.Map(x, y, z, {"line": (x, y[:3])}, {"point": (1.5, 0.5)})
+    figure = plots.maps({"p": panel}, labels=("a", "b"), colour_label="c", limits=(0, 5), log_x=True)
+    axes = figure.axes[0]
+    np.testing.assert_array_equal(np.asarray(axes.collections[0].get_array()).ravel(), z.ravel())
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["line", "point"]
+    with pytest.raises(ValueError, match=r"panels\['p'\]: wanted z of shape \(4, 3\)"):
+        plots.maps({"p": panel._replace(z=z.T)}, labels=("a", "b"), colour_label="c")

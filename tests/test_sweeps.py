@@ -337,6 +337,7 @@ def test_two_processes_give_the_same_bits(whole, tmp_path):
         elsewhere(
             tmp_path / f"{rank}.nc",
             f'jax.distributed.initialize("127.0.0.1:{port}", num_processes=2, process_id={rank})',
+            f'save_to="{tmp_path / "parts"}"',
             writer=rank,
             wait=False,
         )
@@ -347,6 +348,7 @@ def test_two_processes_give_the_same_bits(whole, tmp_path):
         found = xr.load_dataset(tmp_path / f"{rank}.nc", engine="scipy")
         assert found.attrs["processes"] == 2
         assert_same_bits(found, whole)
+    assert len(list((tmp_path / "parts").glob("[0-9]*.npz"))) >= 2
 
 
 # Resuming ------------------------------------------------------------------------------------------------------------
@@ -414,6 +416,14 @@ def test_another_sweep_is_refused(tmp_path):
 
 
 # The dataset ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, np.float32])
+def test_arithmetic_is_in_the_starts_dtype(dtype):
+    ds = quiet(bowl, adam, {"learning_rate": [0.1]}, np.asarray(starts_in(1, 3), dtype), max_steps=5)
+    assert ds.point.dtype == dtype
+    assert ds.value.dtype == dtype
+    assert np.isfinite(ds.value.values.astype(np.float64)).all()
 
 
 def test_netcdf_loses_nothing(tmp_path):

@@ -164,11 +164,11 @@ class _Sweep:
             for function in range(len(self.space.functions))
             for low in range(0, lanes, size)
         ]
-        return every[jax.process_index() :: jax.process_count()]
+        return every[jax.process_index() :: jax.process_count()] or every[:1]
 
     def run(self) -> xr.Dataset:
         began = time.perf_counter()
-        store = None if self.save_to is None else Store(self.save_to, self.identity())
+        store = self._store()
         parts = self.parts()
         count = len(self.space.factories)
         waiting: dict[int, list[Part]] = {}
@@ -196,6 +196,16 @@ class _Sweep:
                     plan.cancel()
         self._gather(parts)
         return self._dataset(time.perf_counter() - began)
+
+    def _store(self) -> Store | None:
+        if self.save_to is None:
+            return None
+        identity = self.identity()
+        if jax.process_index() == 0:
+            store = Store(self.save_to, identity)
+        if jax.process_count() > 1:  # the first process describes the folder, the others find it described
+            multihost_utils.sync_global_devices("gdlab.sweep: save_to")
+        return store if jax.process_index() == 0 else Store(self.save_to, identity)
 
     @contextmanager
     def _bar(self) -> Iterator[Callable[[int], None]]:
@@ -250,7 +260,7 @@ class _Sweep:
         grid = {
             name: fingerprint_array(array.values) + str(array.dims) for name, array in sorted(space.numbers.items())
         }
-        settings = (self.max_steps, self.tolerance, self.target, self.stop_at_target, self.record, self.parts()[:1])
+        settings = (self.max_steps, self.tolerance, self.target, self.stop_at_target, self.record)
         return {
             "function": f"{list(space.functions)} {traced(list(space.functions.values()))}",
             "gradient": "autodiff" if space.gradients is None else traced(space.gradients),
