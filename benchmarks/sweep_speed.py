@@ -47,15 +47,17 @@ starts = np.random.default_rng(0).uniform(-5, 5, ({n}, 2)).astype(np.float32)
 began = time.perf_counter()
 gdlab_sweep(starts[:64], 500)
 first = time.perf_counter() - began
-ours, limit = [], []
+ours, plain, tuned = [], [], []
 for _ in range({repeats}):
     began = time.perf_counter()
     gdlab_sweep(starts, 500)
     ours.append(time.perf_counter() - began)
     if {pinned}:
-        limit += c_limit(starts, 500, threads=1, repeats=1)[1]
+        plain += c_limit(starts, 500, threads=1, tuned=False)[1]
+        tuned += c_limit(starts, 500, threads=1)[1]
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(before / 1024, after / 1024, first, np.median(ours), np.median(limit) if limit else 0)
+middle = [np.median(found) if found else 0 for found in (ours, plain, tuned)]
+print(before / 1024, after / 1024, first, *middle)
 """
 
 
@@ -87,10 +89,10 @@ def timed_cases() -> dict[tuple[str, int], list[float]]:
 
 
 def in_a_process(n: int, pinned: bool, repeats: int) -> dict[str, float]:
-    """A fresh process: memory before and after in MiB, seconds of the first call, median seconds of ours and of C."""
+    """A fresh process: memory before and after in MiB, seconds of the first call, medians of ours and of C."""
     code = ONCE.format(n=n, pinned=pinned, repeats=repeats)
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    names = ("mib_before", "mib_peak", "first_call_seconds", "seconds", "c_seconds")
+    names = ("mib_before", "mib_peak", "first_call_seconds", "seconds", "c_seconds", "c_tuned_seconds")
     return dict(zip(names, map(float, out.split()), strict=True))
 
 
@@ -98,14 +100,21 @@ def in_turn(n: int) -> dict[str, float]:
     """gdlab and the C program on all cores, one after the other fifteen times: medians, and their ratio."""
     starts = np.random.default_rng(0).uniform(-5, 5, (n, 2)).astype(np.float32)
     gdlab_sweep(starts, STEPS)
-    ours, limit = [], []
+    ours, plain, tuned = [], [], []
     for _ in range(15):
         began = time.perf_counter()
         gdlab_sweep(starts, STEPS)
         ours.append(time.perf_counter() - began)
-        limit += c_limit(starts, STEPS)[1]
-    seconds, c_seconds = float(np.median(ours)), float(np.median(limit))
-    return {"seconds": seconds, "c_seconds": c_seconds, "ratio": c_seconds / seconds}
+        plain += c_limit(starts, STEPS, tuned=False)[1]
+        tuned += c_limit(starts, STEPS)[1]
+    seconds, c_seconds, tuned_seconds = (float(np.median(found)) for found in (ours, plain, tuned))
+    return {
+        "seconds": seconds,
+        "c_seconds": c_seconds,
+        "c_tuned_seconds": tuned_seconds,
+        "ratio": c_seconds / seconds,
+        "ratio_tuned": tuned_seconds / seconds,
+    }
 
 
 def grid_case() -> dict[str, Any]:
@@ -195,7 +204,9 @@ def main() -> None:
     side_by_side = {str(n): in_turn(n) for n in (10**4, 10**5, 10**6)}
     ratios = {
         **{f"gdlab / C, all cores, {n} starts": pair["ratio"] for n, pair in side_by_side.items()},
+        **{f"gdlab / C, tuned flags, all cores, {n} starts": p["ratio_tuned"] for n, p in side_by_side.items()},
         "gdlab / C, one core, 100000 starts": pinned["c_seconds"] / pinned["seconds"],
+        "gdlab / C, tuned flags, one core, 100000 starts": pinned["c_tuned_seconds"] / pinned["seconds"],
         "gdlab at 10^6 / torch's best": rate["gdlab", 10**6] / best("torch"),
         "gdlab at 10^6 / source's loop": rate["gdlab", 10**6] / best("source's loop"),
         "gdlab at 10^6 / optax loop's best": rate["gdlab", 10**6] / best("optax loop"),

@@ -33,10 +33,11 @@ def test_contender(benchmark: Any, name: str, n: int) -> None:
     benchmark.extra_info.update(contender=name, starts=n)
 
 
+@pytest.mark.parametrize("tuned", [False, True])
 @pytest.mark.parametrize("threads", sorted({1, CORES}))
 @pytest.mark.parametrize("n", STARTS)
-def test_limit(benchmark: Any, threads: int, n: int) -> None:
-    seconds = c_limit(starts_of(n), STEPS, threads=threads, repeats=9)[1]
+def test_limit(benchmark: Any, threads: int, n: int, tuned: bool) -> None:
+    seconds = c_limit(starts_of(n), STEPS, threads=threads, repeats=9, tuned=tuned)[1]
     benchmark.pedantic(lambda: None)
-    name = f"C, {threads} thread{'s' if threads > 1 else ''}"
+    name = f"C{', tuned flags' if tuned else ''}, {threads} thread{'s' if threads > 1 else ''}"
     benchmark.extra_info.update(contender=name, starts=n, seconds=seconds)

@@ -20,9 +20,9 @@ functions are moved together with their boxes, which makes no difference to the 
 Command:   python experiments/optimizer_zoo.py [--out DIR] [--optimizers sgd adam ...] [--functions ackley ...]
 Expect:    no method leads on all four. Rosenbrock: SOAP, LARS, Muon, Sophia and NovoGrad from all starts, SOAP in 200
            steps; Adam from 91%, gradient descent from none. Beale: Signum from all, LAMB, LARS, Muon and NovoGrad from
-           96%. Rastrigin: QHM from 78%, RMSprop from 71%. Ackley: gradient descent, QHM, Signum, NAdam and Sophia from all,
-           Adam from 46%. Steps this large amplify rounding: shares on the last two vary by some percent from machine
-           to machine, and so do the rates chosen.
+           96%. Rastrigin: QHM from 78%, RMSprop from 71%. Ackley: gradient descent, QHM, Signum, NAdam and Sophia from
+           all, Adam from 46%. Steps this large amplify rounding: shares on the last two vary by some percent from
+           machine to machine, and so do the rates chosen.
 Runtime:   2.5 to 5 minutes on 2 CPU cores for 41 optimizers, half of it compilation; SOAP and Shampoo take longest.
 """
 

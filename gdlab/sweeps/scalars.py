@@ -221,6 +221,9 @@ class _Walker:
         if name == "split":
             ends = np.cumsum(params["sizes"])[:-1]
             return list(np.split(inputs[0], ends, axis=params["axis"]))
+        if name == "unstack":  # of jax 0.12
+            rows = np.moveaxis(inputs[0], params["axis"], 0)
+            return [rows[i : i + 1].reshape(rows.shape[1:]) for i in range(len(rows))]
         if name in CALLS:
             return self.call(eqn, inputs)
         if name == "cond":
