@@ -30,37 +30,37 @@
 
 enum { TILE = 256, LANES = 16 };
 
-/* sin(pi t) for |t| <= 1/2, z = t^2. */
-static inline float sine(float t, float z) {
-  float p = 0.0775603585f;
-  p = p * z - 0.598242110f;
-  p = p * z + 2.55006972f;
-  p = p * z - 5.16770968f;
+/* cos(2 pi t) / 2 = sin(2 pi w) / 2 for w = 1/4 - |t|, |t| <= 1/2, z = w^2. */
+static inline float half_cosine(float w, float z) {
+  float p = 19.8554518f;
+  p = p * z - 38.2874950f;
+  p = p * z + 40.8011156f;
+  p = p * z - 20.6708387f;
   p = p * z + 3.14159264f;
-  return p * t;
+  return p * w;
 }
 
-/* cos(pi t) for |t| <= 1/2, z = t^2; the factor 1/4 - z keeps the relative accuracy near its zeros. */
-static inline float cosine(float z) {
-  float p = 0.0241539784f;
-  p = p * z - 0.228738475f;
-  p = p * z + 1.27798975f;
-  p = p * z - 3.73920805f;
-  p = p * z + 4.00000000f;
-  return p * (0.25f - z);
+/* pi sin(2 pi t); the factors t and 1/2 - |t| keep the relative accuracy near its zeros. */
+static inline float pi_sine(float t, float away, float z) {
+  float p = 77.7031282f;
+  p = p * z - 183.962396f;
+  p = p * z + 256.955086f;
+  p = p * z - 187.953096f;
+  p = p * z + 50.2654824f;
+  return p * (t * away);
 }
 
-/* 2 pi exp(u) for |u| <= 1, which a mean of cosines keeps. */
-static inline float two_pi_exp(float u) {
-  float p = 1.51981974e-4f;
-  p = p * u + 1.28423212e-3f;
-  p = p * u + 8.73896026e-3f;
-  p = p * u + 0.0523334642f;
-  p = p * u + 0.261790921f;
-  p = p * u + 1.04720419f;
-  p = p * u + 3.14159437f;
-  p = p * u + 6.28318489f;
-  return p * u + 6.28318526f;
+/* exp(u) for |u| <= 1, which a mean of cosines keeps. */
+static inline float exp_unit(float u) {
+  float p = 2.41886802e-5f;
+  p = p * u + 2.04391890e-4f;
+  p = p * u + 1.39084863e-3f;
+  p = p * u + 8.32912950e-3f;
+  p = p * u + 0.0416653199f;
+  p = p * u + 0.166667723f;
+  p = p * u + 0.500000274f;
+  p = p * u + 0.999999933f;
+  return p * u + 1.0f;
 }
 
 /* 2^y for y <= 0; below -126 it stays at 2^-126. */
@@ -90,14 +90,15 @@ static inline void step(State *s, int count, float rate, float epsilon) {
 #pragma omp simd
   for (int j = 0; j < count; j++) {
     float x = s->x[j], y = s->y[j];
-    float tx = x - rintf(x), ty = y - rintf(y), zx = tx * tx, zy = ty * ty;
-    float sx = sine(tx, zx), sy = sine(ty, zy), cx = cosine(zx), cy = cosine(zy);
-    float ripples = two_pi_exp(1 - sx * sx - sy * sy); /* 2 pi exp((cos 2 pi x + cos 2 pi y) / 2) */
+    float tx = x - rintf(x), ty = y - rintf(y), wx = 0.25f - fabsf(tx), wy = 0.25f - fabsf(ty);
+    float zx = wx * wx, zy = wy * wy;
+    float ripples = exp_unit(half_cosine(wx, zx) + half_cosine(wy, zy));
     float length = sqrtf(fmaxf(x * x + y * y, 1e-30f));
     float cone = exp2_below(length * -0.204029127f); /* exp(-0.2 sqrt((x^2 + y^2) / 2)) */
     float outwards = 2.82842712f * cone / length;
-    s->lowest[j] = fminf(s->lowest[j], 22.7182818f - 20 * cone - 0.159154943f * ripples);
-    float gx = x * outwards + sx * cx * ripples, gy = y * outwards + sy * cy * ripples;
+    s->lowest[j] = fminf(s->lowest[j], 22.7182818f - 20 * cone - ripples);
+    float gx = x * outwards + pi_sine(tx, 0.5f - fabsf(tx), zx) * ripples;
+    float gy = y * outwards + pi_sine(ty, 0.5f - fabsf(ty), zy) * ripples;
     float mx = 0.9f * s->mx[j] + gx, my = 0.9f * s->my[j] + gy;
     float vx = 0.999f * s->vx[j] + gx * gx, vy = 0.999f * s->vy[j] + gy * gy;
     s->x[j] = x - mx * (rate / (sqrtf(vx) + epsilon));
