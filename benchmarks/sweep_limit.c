@@ -94,7 +94,7 @@ static inline void step(State *s, int count, float rate, float epsilon) {
     float zx = wx * wx, zy = wy * wy;
     float ripples = exp_unit(half_cosine(wx, zx) + half_cosine(wy, zy));
     float length = sqrtf(fmaxf(x * x + y * y, 1e-30f));
-    float cone = exp2_below(length * -0.204029127f); /* exp(-0.2 sqrt((x^2 + y^2) / 2)) */
+    float cone = exp2_below(length * -0.204027889f); /* exp(-0.2 sqrt((x^2 + y^2) / 2)) */
     float outwards = 2.82842712f * cone / length;
     s->lowest[j] = fminf(s->lowest[j], 22.7182818f - 20 * cone - ripples);
     float gx = x * outwards + pi_sine(tx, 0.5f - fabsf(tx), zx) * ripples;

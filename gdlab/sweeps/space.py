@@ -52,14 +52,14 @@ class Range(NamedTuple):
 
 
 def log_range(low: float, high: float) -> Range:
-    """From low to high, evenly in logarithm; 0 < low < high."""
+    """Values from low to high, sampled evenly in logarithm; 0 < low < high."""
     require_number("low", low, 0.0, open_low=True)
     require_number("high", high, low, open_low=True)
     return Range(float(low), float(high), True)
 
 
 def linear_range(low: float, high: float) -> Range:
-    """From low to high, evenly; low < high."""
+    """Values from low to high, sampled evenly; low < high."""
     require_number("low", low)
     require_number("high", high, low, open_low=True)
     return Range(float(low), float(high), False)
