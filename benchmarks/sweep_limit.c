@@ -1,26 +1,27 @@
 /* The practical limit of a sweep on a CPU: Adam on Ackley's function in 2-D from many starts, in float32.
 
-   Command: gcc -O3 -march=native -ffast-math -mno-recip -mprefer-vector-width=512 -fopenmp -o sweep_limit sweep_limit.c -lm
-            ./sweep_limit STARTS STEPS THREADS REPEATS INPUT OUTPUT
+   Command: gcc -O3 -march=native -ffast-math -mno-recip -mprefer-vector-width=512 -fopenmp sweep_limit.c -lm -o limit
+            ./limit STARTS STEPS THREADS REPEATS INPUT OUTPUT
    (`sweep_contenders.c_limit` compiles and calls it.) INPUT holds float32 (STARTS, 2); OUTPUT gets the last points,
    float32 (STARTS, 2), and then the lowest value that each start met, float32 (STARTS,). Prints the seconds of every
    repeat, one a line, after one warm-up that is not printed. Reading and writing files is not timed.
 
-   The method: x <- x - 0.1 mhat / (sqrt(vhat) + 1e-8), b1 = 0.9, b2 = 0.999, gradient by the chain rule, the value of
-   every point too. Two exact rewritings save work: the averages are kept as M = m / (1 - b1) and V = v / (1 - b2), so
-   that each is one multiplication and one addition, and all scalars of a step are one rate and one epsilon, computed
-   once for all starts. With t = x - round(x), sin(2 pi x) = 2 s c and cos(2 pi x) = 1 - 2 s^2, where s = sin(pi t) and
-   c = cos(pi t): one reduction, exact, serves both. Largest errors, found over the whole range: sin 1.6e-7 and cos 1.6e-7
-   relative (the polynomials alone: 5e-9 and 1e-9), exp 1.5e-7 relative.
+   The method: x <- x - 0.1 mhat / (sqrt(vhat) + 1e-8), b1 = 0.9, b2 = 0.999, gradient by the chain rule, and the value
+   of every point too. Two exact rewritings save work: the averages are kept as M = m / (1 - b1) and V = v / (1 - b2),
+   so that each is one multiplication and one addition, and all scalars of a step become one rate and one epsilon,
+   computed once for all starts. Sine and cosine share one reduction, t = x - round(x), which is exact; exp of the mean
+   cosine needs none. Largest relative errors, measured against float64: sin(2 pi x) 2.1e-7, cos(2 pi x) 1.7e-7, exp of
+   the mean cosine 2.2e-7, 2^y 0.8e-7; of the polynomials before rounding: 1e-9, 5e-9, 1e-8, 2e-9.
 
-   Starts are taken in tiles whose seven arrays (7 KiB) stay in L1 for all steps; a step runs over the tile in one loop
-   that the compiler vectorizes whole. What was tried on an AMD EPYC of family 26 (Zen 5, 4 GHz, AVX-512) with gcc 12.2,
-   one thread, million point-steps/s: as it stands 1310 (48 cycles for 16 starts, of about 90 instructions); without
-   -mno-recip, that is with approximate reciprocals and Newton steps for square roots and divisions, 820; ymm instead of
-   zmm 650; tiles of 128, 512 starts 1180, 1320; -funroll-loops 1180; gcc's tuning for Icelake 1150, generic 1290; the
-   same loop written with intrinsics (vreduceps, vscalefps) 1230, and with rsqrt14 and rcp14 600 to 1150; one division
-   for both coordinates 1250; without the lowest value 1330; exp as a square of a shorter polynomial 1340, at the price
-   of its last bit. */
+   Starts are taken in tiles whose seven arrays (14 KiB) stay in L1 for all steps; a step runs over a tile in one
+   loop that the compiler vectorizes whole. Measured on an AMD EPYC of family 26 (Zen 5, 4 GHz, AVX-512) with gcc
+   12.2, 10^6 starts, one thread, in million point-steps/s: 1320 as it stands, which is 48 cycles for 16 starts. What
+   was tried, with tiles of 256 starts, which give 1290, and of 128, 1270: without -mno-recip, so that square roots
+   and divisions are approximations with a Newton step, 895; ymm instead of zmm 680; -funroll-loops 1270; gcc's
+   tuning for Icelake 1250; one division for both coordinates 1250; without the lowest value 1290; exp of the mean
+   cosine with a reduction of its own 1250. Earlier forms of the loop: in intrinsics, with vreduceps and vscalefps,
+   1230; those with vrsqrt14ps and vrcp14ps 570 to 1150; with sin(2 pi t) = 2 s c and cos(2 pi t) = 1 - 2 s^2 of the
+   half angle 1300, at four times the error of the cosine. */
 
 #include <math.h>
 #include <omp.h>
@@ -28,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 256, LANES = 16 };
+enum { TILE = 512, LANES = 16 };
 
 /* cos(2 pi t) / 2 = sin(2 pi w) / 2 for w = 1/4 - |t|, |t| <= 1/2, z = w^2. */
 static inline float half_cosine(float w, float z) {
@@ -116,10 +117,11 @@ static void sweep(long starts, int steps, int threads, const float *begin, float
     rate[k] = (float)(0.1 * 0.1 / (1 - power1) * scale);
     epsilon[k] = (float)(1e-8 * scale);
   }
-  long share = (starts + threads - 1) / threads;
-  int size = share < TILE ? (int)((share + LANES - 1) / LANES * LANES) : TILE; /* few starts: a tile for each thread */
+  long rounds = (starts + (long)threads * TILE - 1) / ((long)threads * TILE); /* tiles of one size for each thread */
+  long share = (starts + rounds * threads - 1) / (rounds * threads);
+  int size = (int)((share + LANES - 1) / LANES * LANES);
   long tiles = (starts + size - 1) / size;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
+#pragma omp parallel for num_threads(tiles < threads ? (int)tiles : threads) schedule(dynamic)
   for (long tile = 0; tile < tiles; tile++) {
     State s;
     long first = tile * size;

@@ -30,7 +30,6 @@ import numpy as np
 import optax
 import tyro
 from jax import Array
-from scipy import stats
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, evaluate_grid, finite_difference, plots
 from gdlab.arguments import require_count, require_number
@@ -38,6 +37,7 @@ from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
 from gdlab.runs import staged_folder, write_json
 from gdlab.schedules import cosine
+from gdlab.statistics import share_interval
 from gdlab.tables import Table
 
 ACKLEY = FUNCTIONS["ackley"].fn
@@ -185,7 +185,7 @@ def from_many_starts(config: Config, learning_rates: np.ndarray) -> tuple[list[d
 
 
 def share_record(name: str, gradient: str, learning_rate: float, hits: np.ndarray) -> dict[str, Any]:
-    interval = stats.binomtest(int(hits.sum()), hits.size).proportion_ci(method="wilson")
+    interval = share_interval(int(hits.sum()), hits.size)
     return {
         "method": name,
         "gradient": gradient,

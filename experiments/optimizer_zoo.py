@@ -42,11 +42,11 @@ import numpy as np
 import optax
 import tyro
 from jax import Array
-from scipy import stats
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, evaluate_grid, plots
 from gdlab.arguments import require_count, require_number
 from gdlab.runs import staged_folder, write_json
+from gdlab.statistics import share_interval
 from gdlab.tables import Table
 
 KEYWORDS: dict[str, Any] = {
@@ -230,7 +230,7 @@ def best_setting(steps: np.ndarray, values: np.ndarray) -> int:
     A share as small as no share at all may give by chance (the end of its 95% interval) counts as none.
     """
     shares = (steps >= 0).mean(axis=1)
-    shares[shares <= stats.binomtest(0, steps.shape[1]).proportion_ci(method="wilson").high] = 0.0
+    shares[shares <= share_interval(0, steps.shape[1]).high] = 0.0
     medians = np.array([median_steps(row) if share else np.inf for row, share in zip(steps, shares, strict=True)])
     finals = np.median(np.where(np.isfinite(values), values, np.inf), axis=1)
     return int(np.lexsort((finals, medians, -shares))[0])
@@ -254,7 +254,7 @@ def measure(config: Config, problems: list[Problem], name: str) -> tuple[list[di
         paths[problem.name] = runs.path[-1][: drawn + 1] if drawn >= 0 else runs.path[-1]
         steps, value = runs.steps[:-1], runs.value[:-1]
         hits = steps[steps >= 0]
-        interval = stats.binomtest(hits.size, steps.size).proportion_ci(method="wilson")
+        interval = share_interval(hits.size, steps.size)
         rate = float(settings.rate[best])
         records.append(
             {

@@ -203,8 +203,9 @@ def griewank(x: Vector) -> Scalar:
 @_function(-10, 10, lambda d: np.ones(d), source="Levy & Montalvo 1985, SIAM J. Sci. Stat. Comput. 6(1)")
 def levy(x: Vector) -> Scalar:
     """sin^2 pi w_1 + sum_{i<d} (w_i - 1)^2 (1 + 10 sin^2(pi w_i + 1)) + (w_d - 1)^2 (1 + sin^2 2 pi w_d), w = 1 + (x - 1) / 4"""
-    v = (x - 1) / 4  # w - 1; sin^2(pi w) = sin^2(pi v)
-    middle = jnp.sum(v[:-1] ** 2 * (1 + 10 * sinpi_squared(v[:-1] + (1 + 1 / math.pi))))
+    v = (x - 1) / 4  # w - 1; sin^2 pi w = sin^2 pi v and sin^2(pi w + 1) = sin^2 pi(v + 1 / pi), of period 1
+    fraction = v[:-1] - jax.lax.stop_gradient(jnp.round(jnp.real(v[:-1])))
+    middle = jnp.sum(v[:-1] ** 2 * (1 + 10 * sinpi_squared(fraction + 1 / math.pi)))
     return sinpi_squared(v[0]) + middle + v[-1] ** 2 * (1 + sinpi_squared(2 * v[-1]))
 
 

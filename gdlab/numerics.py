@@ -107,7 +107,8 @@ def _half_turn(r: Array) -> tuple[Array, Array]:
 def sinpi_squared(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """sin(pi x)^2 = (1 - cos(2 pi x)) / 2: a ripple of period 1, exactly 0 at integers and accurate beside them.
 
-    Its derivative is pi sin(2 pi x). In float32 cheaper than `sinpi(x)**2`, whose sign would be worked out in vain.
+    Its derivative is pi sin(2 pi x). In float32 within 4e-7 of the truth, and cheaper than `sinpi(x)**2`, whose sign
+    would be worked out in vain.
     """
     return _ripple(x)[0]
 

@@ -9,6 +9,21 @@ from scipy import special, stats
 
 from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
 
+__all__ = [
+    "Interval",
+    "Quartiles",
+    "Region",
+    "average_ranks",
+    "bootstrap_interval",
+    "good_region",
+    "paired_bootstrap_interval",
+    "performance_profile",
+    "quartiles",
+    "share_interval",
+    "steps_or_never",
+    "tuning_curve",
+]
+
 Numbers = Shaped[np.ndarray, "..."]
 
 
