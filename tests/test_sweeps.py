@@ -194,6 +194,39 @@ def test_any_optax_factory_and_schedules():
     assert ds.value.dims == ("learning_rate", "start")
 
 
+def test_labels_of_an_array_are_heeded():
+    given = xr.DataArray([0.1, 1e-5], dims="optimizer", coords={"optimizer": ["b", "a"]})
+    ds = quiet(bowl, {"a": sgd, "b": sgd}, {"learning_rate": given}, [[1.0, 1.0]], max_steps=1)
+    np.testing.assert_allclose(ds.point.sel(optimizer="b")[0, 0], 0.9)
+    np.testing.assert_allclose(ds.point.sel(optimizer="a")[0, 0], 1 - 1e-5)
+    assert float(ds.learning_rate.sel(optimizer="b")) == 0.1
+
+
+def test_functions_that_look_alike_are_not_mixed_up():
+    def scaled(factor):
+        def outside(x):
+            return np.asarray(factor * np.sum(np.asarray(x) ** 2))
+
+        return lambda x: jax.pure_callback(outside, jax.ShapeDtypeStruct((), x.dtype), x, vmap_method="sequential")
+
+    values = [
+        float(quiet(scaled(f), sgd, {"learning_rate": 1e-9}, [[1.0, 1.0]], max_steps=1, gradient=lambda x: x).value[0])
+        for f in (1.0, 5.0)
+    ]
+    np.testing.assert_allclose(values, [2.0, 10.0], rtol=1e-6)
+
+
+def test_64_bits_within_a_block_only():
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with jax.enable_x64(True):
+            for extra in ({}, {"record": "path"}):
+                ds = quiet(bowl, sgd, {"learning_rate": [0.1]}, starts_in(1, 3), max_steps=2, **extra)
+                assert ds.value.dtype == ds.point.dtype == np.float64
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
 # The same bits, whatever the batch -----------------------------------------------------------------------------------
 
 
@@ -265,11 +298,11 @@ def test_stopped_lanes_leave_and_the_rest_is_merged(monkeypatch):
 
 def test_milestones_end_at_the_last_step():
     assert workers.milestones(10, True) == [10]
-    assert workers.milestones(10_000, False) == [512, 4096, 10_000]
+    assert workers.milestones(50_000, False) == [512, 4096, 24_096, 44_096, 50_000]
     marks = workers.milestones(100_000, True)
     assert marks[-1] == 100_000
     assert marks == sorted(set(marks))
-    assert len(marks) < 50
+    assert len(marks) < 60
     assert all(b - a <= 0.25 * a + 33 for a, b in itertools.pairwise(marks[1:]))
 
 
@@ -426,6 +459,15 @@ def test_arithmetic_is_in_the_starts_dtype(dtype):
     assert np.isfinite(ds.value.values.astype(np.float64)).all()
 
 
+def test_16_bits_are_summed_in_32_and_saved(tmp_path):
+    # 1,000 ones, one after the other, would stop at 256 in bfloat16.
+    given = dict(max_steps=1, save_to=tmp_path / "parts")
+    for _ in range(2):
+        ds = quiet(lambda x: jnp.dot(x, x), sgd, {"learning_rate": 1e-9}, jnp.ones((2, 1000), jnp.bfloat16), **given)
+        assert ds.value.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(ds.value.astype(np.float64), 1000.0)
+
+
 def test_netcdf_loses_nothing(tmp_path):
     ds = quiet(
         {"bowl": bowl, "beale": FUNCTIONS["beale"].fn},
@@ -528,6 +570,28 @@ ONE = [[1.0, 1.0]]
         (dict(stop_at_target=True), ValueError, "stop_at_target: wanted minimizers="),
         (dict(record="path", stop_at_target=True), ValueError, 'stop_at_target: wanted record="last"'),
         (dict(reduce=lambda d: 3, record="path"), TypeError, "reduce: wanted a function that returns a dict"),
+        (
+            dict(hyperparameters={"learning_rate": xr.DataArray([0.1, 0.2], dims="optimizer")}),
+            ValueError,
+            "wanted 1 values along 'optimizer', got 2",
+        ),
+        (
+            dict(
+                factory=momentum,
+                hyperparameters={
+                    "learning_rate": xr.DataArray([0.1, 0.2], dims="k", coords={"k": [1, 2]}),
+                    "momentum": xr.DataArray([0.1, 0.2], dims="k", coords={"k": [2, 1]}),
+                },
+            ),
+            ValueError,
+            "wanted the coordinates of 'k' that the other arguments have",
+        ),
+        (
+            dict(reduce=lambda d: {"learning_rate": d.steps}),
+            ValueError,
+            "'learning_rate' is a variable of the result's own",
+        ),
+        (dict(factory=branching, record="path"), TypeError, "branching reads the value of an argument in Python"),
         (dict(gradient=lambda x: x[0]), ValueError, r"gradient: wanted a function that returns shape \(2,\)"),
     ],
 )

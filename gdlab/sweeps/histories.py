@@ -12,7 +12,7 @@ import numpy as np
 
 from gdlab.descent import Descent, descend
 from gdlab.sweeps.program import Task, choose
-from gdlab.sweeps.space import Space
+from gdlab.sweeps.space import RESERVED, Space
 from gdlab.sweeps.workers import Part
 
 Reduce = Callable[[Descent], Any]
@@ -43,7 +43,7 @@ def make_history(task: Task, record: str, reduce: Reduce | None) -> Callable[...
         kept = reduce(descent)
         if not isinstance(kept, dict) or not all(isinstance(name, str) for name in kept):
             raise TypeError(f"reduce: wanted a function that returns a dict of arrays, got {type(kept).__name__}")
-        clash = sorted(set(kept) & set(found))
+        clash = sorted(set(kept) & ({*found, *RESERVED, *task.names} - {"value", "point"}))
         if clash:
             raise ValueError(f"reduce: {clash[0]!r} is a variable of the result's own; give it another name")
         return found | kept
@@ -82,7 +82,13 @@ def run_histories(
         ]
         return starts, np.int32(function), numbers
 
+    wide = jax.config.read("jax_enable_x64")
+
     def call(place: int, part: Part, low: int) -> None:
+        with jax.enable_x64(wide):  # a setting of the calling thread, where it was set in a `with` block
+            call_here(place, part, low)
+
+    def call_here(place: int, part: Part, low: int) -> None:
         device = devices[place % len(devices)]
         lanes = np.arange(low, min(low + chunk, part.high))
         given = jax.device_put(arguments(part.function, lanes), device)

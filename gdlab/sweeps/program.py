@@ -30,7 +30,7 @@ steps; -1 - s when it diverged in s."""
 _KEPT = 64
 """Programs kept for sweeps to come; the oldest go first."""
 
-MOST_OPERATIONS = 6000
+MOST_OPERATIONS = 2000
 """Scalar operations in one step, above which lanes are mapped as vectors."""
 
 
@@ -156,8 +156,8 @@ class Blueprint(NamedTuple):
 
     advance: `(tiles, t, until, which, shared numbers, lane numbers, shared state, lane state) -> (values, shared state,
     lane state)`; arrays of lanes have `chunk` in front. arguments: their shapes. point_leaves: how many of the lane
-    state's arrays are the point; `stop` and `first` come next. plain: whether all became scalar arithmetic. text: all
-    that the program depends on.
+    state's arrays are the point; `stop` and `first` come next. plain: whether all became scalar arithmetic. compiled,
+    blanks: what was made of it for each device.
     """
 
     advance: Callable[..., Any]
@@ -166,7 +166,8 @@ class Blueprint(NamedTuple):
     chunk: int
     point_leaves: int
     plain: bool
-    text: str
+    compiled: dict[jax.Device, Callable[..., Any]]
+    blanks: dict[jax.Device, list[jax.Array]]
 
 
 def varies(jaxpr: core.Jaxpr, given: Sequence[bool]) -> list[bool]:
@@ -221,7 +222,6 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
     traced_step = jax.make_jaxpr(flat_step)(*leaves, count, count, *numbers)
     traced_begin = jax.make_jaxpr(flat_begin)(x, count, *numbers)
     traced_value = jax.make_jaxpr(lambda start, which: [value(start, which)])(x, count)
-    text = "\n".join(fingerprint(traced) for traced in (traced_begin, traced_step, traced_value))
     try:
         scalar_step, scalar_begin, scalar_value = (
             as_scalars(traced, keep=_stored, limit=MOST_OPERATIONS)
@@ -333,8 +333,7 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
         shared_like,
         lanes_like,
     )
-    note = f"{text}\n{differing} {tile} {chunk} {backend} {scalar}"
-    return Blueprint(whole, arguments, tile, chunk, points, plain, note)
+    return Blueprint(whole, arguments, tile, chunk, points, plain, {}, {})
 
 
 def _as_lists(fn: Callable[..., Any]) -> Callable[[Sequence[Any]], list[Any]]:
@@ -353,8 +352,8 @@ def _sizes(held: int, plain: bool, chunk: int | None, backend: str) -> tuple[int
     """
     if backend == "cpu":
         room = (1 << 15) if plain else (1 << 19)
-        tile = _power_of_two(room / (2 * held), 64, 1024)
-        tiles = 32
+        tile = _power_of_two(room / (2 * held), 64 if plain else 1, 1024)
+        tiles = min(32, max(1, (1 << 26) // (held * tile)))
     else:
         tile, tiles = _power_of_two((1 << 28) / held, 1024, 1 << 20), 1
     if chunk is None:
@@ -393,14 +392,10 @@ def has_avx512() -> bool:
         return False
 
 
-_COMPILED: dict[tuple[str, Any], Any] = {}
-
-
 def compile_for(blueprint: Blueprint, device: jax.Device) -> tuple[Callable[..., Any], float]:
     """The program compiled for a device, and the seconds that took; the same program is not compiled twice."""
-    key = (blueprint.text, device)
-    if key in _COMPILED:
-        return _COMPILED[key], 0.0
+    if device in blueprint.compiled:
+        return blueprint.compiled[device], 0.0
     began = time.perf_counter()
     placement = jax.sharding.SingleDeviceSharding(device)
     arguments = jax.tree.map(
@@ -408,20 +403,14 @@ def compile_for(blueprint: Blueprint, device: jax.Device) -> tuple[Callable[...,
     )
     lowered = jax.jit(blueprint.advance).lower(*arguments)
     compiled = lowered.compile(compiler_options=compiler_options(device.platform))
-    while len(_COMPILED) >= _KEPT:
-        _COMPILED.pop(next(iter(_COMPILED)), None)
-    _COMPILED[key] = compiled
+    blueprint.compiled[device] = compiled
     return compiled, time.perf_counter() - began
-
-
-_BLANKS: dict[tuple[str, Any], list[jax.Array]] = {}
 
 
 def blank_state(blueprint: Blueprint, device: jax.Device) -> list[jax.Array]:
     """Zeros on the device in the place of a state that the program is about to begin; made once."""
-    key = (blueprint.text, device)
-    if key not in _BLANKS:
-        while len(_BLANKS) >= _KEPT:
-            _BLANKS.pop(next(iter(_BLANKS)), None)
-        _BLANKS[key] = jax.device_put([np.zeros(leaf.shape, leaf.dtype) for leaf in blueprint.arguments[7]], device)
-    return _BLANKS[key]
+    if device not in blueprint.blanks:
+        blueprint.blanks[device] = jax.device_put(
+            [np.zeros(leaf.shape, leaf.dtype) for leaf in blueprint.arguments[7]], device
+        )
+    return blueprint.blanks[device]

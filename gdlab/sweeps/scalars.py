@@ -105,7 +105,7 @@ LARGEST = 4096
 
 
 class TooLargeError(Exception):
-    """The program is over the limit, or holds values (random keys) that are no arrays of numbers."""
+    """The program is over the limit, or holds values (random keys, 16 bits) that are not to be taken apart."""
 
 
 class Program(NamedTuple):
@@ -170,6 +170,8 @@ def _take_apart(array: Any) -> Cells:
 
 
 def _require_plain_dtype(aval: Any) -> None:
+    if jnp.issubdtype(aval.dtype, jnp.floating) and aval.dtype.itemsize < 4:
+        raise TooLargeError("holds numbers of 16 bits, whose sums are to be accumulated in 32")
     if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
         raise TooLargeError(f"holds values of dtype {aval.dtype}")
 
@@ -209,6 +211,8 @@ class _Walker:
     def bind(self, eqn: Any, inputs: list[Cells]) -> list[Cells]:
         name, params = eqn.primitive.name, eqn.params
         shape = eqn.outvars[0].aval.shape if eqn.outvars else ()
+        if name == "bitcast_convert_type" and shape != inputs[0].shape:
+            return self.whole(eqn, inputs)
         if name in ELEMENTWISE:
             self.count(int(np.prod(shape)))
             return [self.elementwise(eqn, inputs, shape)]

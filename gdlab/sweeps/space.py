@@ -251,9 +251,18 @@ def _numbers(
             f"hyperparameters: wanted a mapping from arguments to values, or a list of such, got {describe(given)}"
         )
     arrays, axes = {}, {}
-    lengths = {"optimizer": len(optimizers) if optimizers else 0, "function": len(functions)}
+    lengths = {"optimizer": len(optimizers) if optimizers else 1, "function": len(functions)}
+    labels: dict[str, xr.DataArray] = {}
     for name, values in given.items():
-        array = _values(str(name), values)
+        array = _aligned(str(name), _values(str(name), values), {"optimizer": optimizers, "function": functions})
+        for dimension in map(str, array.dims):
+            if dimension in array.coords and dimension not in ("optimizer", "function"):
+                known_labels = labels.setdefault(dimension, array.coords[dimension])
+                if not known_labels.equals(array.coords[dimension]):
+                    raise ValueError(
+                        f"hyperparameters[{name!r}]: wanted the coordinates of {dimension!r} that the other arguments "
+                        f"have, {known_labels.values.tolist()}, got {array.coords[dimension].values.tolist()}"
+                    )
         for dimension, length in zip(map(str, array.dims), array.shape, strict=True):
             known = lengths.setdefault(dimension, length)
             if known != length:
@@ -261,7 +270,23 @@ def _numbers(
             if dimension not in ("optimizer", "function"):
                 axes[dimension] = length
         arrays[str(name)] = array
+    for axis in axes:
+        if axis in arrays and arrays[axis].dims != (axis,):
+            raise ValueError(f"hyperparameters: {axis!r} is the name of an axis and of another argument")
     return arrays, axes
+
+
+def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | None]) -> xr.DataArray:
+    """The array with its optimizers and functions in the order of ours, by their labels where it has them."""
+    for dimension, ours in names.items():
+        if dimension in array.dims and dimension in array.coords:
+            theirs = [str(label) for label in array.coords[dimension].values]
+            if ours is None or sorted(theirs) != sorted(ours):
+                raise ValueError(
+                    f"hyperparameters[{name!r}]: wanted values for each {dimension} of {ours}, got {theirs}"
+                )
+            array = array.isel({dimension: [theirs.index(label) for label in ours]})
+    return array
 
 
 def _values(name: str, values: Any) -> xr.DataArray:

@@ -135,6 +135,7 @@ class _Sweep:
         self.history = self.record == "path" or self.reduce is not None
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.backend = self.devices[0].platform
+        self.wide = jax.config.read("jax_enable_x64")
         self.workers = max(self.cores, len(self.devices)) if self.backend == "cpu" else 2 * len(self.devices)
         self.arrays: dict[str, np.ndarray] = {}  # of shape (optimizers, functions, lanes, ...)
         self.compile_seconds = 0.0
@@ -218,17 +219,27 @@ class _Sweep:
 
     def _plan(self, index: int) -> Any:
         space, task = self.space, self.task(index)
-        label = list(space.factories)[index]
-        try:
+        with jax.enable_x64(self.wide), self._explained(index):  # in a thread of its own
             if self.history:
-                return make_history(task, self.record, self.reduce)
+                lane = make_history(task, self.record, self.reduce)
+                point = jax.ShapeDtypeStruct((space.dim,), space.starts.dtype)
+                number = jax.ShapeDtypeStruct((), space.starts.dtype)
+                jax.eval_shape(lane, point, np.int32(0), [number] * len(space.numbers))
+                return lane
             plan = plan_for(task, space.dim, space.starts.dtype, space.differing(), self.chunk, self.backend)
             self.compile_seconds += compile_for(plan, self.devices[0])[1]
             return plan
+
+    @contextmanager
+    def _explained(self, index: int) -> Iterator[None]:
+        """An optimizer that reads the value of a traced argument is named, with what to do instead."""
+        try:
+            yield
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             raise TypeError(
-                f"hyperparameters: {label} reads the value of an argument in Python, so it cannot be traced; sweep "
-                f"one of {', '.join(space.numbers)} at a time to find it, and make one sweep for each of its values"
+                f"hyperparameters: {list(self.space.factories)[index]} reads the value of an argument in Python, so it "
+                f"cannot be traced; sweep one of {', '.join(self.space.numbers)} at a time to find it, and make "
+                "one sweep for each of its values"
             ) from error
 
     def identity(self) -> dict[str, str]:
@@ -251,6 +262,10 @@ class _Sweep:
 
             return fingerprint(jax.make_jaxpr(step)(point, point, *[number] * len(space.numbers)))
 
+        factories = []
+        for index, build in enumerate(space.factories.values()):
+            with self._explained(index):
+                factories.append(factory(build))
         reduced = "none"
         if self.reduce is not None:
             plans = [make_history(self.task(index), self.record, self.reduce) for index in range(len(space.factories))]
@@ -264,7 +279,7 @@ class _Sweep:
         return {
             "function": f"{list(space.functions)} {traced(list(space.functions.values()))}",
             "gradient": "autodiff" if space.gradients is None else traced(space.gradients),
-            "factory": f"{list(space.factories)} {' '.join(map(factory, space.factories.values()))}",
+            "factory": f"{list(space.factories)} {' '.join(factories)}",
             "hyperparameters": f"{grid} {space.axes}",
             "starts": fingerprint_array(space.starts),
             "minimizers": "none" if space.minimizers is None else fingerprint_array(space.minimizers),
@@ -311,6 +326,8 @@ class _Sweep:
 
     def _keep(self, index: int, part: Part, lanes: np.ndarray | slice, found: Mapping[str, np.ndarray]) -> None:
         for name, array in found.items():
+            if array.dtype.kind == "V":  # NumPy's files know no bfloat16
+                array = array.view(self.space.starts.dtype)
             if name not in self.arrays:
                 shape = (len(self.space.factories), len(self.space.functions), self.space.lanes, *array.shape[1:])
                 self.arrays[name] = np.zeros(shape, array.dtype)
@@ -375,7 +392,7 @@ class _Sweep:
                     with np.errstate(over="ignore", invalid="ignore"):
                         squares = np.sum((points[:, function] - aim) ** 2, axis=-1)
                     reached[:, function] |= squares <= points.dtype.type(self.target) ** 2
-            found |= {"reached": reached, "first_reached": first}
+            found |= {"reached": reached | at_target, "first_reached": first}
         return found
 
     def _coordinates(self) -> dict[str, Any]:

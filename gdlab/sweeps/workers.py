@@ -53,6 +53,10 @@ class Pool:
         return lanes[:most], [array[:most] for array in state]
 
 
+LONGEST = 20_000
+"""Steps of a run at most: an interrupt is heard between runs."""
+
+
 def milestones(max_steps: int, stoppable: bool) -> list[int]:
     """The steps after which lanes are looked at: each run a quarter of what is done, so that no lane idles for longer.
 
@@ -61,7 +65,8 @@ def milestones(max_steps: int, stoppable: bool) -> list[int]:
     first, growth = (32, 1.25) if stoppable else (512, 8.0)
     marks = [first]
     while marks[-1] < max_steps:
-        marks.append(max(math.ceil(marks[-1] * growth), marks[-1] + first))
+        further = min(max(math.ceil(marks[-1] * growth), marks[-1] + first), marks[-1] + LONGEST)
+        marks.append(further)
     return [*(mark for mark in marks if mark < max_steps), max_steps]
 
 
@@ -90,6 +95,7 @@ class Crew:
         self.fresh: list[tuple[Part, int]] = []  # parts that are begun, and the first lane of theirs that is not
         self.pools: dict[tuple[int, int], Pool] = {}
         self.busy = 0
+        self.wide = jax.config.read("jax_enable_x64")
         self.changed = threading.Condition()
         self.stopped = False
         self.compile_seconds = 0.0
@@ -120,13 +126,14 @@ class Crew:
 
     def _serve(self, device: jax.Device) -> None:
         try:
-            while (batch := self._next()) is not None:
-                try:
-                    self._run(device, *batch)
-                finally:
-                    with self.changed:
-                        self.busy -= 1
-                        self.changed.notify_all()
+            with jax.enable_x64(self.wide):  # a setting of the calling thread, where it was set in a `with` block
+                while (batch := self._next()) is not None:
+                    try:
+                        self._run(device, *batch)
+                    finally:
+                        with self.changed:
+                            self.busy -= 1
+                            self.changed.notify_all()
         except BaseException:
             self._halt()
             raise
