@@ -211,6 +211,11 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
     state = jax.eval_shape(begin, x, count, numbers)
     layout: Any
     leaves, layout = jax.tree.flatten(state)
+    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves):
+        raise TypeError(
+            "factory: wanted an optimizer whose state holds numbers, got one with random keys; keep their data in it, "
+            "jax.random.key_data(key)"
+        )
 
     def flat_step(*flat: Any) -> list[Any]:
         before = layout.unflatten(flat[: len(leaves)])
