@@ -11,6 +11,7 @@ Command: python -m benchmarks.sweep_speed (needs the extras `bench` and `oracle`
 Writes benchmarks/results/sweep_speed.json.
 """
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -177,6 +178,9 @@ def grid_case() -> dict[str, Any]:
 
 
 def main() -> None:
+    for package, extra in (("pytest_benchmark", "bench"), ("torch", "oracle")):
+        if importlib.util.find_spec(package) is None:
+            sys.exit(f"sweep_speed: wanted {package}, which is not installed: pip install -e '.[{extra}]'")
     seconds = timed_cases()
     rows: list[dict[str, Any]] = []
     order = list(dict.fromkeys(name for name, _ in seconds))
