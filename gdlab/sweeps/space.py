@@ -213,6 +213,7 @@ def _by_name(name: str, given: Any) -> dict[str, Any]:
 
 def _starts(starts: Any, names: list[str], named: bool) -> np.ndarray:
     if isinstance(starts, Mapping):
+        starts = {str(name): points for name, points in starts.items()}
         if not named or sorted(map(str, starts)) != sorted(names):
             raise ValueError(f"starts: wanted an array, or one for each of {names}, got those of {list(starts)}")
         arrays = [_points(starts[name]) for name in names]
@@ -283,7 +284,7 @@ def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | Non
             theirs = [str(label) for label in array.coords[dimension].values]
             if ours is None or sorted(theirs) != sorted(ours):
                 raise ValueError(
-                    f"hyperparameters[{name!r}]: wanted values for each {dimension} of {ours}, got {theirs}"
+                    f"hyperparameters[{name!r}]: wanted values for each {dimension}, {ours or 'of a mapping'}, got {theirs}"
                 )
             array = array.isel({dimension: [theirs.index(label) for label in ours]})
     return array
@@ -396,6 +397,8 @@ def _minimizers(functions: Mapping[str, Any], given: Any, named: bool, dim: int)
     found = []
     if given is not None and isinstance(given, Mapping) != named:
         raise ValueError("minimizers: wanted an array for one function, a mapping for a mapping of functions")
+    if isinstance(given, Mapping):
+        given = {str(name): points for name, points in given.items()}
     for name, entry in functions.items():
         if given is not None:
             points = np.asarray(given[name] if named else given, dtype=np.float64)

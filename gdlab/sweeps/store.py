@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from gdlab.runs import atomic_path, require_folder, write_json
@@ -46,11 +47,12 @@ class Store:
         """The block's arrays, or None where it is not done (or its file is damaged)."""
         try:
             with np.load(self._path(factory, part), allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
+                dtypes = json.loads(str(archive["dtypes"]))  # NumPy's files know no bfloat16
+                return {name: archive[name].view(jnp.dtype(dtype)) for name, dtype in dtypes.items()}
+        except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
     def save(self, factory: int, part: Part, arrays: Any) -> None:
         """Write a block that is done, whole or not at all."""
         with atomic_path(self._path(factory, part)) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, dtypes=json.dumps({name: str(array.dtype) for name, array in arrays.items()}), **arrays)

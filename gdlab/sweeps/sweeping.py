@@ -79,6 +79,7 @@ def sweep(
     `Descent`, and where minimizers are known `reached` (whether the last point lies at one) and `first_reached` (the
     first step that does; -1: none). Its attributes say what was done, on what, and how long compiling and running took.
     Lanes that stop leave the batch, and those left are merged, so that no lane waits for the slowest.
+    Programs are kept: as with `jax.jit`, what a function or factory reads from outside counts as it was at first.
 
     Raises TypeError and ValueError for arguments that the factory does not take or that cannot be traced, for empty
     axes and shapes that do not fit; failures of numbers are results: a start that is NaN is a lane with `diverged` set.
@@ -249,7 +250,14 @@ class _Sweep:
         number = jax.ShapeDtypeStruct((), space.starts.dtype)
 
         def traced(functions: Sequence[Callable]) -> str:
-            return " ".join(fingerprint(jax.make_jaxpr(function)(point)) for function in functions)
+            texts = []
+            for function in functions:
+                # Traced anew, not as JAX remembers it: what the function reads may have changed.
+                closed = jax.make_jaxpr(lambda x, function=function: function(x))(point)
+                if "callback" in str(closed.jaxpr):
+                    raise ValueError("save_to: wanted functions of JAX alone, got one that calls back into Python")
+                texts.append(fingerprint(closed))
+            return " ".join(texts)
 
         def factory(build: Callable[..., Any]) -> str:
             def step(x: Any, g: Any, *numbers: Any) -> Any:
@@ -326,8 +334,6 @@ class _Sweep:
 
     def _keep(self, index: int, part: Part, lanes: np.ndarray | slice, found: Mapping[str, np.ndarray]) -> None:
         for name, array in found.items():
-            if array.dtype.kind == "V":  # NumPy's files know no bfloat16
-                array = array.view(self.space.starts.dtype)
             if name not in self.arrays:
                 shape = (len(self.space.factories), len(self.space.functions), self.space.lanes, *array.shape[1:])
                 self.arrays[name] = np.zeros(shape, array.dtype)

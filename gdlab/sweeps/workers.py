@@ -205,6 +205,8 @@ class Crew:
             level += 1
             running = stop == RUNNING
             last = level == len(self.marks)
+            if self.stopped:  # an error elsewhere, or an interrupt
+                return
             if last or 8 * np.count_nonzero(running) < 7 * len(lanes):
                 break
         host = [np.asarray(array)[: len(lanes)] for array in arrays]
