@@ -283,8 +283,9 @@ def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | Non
         if dimension in array.dims and dimension in array.coords:
             theirs = [str(label) for label in array.coords[dimension].values]
             if ours is None or sorted(theirs) != sorted(ours):
+                wanted = ours or "a mapping, which was not given"
                 raise ValueError(
-                    f"hyperparameters[{name!r}]: wanted values for each {dimension}, {ours or 'of a mapping'}, got {theirs}"
+                    f"hyperparameters[{name!r}]: wanted values for each {dimension} of {wanted}, got {theirs}"
                 )
             array = array.isel({dimension: [theirs.index(label) for label in ours]})
     return array
