@@ -61,15 +61,6 @@ class State(NamedTuple):
     optimizer: optax.OptState
 
 
-class Results(NamedTuple):
-    """Of many lanes, what a sweep keeps."""
-
-    point: np.ndarray
-    value: np.ndarray
-    stop: np.ndarray
-    first: np.ndarray
-
-
 def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
     """functions[which](x) in the dtype of x; which is not looked at where there is only one."""
 
@@ -188,15 +179,15 @@ def plan_for(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk:
     wide = jax.config.read("jax_enable_x64")
     key = (task._replace(minimizers=None, max_steps=0), aims, dim, dtype, tuple(differing), chunk, backend, wide)
     try:
-        if key not in _PLANS:
-            while len(_PLANS) >= _KEPT:
-                _PLANS.pop(next(iter(_PLANS)), None)
-            _PLANS[key] = draw_up(task, dim, dtype, differing, chunk, backend)
-        return _PLANS[key]
-    except TypeError as error:
-        if "unhashable" in str(error):
-            return draw_up(task, dim, dtype, differing, chunk, backend)
-        raise
+        known = _PLANS.get(key)
+    except TypeError:  # a function that cannot be hashed cannot be remembered
+        return draw_up(task, dim, dtype, differing, chunk, backend)
+    if known is None:
+        known = draw_up(task, dim, dtype, differing, chunk, backend)
+        while len(_PLANS) >= _KEPT:
+            _PLANS.pop(next(iter(_PLANS)), None)
+        _PLANS[key] = known
+    return known
 
 
 def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: int | None, backend: str) -> Blueprint:
@@ -383,14 +374,13 @@ def fingerprint(closed: core.ClosedJaxpr) -> str:
 
 def compiler_options(backend: str) -> dict[str, Any]:
     """What XLA is told for a sweep's program on this backend: on a CPU with AVX-512, to use all of its width."""
-    if backend == "cpu" and has_avx512():
+    if backend == "cpu" and _has_avx512():
         return {"xla_cpu_prefer_vector_width": 512}
     return {}
 
 
 @functools.cache
-def has_avx512() -> bool:
-    """Whether this machine's processor says so."""
+def _has_avx512() -> bool:
     try:
         return " avx512f" in Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -125,26 +125,21 @@ def as_scalars(closed: core.ClosedJaxpr, *, keep: Callable[[str], bool] = lambda
     keep: of an inner jitted function's name, whether it stays a call of its own (under `kept_call`'s metadata).
     limit: of scalar operations. Raises TooLargeError above it, and for random keys and other extended dtypes.
     """
-    counter = _Walker(keep, limit)
+    counter = _Walker(lambda name: False, limit)
     inputs = [var.aval for var in closed.jaxpr.invars]
     scalars = [jax.ShapeDtypeStruct((), aval.dtype) for aval in inputs for _ in range(int(np.prod(aval.shape)))]
     for aval in inputs:
         _require_plain_dtype(aval)
-    counter.dry = True
     jax.eval_shape(lambda values: _run(counter, closed, inputs, values), scalars)
-    plain, size = counter.plain, counter.size
 
     def run(values: Sequence[Any]) -> list[Any]:
         return _run(_Walker(keep, limit), closed, inputs, values)
 
-    return Program(run, plain, size)
+    return Program(run, counter.plain, counter.size)
 
 
 def _run(walker: "_Walker", closed: core.ClosedJaxpr, inputs: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-    rest = iter(values)
-    cells = [_cells([next(rest) for _ in range(int(np.prod(aval.shape)))], aval.shape) for aval in inputs]
-    outputs = walker.evaluate(closed.jaxpr, closed.consts, cells)
-    return [scalar for output in outputs for scalar in output.reshape(-1)]
+    return _flat(walker.evaluate(closed.jaxpr, closed.consts, _regroup(values, [aval.shape for aval in inputs])))
 
 
 def _cells(values: Sequence[Any], shape: tuple[int, ...]) -> Cells:
@@ -154,9 +149,17 @@ def _cells(values: Sequence[Any], shape: tuple[int, ...]) -> Cells:
     return cells.reshape(shape)
 
 
+def _flat(arrays: Sequence[Cells]) -> list[Any]:
+    return [scalar for cells in arrays for scalar in cells.reshape(-1)]
+
+
+def _regroup(scalars: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Cells]:
+    rest = iter(scalars)
+    return [_cells(list(itertools.islice(rest, int(np.prod(shape)))), shape) for shape in shapes]
+
+
 def _constant(value: Any) -> Cells:
-    array = np.asarray(value)
-    return _cells([array[place] for place in np.ndindex(array.shape)], array.shape)
+    return _take_apart(np.asarray(value))
 
 
 def _stack(cells: Cells) -> Any:
@@ -181,7 +184,7 @@ class _Walker:
 
     def __init__(self, keep: Callable[[str], bool], limit: int):
         self.keep, self.limit = keep, limit
-        self.plain, self.size, self.dry = True, 0, False
+        self.plain, self.size = True, 0
         self.within: Any = None
 
     def evaluate(self, jaxpr: core.Jaxpr, consts: Sequence[Any], inputs: Sequence[Cells]) -> list[Cells]:
@@ -275,17 +278,14 @@ class _Walker:
     def call(self, eqn: Any, inputs: list[Cells]) -> list[Cells]:
         inner = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
         jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, [])
-        if self.dry or not self.keep(str(eqn.params.get("name", ""))):
+        if not self.keep(str(eqn.params.get("name", ""))):
             return self.evaluate(jaxpr, consts, inputs)
         shapes = [cells.shape for cells in inputs]
 
         def body(*scalars: Any) -> list[Any]:
-            rest = iter(scalars)
-            cells = [_cells([next(rest) for _ in range(int(np.prod(shape)))], shape) for shape in shapes]
-            return [out for array in self.evaluate(jaxpr, consts, cells) for out in array.reshape(-1)]
+            return _flat(self.evaluate(jaxpr, consts, _regroup(scalars, shapes)))
 
-        flat = [scalar for cells in inputs for scalar in cells.reshape(-1)]
-        return self.regroup(kept_call(body, *flat), [var.aval.shape for var in eqn.outvars])
+        return _regroup(kept_call(body, *_flat(inputs)), [var.aval.shape for var in eqn.outvars])
 
     def cond(self, eqn: Any, inputs: list[Cells]) -> list[Cells]:
         index, *operands = inputs
@@ -293,18 +293,17 @@ class _Walker:
 
         def branch(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
             def run(*scalars: Any) -> list[Any]:
-                cells = self.regroup(scalars, shapes)
-                outputs = self.evaluate(closed.jaxpr, closed.consts, cells)
-                return [jnp.asarray(scalar) for array in outputs for scalar in array.reshape(-1)]
+                return list(
+                    map(jnp.asarray, _flat(self.evaluate(closed.jaxpr, closed.consts, _regroup(scalars, shapes))))
+                )
 
             return run
 
-        flat = [scalar for cells in operands for scalar in cells.reshape(-1)]
         which: Any = index[()]
         if jnp.result_type(which) == jnp.bool_:
             which = jax.lax.convert_element_type(which, jnp.int32)
-        outputs = jax.lax.switch(which, [branch(closed) for closed in eqn.params["branches"]], *flat)
-        return self.regroup(outputs, [var.aval.shape for var in eqn.outvars])
+        outputs = jax.lax.switch(which, [branch(closed) for closed in eqn.params["branches"]], *_flat(operands))
+        return _regroup(outputs, [var.aval.shape for var in eqn.outvars])
 
     def loop(self, eqn: Any, inputs: list[Cells]) -> list[Cells]:
         first, second = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
@@ -313,14 +312,14 @@ class _Walker:
         condition, body = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"]
 
         def go_on(scalars: Sequence[Any]) -> Any:
-            return self.evaluate(condition.jaxpr, condition.consts, [*tests, *self.regroup(scalars, shapes)])[0][()]
+            return self.evaluate(condition.jaxpr, condition.consts, [*tests, *_regroup(scalars, shapes)])[0][()]
 
         def step(scalars: Sequence[Any]) -> list[Any]:
-            outputs = self.evaluate(body.jaxpr, body.consts, [*others, *self.regroup(scalars, shapes)])
-            return [jnp.asarray(scalar) for array in outputs for scalar in array.reshape(-1)]
+            outputs = self.evaluate(body.jaxpr, body.consts, [*others, *_regroup(scalars, shapes)])
+            return list(map(jnp.asarray, _flat(outputs)))
 
-        begun = [jnp.asarray(scalar) for cells in carried for scalar in cells.reshape(-1)]
-        return self.regroup(jax.lax.while_loop(go_on, step, begun), shapes)
+        begun = list(map(jnp.asarray, _flat(carried)))
+        return _regroup(jax.lax.while_loop(go_on, step, begun), shapes)
 
     def whole(self, eqn: Any, inputs: list[Cells]) -> list[Cells]:
         self.plain = False
@@ -339,11 +338,6 @@ class _Walker:
         )
         outputs = core.jaxpr_as_fun(core.ClosedJaxpr(alone, []))(*given.values())
         return [_take_apart(output) for output in outputs]
-
-    @staticmethod
-    def regroup(scalars: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Cells]:
-        rest = iter(scalars)
-        return [_cells(list(itertools.islice(rest, int(np.prod(shape)))), shape) for shape in shapes]
 
 
 def kept_call(body: Callable[..., Any], *operands: Any) -> Any:

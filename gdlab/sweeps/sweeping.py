@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import xarray as xr
 from jax.experimental import multihost_utils
+from tqdm.auto import tqdm
 
 from gdlab.arguments import require_callable, require_choice, require_count, require_number
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
@@ -211,8 +212,6 @@ class _Sweep:
 
     @contextmanager
     def _bar(self) -> Iterator[Callable[[int], None]]:
-        from tqdm.auto import tqdm
-
         space = self.space
         total = sum(part.high - part.low for part in self.parts()) * len(space.factories)
         with tqdm(total=total, unit=" lanes", unit_scale=True, disable=None if self.progress else True) as bar:

@@ -100,7 +100,6 @@ class Crew:
         self.stopped = False
         self.compile_seconds = 0.0
         self.locks = {device: threading.Lock() for device in devices}
-        self.programs: dict[jax.Device, Callable[..., Any]] = {}
         lanes = sum(part.high - part.low for part in parts)
         rounds = max(math.ceil(lanes / (workers * blueprint.chunk)), 1)  # as many calls for each worker
         shares = math.ceil(lanes / (rounds * workers) / blueprint.tile) * blueprint.tile
@@ -290,7 +289,6 @@ class Crew:
 
     def _program(self, device: jax.Device) -> Callable[..., Any]:
         with self.locks[device]:
-            if device not in self.programs:
-                self.programs[device], seconds = compile_for(self.blueprint, device)
-                self.compile_seconds += seconds
-            return self.programs[device]
+            program, seconds = compile_for(self.blueprint, device)
+            self.compile_seconds += seconds
+        return program
