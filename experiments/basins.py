@@ -30,7 +30,7 @@ import tyro
 from scipy.spatial import cKDTree
 
 from gdlab import FUNCTIONS, OPTIMIZERS, Function, plots, sweep
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import require_count, require_names, require_number
 from gdlab.plots.atlas import DIVERGED, SETTLED_NOWHERE
 from gdlab.runs import staged_folder, write_json
 from gdlab.tables import Table
@@ -63,15 +63,8 @@ class Config:
         for name in ("side", "steps", "learning_rates"):
             require_count(name, getattr(self, name), low=2)
         require_number("tolerance", self.tolerance, 0.0, open_low=True)
-        for kind, names, known in (
-            ("functions", self.functions, FUNCTIONS),
-            ("optimizers", self.optimizers, OPTIMIZERS),
-        ):
-            if not names:
-                raise ValueError(f"{kind}: wanted at least one name, got none")
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"{kind}: wanted some of {', '.join(known)}; got {name!r}")
+        require_names("functions", self.functions, FUNCTIONS)
+        require_names("optimizers", self.optimizers, OPTIMIZERS)
         for name in self.functions:
             if FUNCTIONS[name].dim not in (None, 2):
                 raise ValueError(f"functions: wanted functions of two variables, got {name!r}")

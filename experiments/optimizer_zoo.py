@@ -44,7 +44,7 @@ import tyro
 from jax import Array
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, evaluate_grid, plots
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import require_count, require_names, require_number
 from gdlab.runs import staged_folder, write_json
 from gdlab.statistics import share_interval
 from gdlab.tables import Table
@@ -98,17 +98,8 @@ class Config:
         require_number("tolerance", self.tolerance, 0.0, open_low=True)
         require_number("lowest_rate", self.lowest_rate, 0.0, open_low=True)
         require_number("highest_rate", self.highest_rate, self.lowest_rate, open_low=True)
-        if not self.functions:
-            raise ValueError("functions: wanted at least one name, got none")
-        for kind, names, known in (
-            ("functions", self.functions, FUNCTIONS),
-            ("optimizers", self.optimizers, OPTIMIZERS),
-        ):
-            for name in names:
-                try:
-                    known[name]
-                except KeyError as error:
-                    raise ValueError(f"{kind}: {error}") from None
+        require_names("functions", self.functions, FUNCTIONS)
+        require_names("optimizers", self.optimizers, OPTIMIZERS, empty=True)
         for name in self.functions:
             if FUNCTIONS[name].dim not in (None, 2) or len(FUNCTIONS[name].minimizers(2)) == 0:
                 raise ValueError(f"functions: wanted two variables and known minimizers, got {name!r}")

@@ -40,7 +40,7 @@ from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, OPTIMIZERS, log_range, plots, sample_hyperparameters, sweep
 from gdlab import statistics as st
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import require_count, require_names, require_number
 from gdlab.runs import staged_folder, write_json
 from gdlab.tables import Table
 
@@ -101,15 +101,8 @@ class Config:
         require_number("target", self.target, 0.0, open_low=True)
         require_number("lowest_rate", self.lowest_rate, 0.0, open_low=True)
         require_number("highest_rate", self.highest_rate, self.lowest_rate, open_low=True)
-        if not self.functions:
-            raise ValueError("functions: wanted at least one name, got none")
-        for kind, names, known in (
-            ("functions", self.functions, FUNCTIONS),
-            ("optimizers", self.optimizers, OPTIMIZERS),
-        ):
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"{kind}: wanted some of {', '.join(known)}; got {name!r}")
+        require_names("functions", self.functions, FUNCTIONS)
+        require_names("optimizers", self.optimizers, OPTIMIZERS, empty=True)
         for name in self.functions:
             if FUNCTIONS[name].dim not in (None, 2):
                 raise ValueError(f"functions: wanted functions of two variables, got {name!r}")

@@ -1,7 +1,7 @@
 """Checks at the door: each raises one line that says what was wanted and what came. Traced values pass unseen."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -77,6 +77,17 @@ def require_choice(name: str, value: object, choices: Mapping[str, Any] | tuple[
     """Raise ValueError unless `value` is one of the names in `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: wanted one of {', '.join(choices)}; got {describe(value)}")
+
+
+def require_names(name: str, values: Sequence[str], table: Mapping[str, Any], *, empty: bool = False) -> None:
+    """Raise ValueError unless every value is a name in the table, and there is one; empty: none will do too."""
+    if not values and not empty:
+        raise ValueError(f"{name}: wanted at least one name, got none")
+    for value in values:
+        try:
+            table[value]
+        except KeyError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def as_point(name: str, value: Any) -> Array:

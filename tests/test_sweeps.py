@@ -16,7 +16,8 @@ import xarray as xr
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, linear_range, log_range, sample_hyperparameters, sweep
 from gdlab.sweeps import program, workers
-from gdlab.sweeps.program import Task, draw_up
+from gdlab.sweeps.lane import Task
+from gdlab.sweeps.program import draw_up
 from gdlab.sweeps.scalars import TooLargeError, as_scalars
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.descent import Descent, descend
-from gdlab.sweeps.program import Task, choose
+from gdlab.sweeps.lane import Task, choose
 from gdlab.sweeps.space import RESERVED, Space
 from gdlab.sweeps.workers import Part
 

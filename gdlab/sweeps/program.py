@@ -15,131 +15,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.extend import core
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
+from gdlab.sweeps.lane import Task, make_lane
 from gdlab.sweeps.scalars import TooLargeError, as_scalars, metadata
-from gdlab.types import GradientFunction, ScalarFunction
-
-RUNNING = 0
-AT_TARGET = 2**30
-"""`stop` holds 0 while a lane runs; s when it converged in s steps; AT_TARGET + s when it stopped at the target after s
-steps; -1 - s when it diverged in s."""
 
 _KEPT = 64
 """Programs kept for sweeps to come; the oldest go first."""
 
 MOST_OPERATIONS = 2000
 """Scalar operations in one step, above which lanes are mapped as vectors."""
-
-
-class Task(NamedTuple):
-    """What every lane does; all but the numbers in it is fixed in the program.
-
-    minimizers: of each function, shape (count, dim), or None where reaching them is not asked for.
-    build: from the hyperparameters' values to an optimizer.
-    """
-
-    functions: tuple[ScalarFunction, ...]
-    gradients: tuple[GradientFunction, ...] | None
-    minimizers: Float[np.ndarray, "functions count dim"] | None
-    build: Callable[..., optax.GradientTransformation]
-    names: tuple[str, ...]
-    max_steps: int
-    tolerance: float | None
-    target: float | None
-    stop_at_target: bool
-
-
-class State(NamedTuple):
-    """One lane. first: the first step within the target distance of a minimizer, -1 before."""
-
-    point: Float[Array, " dim"]
-    stop: Int[Array, ""]
-    first: Int[Array, ""]
-    optimizer: optax.OptState
-
-
-def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
-    """functions[which](x) in the dtype of x; which is not looked at where there is only one."""
-
-    def cast(function: Callable) -> Callable:
-        return lambda y: jax.tree.map(lambda out: out.astype(y.dtype), function(y))
-
-    return cast(functions[0])(x) if len(functions) == 1 else jax.lax.switch(which, list(map(cast, functions)), x)
-
-
-def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], Callable[..., Array]]:
-    """begin(x, which, numbers), step(state, which, t, numbers) and value(x, which) of one lane."""
-    minimizers = None if task.minimizers is None else jnp.asarray(task.minimizers)
-
-    def near(x: Array, which: Array) -> Array:
-        assert minimizers is not None
-        assert task.target is not None
-        aims = minimizers[0] if len(task.functions) == 1 else jax.lax.switch(which, [lambda a=a: a for a in minimizers])
-        squares = jnp.sum((x - aims.astype(x.dtype)) ** 2, axis=-1)
-        return jnp.any(squares <= jnp.asarray(task.target, x.dtype) ** 2)
-
-    def value(x: Array, which: Array) -> Array:
-        return choose(which, task.functions, x)
-
-    def value_and_slope(x: Array, which: Array) -> tuple[Array, Array]:
-        if task.gradients is None:
-            return choose(which, [jax.value_and_grad(fn) for fn in task.functions], x)
-        return choose(which, task.functions, x), choose(which, task.gradients, x)
-
-    def verdict(
-        state: State, now: Array, which: Array, found: Array, slope: Array, moved: Array
-    ) -> tuple[Array, Array]:
-        """`stop` and `first` after this step."""
-        finite = jnp.isfinite(found) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(moved))
-        running = state.stop == RUNNING
-        stop = jnp.where(finite, RUNNING, -1 - now)
-        if task.tolerance is not None:
-            short = jnp.sum(jnp.abs(moved - state.point)) < task.tolerance
-            stop = jnp.where(finite & short, now, stop)
-        first = state.first
-        if minimizers is not None:
-            there = running & finite & near(moved, which)
-            first = jnp.where(there & (first < 0), now, first)
-            if task.stop_at_target:
-                stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
-        return jnp.where(running, stop, state.stop), first
-
-    # Its name keeps it a function of its own in the compiled program: its results are stored, not computed again by
-    # each that uses them.
-    value_and_slope = jax.jit(value_and_slope)
-
-    def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(task.build(**dict(zip(task.names, numbers, strict=True))))
-
-    def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
-        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(value(x, which))
-        stop = jnp.where(fine, RUNNING, -1).astype(jnp.int32)
-        first = jnp.full([], -1, jnp.int32)
-        if minimizers is not None:
-            there = near(x, which)
-            first = jnp.where(there, 0, first)
-            if task.stop_at_target:
-                stop = jnp.where(there & fine, AT_TARGET, stop)
-        return State(x, stop, first, jax.tree.map(jnp.asarray, optimizer(numbers).init(x)))
-
-    def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
-        x = state.point
-        found, slope = value_and_slope(x, which)
-        updates, after = optimizer(numbers).update(
-            slope, state.optimizer, x, value=found, grad=slope, value_fn=lambda y: choose(which, task.functions, y)
-        )
-        moved = optax.apply_updates(x, updates)
-        now = t + 1
-        stop, first = verdict(state, now, which, found, slope, moved)
-        go = (state.stop == RUNNING) & (stop >= RUNNING)  # it ran, and did not diverge
-        # The optimizer's state goes on after a lane has stopped: nothing reads it. Its dtypes are those it began with.
-        after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
-        return State(jnp.where(go, moved, x), stop, first, after)
-
-    return begin, step, value
 
 
 class Blueprint(NamedTuple):

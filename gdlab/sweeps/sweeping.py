@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import require_callable, require_choice, require_count, require_number
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
-from gdlab.sweeps.program import AT_TARGET, Task, choose, compile_for, fingerprint, plan_for
+from gdlab.sweeps.lane import AT_TARGET, Task, choose
+from gdlab.sweeps.program import compile_for, fingerprint, plan_for
 from gdlab.sweeps.space import Space, local_devices, make_space
 from gdlab.sweeps.store import Store
 from gdlab.sweeps.workers import Crew, Part, milestones

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gdlab.sweeps.program import RUNNING, Blueprint, blank_state, compile_for
+from gdlab.sweeps.lane import RUNNING
+from gdlab.sweeps.program import Blueprint, blank_state, compile_for
 from gdlab.sweeps.space import Space
 
 
