@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.descent import Descent, descend
-from gdlab.sweeps.lane import Task, choose
+from gdlab.sweeps.lane import Task, choose, is_near
 from gdlab.sweeps.space import RESERVED, Space
-from gdlab.sweeps.workers import Part
+from gdlab.sweeps.workers import Part, with_settings
 
 Reduce = Callable[[Descent], Any]
 
@@ -32,9 +32,8 @@ def make_history(task: Task, record: str, reduce: Reduce | None) -> Callable[...
             record=record,
         )
         found: dict[str, Any] = {name: getattr(descent, name) for name in ("steps", "converged", "diverged")}
-        if task.minimizers is not None and task.target is not None:
-            aims = jnp.asarray(task.minimizers)[which].astype(start.dtype)
-            near = jnp.any(jnp.sum((descent.path[:, None] - aims) ** 2, axis=-1) <= task.target**2, axis=-1)
+        if task.minimizers is not None:
+            near = is_near(task, descent.path, which)
             found["reached"] = near[-1]
             if record == "path":
                 found["first_reached"] = jnp.where(near.any(), jnp.argmax(near), -1).astype(jnp.int32)
@@ -82,13 +81,7 @@ def run_histories(
         ]
         return starts, np.int32(function), numbers
 
-    wide = jax.config.read("jax_enable_x64")
-
     def call(place: int, part: Part, low: int) -> None:
-        with jax.enable_x64(wide):  # a setting of the calling thread, where it was set in a `with` block
-            call_here(place, part, low)
-
-    def call_here(place: int, part: Part, low: int) -> None:
         device = devices[place % len(devices)]
         lanes = np.arange(low, min(low + chunk, part.high))
         given = jax.device_put(arguments(part.function, lanes), device)
@@ -107,7 +100,7 @@ def run_histories(
 
     calls = [(part, low) for part in parts for low in range(part.low, part.high, chunk)]
     with ThreadPoolExecutor(workers) as pool:
-        tasks = [pool.submit(call, i, part, low) for i, (part, low) in enumerate(calls)]
+        tasks = [pool.submit(with_settings(call), i, part, low) for i, (part, low) in enumerate(calls)]
         try:
             for task in tasks:
                 task.result()

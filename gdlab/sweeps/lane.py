@@ -53,19 +53,25 @@ def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
     return cast(functions[0])(x) if len(functions) == 1 else jax.lax.switch(which, list(map(cast, functions)), x)
 
 
-def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], Callable[..., Array]]:
-    """begin(x, which, numbers), step(state, which, t, numbers) and value(x, which) of one lane."""
-    minimizers = None if task.minimizers is None else jnp.asarray(task.minimizers)
+def is_near(task: Task, x: Array, which: Any) -> Array:
+    """Whether x, shape (..., dim), lies within the target distance of a minimizer; False where none is known."""
+    if task.minimizers is None:
+        return jnp.zeros(x.shape[:-1], bool)
+    every = jnp.asarray(task.minimizers)
+    aims = every[0] if len(task.functions) == 1 else jax.lax.switch(which, [lambda a=a: a for a in every])
+    squares = jnp.sum((x[..., None, :] - aims.astype(x.dtype)) ** 2, axis=-1)
+    return jnp.any(squares <= jnp.asarray(task.target, x.dtype) ** 2, axis=-1)
 
-    def near(x: Array, which: Array) -> Array:
-        assert minimizers is not None
-        assert task.target is not None
-        aims = minimizers[0] if len(task.functions) == 1 else jax.lax.switch(which, [lambda a=a: a for a in minimizers])
-        squares = jnp.sum((x - aims.astype(x.dtype)) ** 2, axis=-1)
-        return jnp.any(squares <= jnp.asarray(task.target, x.dtype) ** 2)
 
-    def value(x: Array, which: Array) -> Array:
-        return choose(which, task.functions, x)
+def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], Callable[..., tuple[Array, Array]]]:
+    """begin(x, which, numbers), step(state, which, t, numbers) and look(x, which) of one lane.
+
+    look: the value there, and whether it lies at a minimizer.
+    """
+    aimed = task.minimizers is not None
+
+    def look(x: Array, which: Array) -> tuple[Array, Array]:
+        return choose(which, task.functions, x), is_near(task, x, which)
 
     def value_and_slope(x: Array, which: Array) -> tuple[Array, Array]:
         if task.gradients is None:
@@ -83,8 +89,8 @@ def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], C
             short = jnp.sum(jnp.abs(moved - state.point)) < task.tolerance
             stop = jnp.where(finite & short, now, stop)
         first = state.first
-        if minimizers is not None:
-            there = running & finite & near(moved, which)
+        if aimed:
+            there = running & finite & is_near(task, moved, which)
             first = jnp.where(there & (first < 0), now, first)
             if task.stop_at_target:
                 stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
@@ -98,14 +104,12 @@ def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], C
         return optax.with_extra_args_support(task.build(**dict(zip(task.names, numbers, strict=True))))
 
     def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
-        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(value(x, which))
+        value, there = look(x, which)
+        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(value)
         stop = jnp.where(fine, RUNNING, -1).astype(jnp.int32)
-        first = jnp.full([], -1, jnp.int32)
-        if minimizers is not None:
-            there = near(x, which)
-            first = jnp.where(there, 0, first)
-            if task.stop_at_target:
-                stop = jnp.where(there & fine, AT_TARGET, stop)
+        first = jnp.where(there, 0, -1).astype(jnp.int32)
+        if task.stop_at_target:
+            stop = jnp.where(there & fine, AT_TARGET, stop)
         return State(x, stop, first, jax.tree.map(jnp.asarray, optimizer(numbers).init(x)))
 
     def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
@@ -122,4 +126,4 @@ def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], C
         after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
         return State(jnp.where(go, moved, x), stop, first, after)
 
-    return begin, step, value
+    return begin, step, look

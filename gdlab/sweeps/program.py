@@ -28,17 +28,33 @@ MOST_OPERATIONS = 2000
 """Scalar operations in one step, above which lanes are mapped as vectors."""
 
 
+class Arguments(NamedTuple):
+    """What the program takes: how many tiles go from step `t` to step `until` on which function, and their arrays.
+
+    shared_numbers, lane_numbers: hyperparameters that all lanes have in common, and those that they have of their own.
+    shared, lanes: the same of the state. Arrays of lanes have the chunk's length in front.
+    """
+
+    tiles: Any
+    t: Any
+    until: Any
+    which: Any
+    shared_numbers: Any
+    lane_numbers: Any
+    shared: Any
+    lanes: Any
+
+
 class Blueprint(NamedTuple):
     """The program before it is compiled for a device.
 
-    advance: `(tiles, t, until, which, shared numbers, lane numbers, shared state, lane state) -> (values, shared state,
-    lane state)`; arrays of lanes have `chunk` in front. arguments: their shapes. point_leaves: how many of the lane
-    state's arrays are the point; `stop` and `first` come next. plain: whether all became scalar arithmetic. compiled,
-    blanks: what was made of it for each device.
+    advance: `Arguments` -> (values, whether at a minimizer, shared state, lane state). arguments: their shapes.
+    point_leaves: how many of the lane state's arrays are the point; `stop` and `first` come next. plain: whether all
+    became scalar arithmetic. compiled, blanks: what was made of it for each device.
     """
 
     advance: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    arguments: Arguments
     tile: int
     chunk: int
     point_leaves: int
@@ -81,7 +97,7 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
 
     differing: of each hyperparameter, whether it differs between lanes.
     """
-    begin, step, value = make_lane(task)
+    begin, step, look = make_lane(task)
     x = jax.ShapeDtypeStruct((dim,), dtype)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     numbers = [jax.ShapeDtypeStruct((), dtype) for _ in task.names]
@@ -103,19 +119,17 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
 
     traced_step = jax.make_jaxpr(flat_step)(*leaves, count, count, *numbers)
     traced_begin = jax.make_jaxpr(flat_begin)(x, count, *numbers)
-    traced_value = jax.make_jaxpr(lambda start, which: [value(start, which)])(x, count)
+    traced_look = jax.make_jaxpr(look)(x, count)
     try:
-        scalar_step, scalar_begin, scalar_value = (
+        scalar_step, scalar_begin, scalar_look = (
             as_scalars(traced, keep=_stored, limit=MOST_OPERATIONS)
-            for traced in (traced_step, traced_begin, traced_value)
+            for traced in (traced_step, traced_begin, traced_look)
         )
-        run_step, run_begin, run_value = scalar_step.run, scalar_begin.run, scalar_value.run
-        plain = scalar_step.plain and scalar_begin.plain and scalar_value.plain
+        run_step, run_begin, run_look = scalar_step.run, scalar_begin.run, scalar_look.run
+        plain = scalar_step.plain and scalar_begin.plain and scalar_look.plain
         scalar = True
     except TooLargeError:
-        run_step, run_begin, run_value = map(
-            _as_lists, map(core.jaxpr_as_fun, (traced_step, traced_begin, traced_value))
-        )
+        run_step, run_begin, run_look = map(_as_lists, map(core.jaxpr_as_fun, (traced_step, traced_begin, traced_look)))
         plain, scalar = False, False
     carried = [leaf for leaf in leaves for _ in range(leaf.size)] if scalar else leaves
     like = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in carried] if scalar else leaves
@@ -153,7 +167,7 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
         ([0] * points, None, axes(differing)),
         axes(lane),
     )
-    batch_value = jax.vmap(lambda start, which: run_value([*start, which])[0], ([0] * points, None))
+    batch_look = jax.vmap(lambda start, which: run_look([*start, which]), ([0] * points, None))
 
     def advance(
         tiles: Array,
@@ -164,9 +178,9 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
         lane_numbers: Any,
         shared: Any,
         lanes: Any,
-    ) -> tuple[Array, list[Array], list[Array]]:
-        def one_tile(carry: tuple[Array, list[Array], list[Array], Array]) -> Any:
-            place, _, arrays, values = carry
+    ) -> tuple[Array, Array, list[Array], list[Array]]:
+        def one_tile(carry: tuple[Array, list[Array], list[Array], list[Array]]) -> Any:
+            place, _, arrays, looks = carry
 
             def cut(array: Array) -> Array:
                 return jax.lax.dynamic_slice_in_dim(array, place * tile, tile)
@@ -185,16 +199,16 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
             _, current = jax.lax.while_loop(lambda carry: carry[0] < until, body, (t, current))
             done = [leaf for leaf, mark in zip(current, lane, strict=True) if mark]
             common = [leaf for leaf, mark in zip(current, lane, strict=True) if not mark]
-            found = batch_value(done[:points], which)
+            found = batch_look(done[:points], which)
 
             def put(array: Array, part: Array) -> Array:
                 return jax.lax.dynamic_update_slice_in_dim(array, part, place * tile, 0)
 
-            return place + 1, common, [put(a, b) for a, b in zip(arrays, done, strict=True)], put(values, found)
+            return place + 1, common, list(map(put, arrays, done)), list(map(put, looks, found))
 
-        begun = (jnp.zeros([], jnp.int32), shared, lanes, jnp.zeros((chunk,), dtype))
-        _, shared, lanes, values = jax.lax.while_loop(lambda carry: carry[0] < tiles, one_tile, begun)
-        return values, shared, lanes
+        begun = (jnp.zeros([], jnp.int32), shared, lanes, [jnp.zeros((chunk,), dtype), jnp.zeros((chunk,), bool)])
+        _, shared, lanes, (values, reached) = jax.lax.while_loop(lambda carry: carry[0] < tiles, one_tile, begun)
+        return values, reached, shared, lanes
 
     def whole(*arguments: Any) -> Any:
         if not (plain and backend == "cpu"):
@@ -208,8 +222,11 @@ def draw_up(task: Task, dim: int, dtype: Any, differing: Sequence[bool], chunk: 
     lanes_like = [
         jax.ShapeDtypeStruct((chunk, *leaf.shape), leaf.dtype) for leaf, mark in zip(like, lane, strict=True) if mark
     ]
-    arguments = (
-        *[count] * 4,
+    arguments = Arguments(
+        count,
+        count,
+        count,
+        count,
         [n for n, mark in zip(numbers, differing, strict=True) if not mark],
         [jax.ShapeDtypeStruct((chunk,), dtype) for mark in differing if mark],
         shared_like,
@@ -292,6 +309,6 @@ def blank_state(blueprint: Blueprint, device: jax.Device) -> list[jax.Array]:
     """Zeros on the device in the place of a state that the program is about to begin; made once."""
     if device not in blueprint.blanks:
         blueprint.blanks[device] = jax.device_put(
-            [np.zeros(leaf.shape, leaf.dtype) for leaf in blueprint.arguments[7]], device
+            [np.zeros(leaf.shape, leaf.dtype) for leaf in blueprint.arguments.lanes], device
         )
     return blueprint.blanks[device]

@@ -20,11 +20,11 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import require_callable, require_choice, require_count, require_number
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
-from gdlab.sweeps.lane import AT_TARGET, Task, choose
+from gdlab.sweeps.lane import AT_TARGET, Task
 from gdlab.sweeps.program import compile_for, fingerprint, plan_for
 from gdlab.sweeps.space import Space, local_devices, make_space
 from gdlab.sweeps.store import Store
-from gdlab.sweeps.workers import Crew, Part, milestones
+from gdlab.sweeps.workers import Crew, Part, milestones, with_settings
 
 PART = 1 << 18
 """Lanes of a block at most."""
@@ -138,7 +138,6 @@ class _Sweep:
         self.history = self.record == "path" or self.reduce is not None
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.backend = self.devices[0].platform
-        self.wide = jax.config.read("jax_enable_x64")
         self.workers = max(self.cores, len(self.devices)) if self.backend == "cpu" else 2 * len(self.devices)
         self.arrays: dict[str, np.ndarray] = {}  # of shape (optimizers, functions, lanes, ...)
         self.compile_seconds = 0.0
@@ -189,12 +188,14 @@ class _Sweep:
             todo = [index for index in range(count) if waiting[index]]
             # The programs of the next optimizers are compiled while one runs.
             plans: dict[int, Future] = {}
+            make_plan = with_settings(self._plan)
             try:
                 for place, index in enumerate(todo):
                     for ahead in todo[place : place + self.cores + 1]:
                         if ahead not in plans:
-                            plans[ahead] = pool.submit(self._plan, ahead)
-                    self._run_one(index, plans.pop(index).result(), waiting[index], store, tick)
+                            plans[ahead] = pool.submit(make_plan, ahead)
+                    with self._explained(index):
+                        self._run_one(index, plans.pop(index).result(), waiting[index], store, tick)
             finally:
                 for plan in plans.values():
                     plan.cancel()
@@ -220,16 +221,11 @@ class _Sweep:
 
     def _plan(self, index: int) -> Any:
         space, task = self.space, self.task(index)
-        with jax.enable_x64(self.wide), self._explained(index):  # in a thread of its own
-            if self.history:
-                lane = make_history(task, self.record, self.reduce)
-                point = jax.ShapeDtypeStruct((space.dim,), space.starts.dtype)
-                number = jax.ShapeDtypeStruct((), space.starts.dtype)
-                jax.eval_shape(lane, point, np.int32(0), [number] * len(space.numbers))
-                return lane
-            plan = plan_for(task, space.dim, space.starts.dtype, space.differing(), self.chunk, self.backend)
-            self.compile_seconds += compile_for(plan, self.devices[0])[1]
-            return plan
+        if self.history:
+            return make_history(task, self.record, self.reduce)
+        plan = plan_for(task, space.dim, space.starts.dtype, space.differing(), self.chunk, self.backend)
+        self.compile_seconds += compile_for(plan, self.devices[0])[1]
+        return plan
 
     @contextmanager
     def _explained(self, index: int) -> Iterator[None]:
@@ -262,11 +258,9 @@ class _Sweep:
         def factory(build: Callable[..., Any]) -> str:
             def step(x: Any, g: Any, *numbers: Any) -> Any:
                 optimizer = build(**dict(zip(space.numbers, numbers, strict=True)))
-                first = tuple(space.functions.values())
                 full = optax.with_extra_args_support(optimizer)
-                return full.update(
-                    g, full.init(x), x, value=jnp.sum(x), grad=g, value_fn=lambda y: choose(0, first[:1], y)
-                )
+                fn = next(iter(space.functions.values()))
+                return full.update(g, full.init(x), x, value=jnp.sum(x), grad=g, value_fn=fn)
 
             return fingerprint(jax.make_jaxpr(step)(point, point, *[number] * len(space.numbers)))
 
@@ -360,6 +354,7 @@ class _Sweep:
         space = self.space
         arrays = dict(self.arrays)
         if not self.history:
+            arrays.pop("reached")
             arrays |= self._decoded(arrays.pop("stop"), arrays.pop("first"))
         dims = ["optimizer", "function", *space.axes, "start"]
         shape = (len(space.factories), len(space.functions), *space.axes.values(), space.starts.shape[1])
@@ -390,15 +385,7 @@ class _Sweep:
         lost = (stop < 0) | ~np.isfinite(self.arrays["value"])
         found = {"steps": steps.astype(np.int32), "converged": (stop > 0) & ~at_target, "diverged": lost}
         if self.space.minimizers is not None:
-            points = self.arrays["point"]
-            aims = self.space.minimizers.astype(points.dtype)
-            reached = np.zeros(first.shape, bool)
-            for function, row in enumerate(aims):
-                for aim in row:
-                    with np.errstate(over="ignore", invalid="ignore"):
-                        squares = np.sum((points[:, function] - aim) ** 2, axis=-1)
-                    reached[:, function] |= squares <= points.dtype.type(self.target) ** 2
-            found |= {"reached": reached | at_target, "first_reached": first}
+            found |= {"reached": self.arrays["reached"], "first_reached": first}
         return found
 
     def _coordinates(self) -> dict[str, Any]:

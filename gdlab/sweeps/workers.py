@@ -54,6 +54,17 @@ class Pool:
         return lanes[:most], [array[:most] for array in state]
 
 
+def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, to be called in another thread with this one's 64-bit setting, which a `with` block may have made."""
+    wide = jax.config.read("jax_enable_x64")
+
+    def called(*arguments: Any) -> Any:
+        with jax.enable_x64(wide):
+            return function(*arguments)
+
+    return called
+
+
 LONGEST = 20_000
 """Steps of a run at most: an interrupt is heard between runs."""
 
@@ -96,7 +107,6 @@ class Crew:
         self.fresh: list[tuple[Part, int]] = []  # parts that are begun, and the first lane of theirs that is not
         self.pools: dict[tuple[int, int], Pool] = {}
         self.busy = 0
-        self.wide = jax.config.read("jax_enable_x64")
         self.changed = threading.Condition()
         self.stopped = False
         self.compile_seconds = 0.0
@@ -108,8 +118,9 @@ class Crew:
 
     def work(self) -> None:
         """Do everything, in `workers` threads; an error in one stops all and is raised."""
+        serve = with_settings(self._serve)
         with ThreadPoolExecutor(self.workers) as pool:
-            tasks = [pool.submit(self._serve, self.devices[i % len(self.devices)]) for i in range(self.workers)]
+            tasks = [pool.submit(serve, self.devices[i % len(self.devices)]) for i in range(self.workers)]
             try:
                 wait(tasks, return_when=FIRST_EXCEPTION)
                 self._halt()
@@ -126,14 +137,13 @@ class Crew:
 
     def _serve(self, device: jax.Device) -> None:
         try:
-            with jax.enable_x64(self.wide):  # a setting of the calling thread, where it was set in a `with` block
-                while (batch := self._next()) is not None:
-                    try:
-                        self._run(device, *batch)
-                    finally:
-                        with self.changed:
-                            self.busy -= 1
-                            self.changed.notify_all()
+            while (batch := self._next()) is not None:
+                try:
+                    self._run(device, *batch)
+                finally:
+                    with self.changed:
+                        self.busy -= 1
+                        self.changed.notify_all()
         except BaseException:
             self._halt()
             raise
@@ -177,7 +187,7 @@ class Crew:
             self.fresh.pop(0)
         else:
             self.fresh[0] = (part, high)
-        shared = [np.zeros(leaf.shape, leaf.dtype) for leaf in self.blueprint.arguments[6]]
+        shared = [np.zeros(leaf.shape, leaf.dtype) for leaf in self.blueprint.arguments.shared]
         return part.function, 0, range(low, high), None, shared
 
     def _run(
@@ -198,7 +208,7 @@ class Crew:
         shared = list(shared)
         while True:
             t = self.marks[level - 1] if level else 0
-            values, shared, arrays = program(
+            values, reached, shared, arrays = program(
                 tiles, np.int32(t), np.int32(self.marks[level]), np.int32(function), common, own, shared, arrays
             )
             stop = np.asarray(arrays[plan.point_leaves])[: len(lanes)]
@@ -214,6 +224,7 @@ class Crew:
         found = {
             "point": np.stack(points, axis=-1) if points[0].ndim == 1 else points[0],
             "value": np.asarray(values)[: len(lanes)],
+            "reached": np.asarray(reached)[: len(lanes)],
             "stop": stop,
             "first": host[plan.point_leaves + 1],
         }
@@ -254,7 +265,7 @@ class Crew:
         Lanes that begin have points only: the program makes the rest, and overwrites what stands there.
         """
         plan = self.blueprint
-        like = plan.arguments[7]
+        like = plan.arguments.lanes
         end = -(-len(lanes) // plan.tile) * plan.tile
         given = state
         if given is None:
