@@ -1,6 +1,6 @@
 """One lane of a sweep: how it begins, what a step does to it, when it stops."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -127,3 +127,18 @@ def make_lane(task: Task) -> tuple[Callable[..., State], Callable[..., State], C
         return State(jnp.where(go, moved, x), stop, first, after)
 
     return begin, step, look
+
+
+def decode(arrays: Mapping[str, np.ndarray], max_steps: int, aimed: bool) -> dict[str, np.ndarray]:
+    """What a result says of lanes, from what their states hold. aimed: whether minimizers are known."""
+    stop = arrays["stop"]
+    at_target = stop >= AT_TARGET
+    steps = np.where(stop == RUNNING, max_steps, np.where(stop < 0, -1 - stop, stop - AT_TARGET * at_target))
+    found = {
+        "value": arrays["value"],
+        "point": arrays["point"],
+        "steps": steps.astype(np.int32),
+        "converged": (stop > 0) & ~at_target,
+        "diverged": (stop < 0) | ~np.isfinite(arrays["value"]),
+    }
+    return found | ({"reached": arrays["reached"], "first_reached": arrays["first"]} if aimed else {})

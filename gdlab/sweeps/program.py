@@ -5,8 +5,6 @@ How many tiles there are is an argument, so a batch that shrinks as lanes stop n
 """
 
 import functools
-import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -263,16 +261,6 @@ def _sizes(held: int, plain: bool, chunk: int | None, backend: str) -> tuple[int
 
 def _power_of_two(number: float, low: int, high: int) -> int:
     return int(min(max(1 << int(np.log2(max(number, 1))), low), high))
-
-
-def fingerprint(closed: core.ClosedJaxpr) -> str:
-    """Text that two traced programs share only if they are the same: the jaxpr without addresses, and its constants."""
-    text = re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
-    digest = hashlib.sha256(text.encode())
-    for constant in closed.consts:
-        array = np.asarray(constant)
-        digest.update(f"{array.shape}{array.dtype}".encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 def compiler_options(backend: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What a sweep covers: functions, optimizers, hyperparameters and starts, checked and laid out as labelled axes."""
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -359,3 +360,16 @@ def local_devices(devices: Any) -> list[jax.Device]:
     if len({device.platform for device in found}) > 1:
         raise ValueError(f"devices: wanted devices of one kind, got {found}")
     return found
+
+
+@contextmanager
+def explained(space: Space, index: int) -> Iterator[None]:
+    """An optimizer that reads the value of a traced argument is named, with what to do instead."""
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise TypeError(
+            f"hyperparameters: {list(space.factories)[index]} reads the value of an argument in Python, so it "
+            f"cannot be traced; sweep one of {', '.join(space.numbers)} at a time to find it, and make "
+            "one sweep for each of its values"
+        ) from error

@@ -1,7 +1,6 @@
 """`sweep`: starts x hyperparameters x functions x optimizers in one compiled program, as a labelled dataset."""
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 from jax.experimental import multihost_utils
 from tqdm.auto import tqdm
 
 from gdlab.arguments import require_callable, require_choice, require_count, require_number
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
-from gdlab.sweeps.lane import AT_TARGET, Task
-from gdlab.sweeps.program import compile_for, fingerprint, plan_for
-from gdlab.sweeps.space import Space, local_devices, make_space
+from gdlab.sweeps.identity import identify
+from gdlab.sweeps.labels import label
+from gdlab.sweeps.lane import AT_TARGET, Task, decode
+from gdlab.sweeps.program import compile_for, plan_for
+from gdlab.sweeps.space import Space, explained, local_devices, make_space
 from gdlab.sweeps.store import Store
 from gdlab.sweeps.workers import Crew, Part, milestones, with_settings
 
@@ -194,18 +193,23 @@ class _Sweep:
                     for ahead in todo[place : place + self.cores + 1]:
                         if ahead not in plans:
                             plans[ahead] = pool.submit(make_plan, ahead)
-                    with self._explained(index):
+                    with explained(self.space, index):
                         self._run_one(index, plans.pop(index).result(), waiting[index], store, tick)
             finally:
                 for plan in plans.values():
                     plan.cancel()
         self._gather(parts)
-        return self._dataset(time.perf_counter() - began)
+        arrays = self.arrays if self.history else decode(self.arrays, self.max_steps, self.space.minimizers is not None)
+        path = self.max_steps if self.record == "path" else None
+        attributes = self._attributes(arrays, time.perf_counter() - began)
+        return label(self.space, arrays, path, self.reduce is not None, attributes)
 
     def _store(self) -> Store | None:
         if self.save_to is None:
             return None
-        identity = self.identity()
+        reduced = [] if self.reduce is None else list(map(self._plan, range(len(self.space.factories))))
+        settings = (self.max_steps, self.tolerance, self.target, self.stop_at_target, self.record)
+        identity = identify(self.space, reduced, settings, self.devices[0])
         if jax.process_index() == 0:
             store = Store(self.save_to, identity)
         if jax.process_count() > 1:  # the first process describes the folder, the others find it described
@@ -226,69 +230,6 @@ class _Sweep:
         plan = plan_for(task, space.dim, space.starts.dtype, space.differing(), self.chunk, self.backend)
         self.compile_seconds += compile_for(plan, self.devices[0])[1]
         return plan
-
-    @contextmanager
-    def _explained(self, index: int) -> Iterator[None]:
-        """An optimizer that reads the value of a traced argument is named, with what to do instead."""
-        try:
-            yield
-        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-            raise TypeError(
-                f"hyperparameters: {list(self.space.factories)[index]} reads the value of an argument in Python, so it "
-                f"cannot be traced; sweep one of {', '.join(self.space.numbers)} at a time to find it, and make "
-                "one sweep for each of its values"
-            ) from error
-
-    def identity(self) -> dict[str, str]:
-        """Text by which a folder knows its sweep; each entry names what differs where it does."""
-        space = self.space
-        point = jax.ShapeDtypeStruct((space.dim,), space.starts.dtype)
-        number = jax.ShapeDtypeStruct((), space.starts.dtype)
-
-        def traced(functions: Sequence[Callable]) -> str:
-            texts = []
-            for function in functions:
-                # Traced anew, not as JAX remembers it: what the function reads may have changed.
-                closed = jax.make_jaxpr(lambda x, function=function: function(x))(point)
-                if "callback" in str(closed.jaxpr):
-                    raise ValueError("save_to: wanted functions of JAX alone, got one that calls back into Python")
-                texts.append(fingerprint(closed))
-            return " ".join(texts)
-
-        def factory(build: Callable[..., Any]) -> str:
-            def step(x: Any, g: Any, *numbers: Any) -> Any:
-                optimizer = build(**dict(zip(space.numbers, numbers, strict=True)))
-                full = optax.with_extra_args_support(optimizer)
-                fn = next(iter(space.functions.values()))
-                return full.update(g, full.init(x), x, value=jnp.sum(x), grad=g, value_fn=fn)
-
-            return fingerprint(jax.make_jaxpr(step)(point, point, *[number] * len(space.numbers)))
-
-        factories = []
-        for index, build in enumerate(space.factories.values()):
-            with self._explained(index):
-                factories.append(factory(build))
-        reduced = "none"
-        if self.reduce is not None:
-            plans = [make_history(self.task(index), self.record, self.reduce) for index in range(len(space.factories))]
-            reduced = " ".join(
-                fingerprint(jax.make_jaxpr(plan)(point, 0, [number] * len(space.numbers))) for plan in plans
-            )
-        grid = {
-            name: fingerprint_array(array.values) + str(array.dims) for name, array in sorted(space.numbers.items())
-        }
-        settings = (self.max_steps, self.tolerance, self.target, self.stop_at_target, self.record)
-        return {
-            "function": f"{list(space.functions)} {traced(list(space.functions.values()))}",
-            "gradient": "autodiff" if space.gradients is None else traced(space.gradients),
-            "factory": f"{list(space.factories)} {' '.join(factories)}",
-            "hyperparameters": f"{grid} {space.axes}",
-            "starts": fingerprint_array(space.starts),
-            "minimizers": "none" if space.minimizers is None else fingerprint_array(space.minimizers),
-            "reduce": reduced,
-            "settings": str(settings),
-            "versions and platform": f"jax {jax.__version__} {self.backend} {self.devices[0].device_kind}",
-        }
 
     def _run_one(self, index: int, plan: Any, parts: list[Part], store: Store | None, tick: Callable) -> None:
         space = self.space
@@ -350,74 +291,6 @@ class _Sweep:
                 flat[:, function, lane] = everyone[process][:, function, lane]
             self.arrays[name] = flat.reshape(-1).view(array.dtype).reshape(array.shape)
 
-    def _dataset(self, seconds: float) -> xr.Dataset:
-        space = self.space
-        arrays = dict(self.arrays)
-        if not self.history:
-            arrays.pop("reached")
-            arrays |= self._decoded(arrays.pop("stop"), arrays.pop("first"))
-        dims = ["optimizer", "function", *space.axes, "start"]
-        shape = (len(space.factories), len(space.functions), *space.axes.values(), space.starts.shape[1])
-        drop = [
-            name
-            for name, keep in (("optimizer", space.named_factories), ("function", space.named_functions))
-            if not keep
-        ]
-        variables = {}
-        for name in (*(n for n in ORDER if n in arrays), *(n for n in arrays if n not in ORDER)):
-            array = arrays[name]
-            tail = array.shape[3:]
-            extra = self._tail(name, len(tail))
-            variables[name] = xr.DataArray(array.reshape(*shape, *tail), dims=[*dims, *extra]).isel(
-                dict.fromkeys(drop, 0)
-            )
-        return xr.Dataset(variables, coords=self._coordinates(), attrs=self._attributes(arrays, seconds))
-
-    def _tail(self, name: str, count: int) -> list[str]:
-        if self.reduce is None and name in ("value", "point"):
-            steps = ["step"] if self.record == "path" else []
-            return [*steps, "coordinate"] if name == "point" else steps
-        return [f"{name}_{i}" for i in range(count)]
-
-    def _decoded(self, stop: np.ndarray, first: np.ndarray) -> dict[str, np.ndarray]:
-        at_target = stop >= AT_TARGET
-        steps = np.where(stop == 0, self.max_steps, np.where(stop < 0, -1 - stop, stop - AT_TARGET * at_target))
-        lost = (stop < 0) | ~np.isfinite(self.arrays["value"])
-        found = {"steps": steps.astype(np.int32), "converged": (stop > 0) & ~at_target, "diverged": lost}
-        if self.space.minimizers is not None:
-            found |= {"reached": self.arrays["reached"], "first_reached": first}
-        return found
-
-    def _coordinates(self) -> dict[str, Any]:
-        space = self.space
-        coordinates: dict[str, Any] = {
-            "start": np.arange(space.starts.shape[1], dtype=np.int32),
-            "coordinate": np.arange(space.dim, dtype=np.int32),
-        }
-        if space.named_factories:
-            coordinates["optimizer"] = list(space.factories)
-        if space.named_functions:
-            coordinates["function"] = list(space.functions)
-            coordinates["start_point"] = (("function", "start", "coordinate"), np.array(space.starts))
-        else:
-            coordinates["start_point"] = (("start", "coordinate"), np.array(space.starts[0]))
-        if self.record == "path" and self.reduce is None:
-            coordinates["step"] = np.arange(self.max_steps + 1, dtype=np.int32)
-        for axis, length in space.axes.items():
-            if axis not in space.numbers:
-                coordinates[axis] = np.arange(length, dtype=np.int32)
-        for name, array in space.numbers.items():
-            coordinates |= {str(k): v for k, v in array.coords.items() if str(k) in space.axes}
-            kept = array.isel(
-                {
-                    d: 0
-                    for d, named in (("optimizer", space.named_factories), ("function", space.named_functions))
-                    if d in array.dims and not named
-                }
-            )
-            coordinates[name] = (kept.dims, kept.values)
-        return coordinates
-
     def _attributes(self, arrays: Mapping[str, np.ndarray], seconds: float) -> dict[str, Any]:
         from gdlab import __version__
 
@@ -443,11 +316,3 @@ class _Sweep:
         if space.minimizers is not None:
             found |= {"target": self.target, "stop_at_target": int(self.stop_at_target)}
         return found
-
-
-ORDER = ("value", "point", "steps", "converged", "diverged", "reached", "first_reached")
-
-
-def fingerprint_array(array: np.ndarray) -> str:
-    """Shape, dtype and a digest of the values."""
-    return f"{array.shape} {array.dtype} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"

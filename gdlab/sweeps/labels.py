@@ -1,0 +1,69 @@
+"""A sweep's arrays as a labelled dataset."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gdlab.sweeps.space import Space
+
+ORDER = ("value", "point", "steps", "converged", "diverged", "reached", "first_reached")
+
+
+def label(
+    space: Space, arrays: Mapping[str, np.ndarray], steps: int | None, reduced: bool, attributes: Mapping[str, Any]
+) -> xr.Dataset:
+    """The dataset of arrays whose shapes begin with (optimizers, functions, lanes).
+
+    steps: those of a recorded path, or None. reduced: whether a function of the caller's made some of the arrays.
+    """
+    dims = ["optimizer", "function", *space.axes, "start"]
+    shape = (len(space.factories), len(space.functions), *space.axes.values(), space.starts.shape[1])
+    drop = [
+        name for name, keep in (("optimizer", space.named_factories), ("function", space.named_functions)) if not keep
+    ]
+    variables = {}
+    for name in (*(n for n in ORDER if n in arrays), *(n for n in arrays if n not in ORDER)):
+        array = arrays[name]
+        tail = array.shape[3:]
+        extra = _tail(name, len(tail), steps, reduced)
+        variables[name] = xr.DataArray(array.reshape(*shape, *tail), dims=[*dims, *extra]).isel(dict.fromkeys(drop, 0))
+    return xr.Dataset(variables, coords=_coordinates(space, None if reduced else steps), attrs=dict(attributes))
+
+
+def _tail(name: str, count: int, steps: int | None, reduced: bool) -> list[str]:
+    if not reduced and name in ("value", "point"):
+        along = [] if steps is None else ["step"]
+        return [*along, "coordinate"] if name == "point" else along
+    return [f"{name}_{i}" for i in range(count)]
+
+
+def _coordinates(space: Space, steps: int | None) -> dict[str, Any]:
+    coordinates: dict[str, Any] = {
+        "start": np.arange(space.starts.shape[1], dtype=np.int32),
+        "coordinate": np.arange(space.dim, dtype=np.int32),
+    }
+    if space.named_factories:
+        coordinates["optimizer"] = list(space.factories)
+    if space.named_functions:
+        coordinates["function"] = list(space.functions)
+        coordinates["start_point"] = (("function", "start", "coordinate"), np.array(space.starts))
+    else:
+        coordinates["start_point"] = (("start", "coordinate"), np.array(space.starts[0]))
+    if steps is not None:
+        coordinates["step"] = np.arange(steps + 1, dtype=np.int32)
+    for axis, length in space.axes.items():
+        if axis not in space.numbers:
+            coordinates[axis] = np.arange(length, dtype=np.int32)
+    for name, array in space.numbers.items():
+        coordinates |= {str(k): v for k, v in array.coords.items() if str(k) in space.axes}
+        kept = array.isel(
+            {
+                d: 0
+                for d, named in (("optimizer", space.named_factories), ("function", space.named_functions))
+                if d in array.dims and not named
+            }
+        )
+        coordinates[name] = (kept.dims, kept.values)
+    return coordinates
