@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from scipy import special, stats
 
 from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
@@ -270,7 +270,6 @@ def average_ranks(scores: Float[np.ndarray, "solvers problems"]) -> Float[np.nda
     return np.asarray(stats.rankdata(-scores, axis=0).mean(axis=1))
 
 
-def steps_or_never(first: Int[np.ndarray, "..."], there: Bool[np.ndarray, "..."] | None = None) -> Numbers:
-    """Steps to a target as numbers: `first`, and inf where it is negative (or where `there` is False): never."""
-    never = np.asarray(first) < 0 if there is None else ~np.asarray(there)
-    return np.where(never, np.inf, np.asarray(first, float))
+def steps_or_never(first: Int[np.ndarray, "..."]) -> Numbers:
+    """Steps to a target as numbers: `first`, and inf where it is negative: never."""
+    return np.where(np.asarray(first) < 0, np.inf, np.asarray(first, float))

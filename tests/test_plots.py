@@ -250,5 +250,7 @@ def test_maps_draw_lines_over_cells():
     np.testing.assert_array_equal(np.asarray(axes.collections[0].get_array()).ravel(), z.ravel())
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["line", "point"]
+    with pytest.raises(ValueError, match="panels: wanted at least one map, got none"):
+        plots.maps({}, labels=("a", "b"), colour_label="c")
     with pytest.raises(ValueError, match=r"panels\['p'\]: wanted z of shape \(4, 3\)"):
         plots.maps({"p": panel._replace(z=z.T)}, labels=("a", "b"), colour_label="c")

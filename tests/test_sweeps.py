@@ -575,6 +575,13 @@ ONE = [[1.0, 1.0]]
         (dict(record="all"), ValueError, "record: wanted one of path, last"),
         (dict(devices=["cpu"]), TypeError, "devices: wanted a list of jax devices"),
         (dict(minimizers=[[0.0]]), ValueError, r"minimizers: wanted points of shape \(count, 2\)"),
+        (dict(save_to=3), TypeError, "save_to: wanted a folder's path, got 3"),
+        (dict(stop_at_target="no"), TypeError, "stop_at_target: wanted True or False, got 'no'"),
+        (
+            dict(fn={"a": bowl}, minimizers={"b": [[0.0, 0.0]]}),
+            ValueError,
+            r"minimizers: wanted points for each of \['a'\], got those of \['b'\]",
+        ),
         (dict(stop_at_target=True), ValueError, "stop_at_target: wanted minimizers="),
         (dict(record="path", stop_at_target=True), ValueError, 'stop_at_target: wanted record="last"'),
         (dict(reduce=lambda d: 3, record="path"), TypeError, "reduce: wanted a function that returns a dict"),

@@ -137,6 +137,8 @@ def maps(
     title: str = "",
 ) -> Figure:
     """Side by side, on one scale of colours; cells that are not finite stay grey. limits: of that scale."""
+    if not panels:
+        raise ValueError("panels: wanted at least one map, got none")
     for name, panel in panels.items():
         if panel.z.shape != (len(panel.y), len(panel.x)):
             raise ValueError(f"panels[{name!r}]: wanted z of shape {(len(panel.y), len(panel.x))}, got {panel.z.shape}")

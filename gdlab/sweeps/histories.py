@@ -58,32 +58,27 @@ def run_histories(
     devices: Sequence[jax.Device],
     workers: int,
     chunk: int,
-    record: Callable[[Part, np.ndarray, dict[str, np.ndarray]], None],
+    record: Callable[[Part, np.ndarray | slice, dict[str, np.ndarray]], None],
     finish: Callable[[Part], None],
     tick: Callable[[int], None],
 ) -> float:
     """All lanes of the parts, in calls of `chunk`; returns the seconds that compilation took."""
     differing = space.differing()
     batch = jax.vmap(lane, (0, None, [0 if differs else None for differs in differing]))
-    dtype = space.starts.dtype
     lock = threading.Lock()
     locks = {device: threading.Lock() for device in devices}
     programs: dict[jax.Device, Any] = {}
     compiling = [0.0]
     left = {part: part.high - part.low for part in parts}
 
-    def arguments(function: int, lanes: np.ndarray) -> tuple[Any, ...]:
-        padded = np.concatenate([lanes, np.full(chunk - len(lanes), lanes[-1])])
-        starts = space.starts[function][padded % space.starts.shape[1]]
-        numbers = [
-            space.values(name, factory, function, padded if differs else None).astype(dtype)
-            for name, differs in zip(space.numbers, differing, strict=True)
-        ]
-        return starts, np.int32(function), numbers
+    def arguments(function: int, lanes: range) -> tuple[Any, ...]:
+        places = np.pad(np.asarray(lanes), (0, chunk - len(lanes)), mode="edge")
+        starts = space.starts[function][places % space.starts.shape[1]]
+        return starts, np.int32(function), space.padded_values(factory, function, lanes, chunk)
 
     def call(place: int, part: Part, low: int) -> None:
         device = devices[place % len(devices)]
-        lanes = np.arange(low, min(low + chunk, part.high))
+        lanes = range(low, min(low + chunk, part.high))
         given = jax.device_put(arguments(part.function, lanes), device)
         with locks[device]:
             if device not in programs:
@@ -92,7 +87,7 @@ def run_histories(
                 compiling[0] += time.perf_counter() - began
         found = {name: np.asarray(array)[: len(lanes)] for name, array in programs[device](*given).items()}
         with lock:
-            record(part, lanes, found)
+            record(part, slice(lanes.start, lanes.stop), found)
             tick(len(lanes))
             left[part] -= len(lanes)
             if not left[part]:

@@ -90,6 +90,14 @@ class Space(NamedTuple):
         found = here.values[tuple(along[str(d)] for d in here.dims)]
         return found if counts is None else np.repeat(found, counts)
 
+    def padded_values(self, factory: int, function: int, lanes: Any, length: int) -> list[np.ndarray]:
+        """Of each argument its values in the starts' dtype: the one that all share, or the lanes', filled up."""
+        found = []
+        for name, differs in zip(self.numbers, self.differing(), strict=True):
+            values = self.values(name, factory, function, lanes if differs else None).astype(self.starts.dtype)
+            found.append(np.pad(values, (0, length - len(lanes)), mode="edge") if differs else values)
+        return found
+
 
 def make_space(
     fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradient: Any, minimizers: Any, dtype: Any = None
@@ -336,6 +344,8 @@ def _minimizers(functions: Mapping[str, Any], given: Any, named: bool, dim: int)
         given = {str(name): points for name, points in given.items()}
     for name, entry in functions.items():
         if given is not None:
+            if named and name not in given:
+                raise ValueError(f"minimizers: wanted points for each of {list(functions)}, got those of {list(given)}")
             points = np.asarray(given[name] if named else given, dtype=np.float64)
             if points.ndim != 2 or points.shape[1] != dim or len(points) == 0:
                 raise ValueError(f"minimizers: wanted points of shape (count, {dim}), got shape {points.shape}")

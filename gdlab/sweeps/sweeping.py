@@ -15,7 +15,7 @@ import xarray as xr
 from jax.experimental import multihost_utils
 from tqdm.auto import tqdm
 
-from gdlab.arguments import require_callable, require_choice, require_count, require_number
+from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
 from gdlab.sweeps.identity import identify
 from gdlab.sweeps.labels import label
@@ -96,6 +96,11 @@ def sweep(
     if chunk != "auto":
         require_count("chunk", chunk)
     require_number("target", target, 0.0, open_low=True)
+    for name, flag in (("stop_at_target", stop_at_target), ("progress", progress)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name}: wanted True or False, got {describe(flag)}")
+    if save_to is not None and not isinstance(save_to, (str, os.PathLike)):
+        raise TypeError(f"save_to: wanted a folder's path, got {describe(save_to)}")
     places = local_devices(devices)
     space = make_space(fn, factory, hyperparameters, starts, gradient, minimizers)
     if stop_at_target and (record == "path" or reduce is not None):
@@ -107,7 +112,7 @@ def sweep(
         max_steps=max_steps,
         tolerance=None if tolerance is None else float(tolerance),
         target=float(target),
-        stop_at_target=bool(stop_at_target),
+        stop_at_target=stop_at_target,
         record=record,
         reduce=reduce,
         chunk=None if chunk == "auto" else int(chunk),

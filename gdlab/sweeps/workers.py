@@ -202,7 +202,9 @@ class Crew:
         """From this milestone on for as long as most lanes go on; those that are left go to the next one's pool."""
         plan = self.blueprint
         program = self._program(device)
-        common, own = self._values(function, lanes)
+        numbers = self.space.padded_values(self.factory, function, lanes, plan.chunk)
+        common = [values for values, differs in zip(numbers, self.differing, strict=True) if not differs]
+        own = [values for values, differs in zip(numbers, self.differing, strict=True) if differs]
         tiles = np.int32(-(-len(lanes) // plan.tile))
         arrays, own = jax.device_put((self._padded(function, lanes, state, device), own), device)
         shared = list(shared)
@@ -283,21 +285,6 @@ class Crew:
             array[len(lanes) : end] = values[-1]
             full.append(array)
         return full if state is not None else full + blank_state(plan, device)[len(full) :]
-
-    def _values(self, function: int, lanes: Lanes) -> tuple[list[Any], list[np.ndarray]]:
-        """The hyperparameters that all lanes share, and those that differ between them, padded."""
-        plan = self.blueprint
-        dtype = self.space.starts.dtype
-        common, own = [], []
-        for name, differs in zip(self.space.numbers, self.differing, strict=True):
-            if not differs:
-                common.append(self.space.values(name, self.factory, function, None).astype(dtype)[()])
-                continue
-            values = self.space.values(name, self.factory, function, lanes)
-            full = np.full(plan.chunk, values[-1], dtype)
-            full[: len(lanes)] = values
-            own.append(full)
-        return common, own
 
     def _program(self, device: jax.Device) -> Callable[..., Any]:
         with self.locks[device]:
