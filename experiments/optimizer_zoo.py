@@ -45,6 +45,7 @@ from jax import Array
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, evaluate_grid, plots
 from gdlab.arguments import require_count, require_names, require_number
+from gdlab.functions import off_origin
 from gdlab.runs import staged_folder, write_json
 from gdlab.statistics import share_interval
 from gdlab.tables import Table
@@ -62,9 +63,6 @@ BOXES = {"ackley": (-5.0, 5.0)}
 
 DRAWN = {"rosenbrock": (-1.4, 1.0), "beale": (1.0, 1.5)}
 """The start of the paths that are drawn; of any other function, a point at the upper left of its box."""
-
-SHIFT = np.array([0.13, -0.07])
-"""How far a function is moved that has a minimizer at the origin, in widths of its box."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +141,12 @@ def all_settings(config: Config) -> Settings:
 
 def make_problem(name: str) -> Problem:
     """The function of that name, moved with its box if a minimizer lies at the origin."""
-    function = FUNCTIONS[name]
-    low, high = (np.broadcast_to(corner, 2) for corner in BOXES.get(name, function.bounds(2)))
-    minimizers = function.minimizers(2)
-    shift = SHIFT * (high - low) if (minimizers == 0).all(axis=1).any() else np.zeros(2)
+    low, high = (np.broadcast_to(corner, 2) for corner in BOXES.get(name, FUNCTIONS[name].bounds(2)))
     drawn = np.asarray(DRAWN.get(name, low + (high - low) * np.array([0.15, 0.75])))
-
-    def fn(x: Array) -> Array:
-        return function.fn(x - jnp.asarray(shift, x.dtype))
-
-    return Problem(name, fn, low + shift, high + shift, minimizers + shift, drawn + shift)
+    function = off_origin(FUNCTIONS[name], low, high)
+    return Problem(
+        name, function.fn, *function.bounds(2), function.minimizers(2), drawn + function.lower - np.asarray(low, float)
+    )
 
 
 def draw_starts(config: Config, problem: Problem) -> tuple[np.ndarray, np.ndarray]:

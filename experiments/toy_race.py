@@ -29,18 +29,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import tyro
 import xarray as xr
-from jax import Array
 from matplotlib.figure import Figure
 
-from gdlab import FUNCTIONS, OPTIMIZERS, log_range, plots, sample_hyperparameters, sweep
+from gdlab import FUNCTIONS, OPTIMIZERS, Function, log_range, plots, sample_hyperparameters, sweep
 from gdlab import statistics as st
 from gdlab.arguments import require_count, require_names, require_number
+from gdlab.functions import off_origin
 from gdlab.runs import staged_folder, write_json
 from gdlab.tables import Table
 
@@ -54,9 +53,6 @@ KEYWORDS: dict[str, Any] = {
 
 BOXES = {"ackley": (-5.0, 5.0), "griewank": (-10.0, 10.0)}
 """Where starts are drawn, if not in the function's domain."""
-
-SHIFT = np.array([0.13, -0.07])
-"""How far a function is moved that has a minimizer at the origin, in widths of its box."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,33 +104,23 @@ class Config:
                 raise ValueError(f"functions: wanted functions of two variables, got {name!r}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Problems:
-    """Functions as they are descended here, with the starts of both rounds and the minimizers, by name."""
+class Problems(NamedTuple):
+    """Functions as they are descended here, and the starts of both rounds, by name."""
 
-    functions: dict[str, Callable[[Array], Array]]
-    minimizers: dict[str, np.ndarray]
+    functions: dict[str, Function]
     tuning: dict[str, np.ndarray]
     judged: dict[str, np.ndarray]
 
 
-def moved(function: Callable[[Array], Array], shift: np.ndarray, x: Array) -> Array:
-    return function(x - jnp.asarray(shift, x.dtype))
-
-
 def make_problems(config: Config) -> Problems:
-    functions, minimizers, tuning, judged = {}, {}, {}, {}
+    functions, tuning, judged = {}, {}, {}
     for number, name in enumerate(config.functions):
-        function = FUNCTIONS[name]
-        low, high = (np.broadcast_to(corner, 2).astype(float) for corner in BOXES.get(name, function.bounds(2)))
-        aims = function.minimizers(2)
-        shift = SHIFT * (high - low) if (aims == 0).all(axis=1).any() else np.zeros(2)
+        low, high = (np.broadcast_to(corner, 2) for corner in BOXES.get(name, FUNCTIONS[name].bounds(2)))
+        functions[name] = off_origin(FUNCTIONS[name], low, high)
         rng = np.random.default_rng([config.seed, number])
-        points = rng.uniform(low + shift, high + shift, (config.tuning_starts + config.starts, 2)).astype(np.float32)
-        functions[name] = functools.partial(moved, function.fn, shift) if shift.any() else function.fn
-        minimizers[name] = aims + shift
+        points = rng.uniform(*functions[name].bounds(2), (config.tuning_starts + config.starts, 2)).astype(np.float32)
         tuning[name], judged[name] = points[: config.tuning_starts], points[config.tuning_starts :]
-    return Problems(functions, minimizers, tuning, judged)
+    return Problems(functions, tuning, judged)
 
 
 def make_factory(name: str, steps: int) -> Callable[..., Any]:
@@ -158,7 +144,6 @@ def race(config: Config) -> tuple[xr.Dataset, xr.Dataset]:
         problems.functions,
         factories,
         max_steps=config.steps,
-        minimizers=problems.minimizers,
         target=config.target,
         stop_at_target=True,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from gdlab.functions import FUNCTIONS, Function, evaluate_grid
+from gdlab.functions import FUNCTIONS, Function, evaluate_grid, off_origin
 from tests.oracles import numpy_functions
 
 ANY = [name for name, function in FUNCTIONS.items() if function.dim is None]
@@ -211,6 +211,17 @@ def test_ackley_keeps_its_digits_near_the_minimum():
     x = jnp.array([3e-9, 4e-9])
     assert float(FUNCTIONS["ackley"].fn(x)) == pytest.approx(4 * 5e-9 / math.sqrt(2), rel=1e-7)
     assert float(FUNCTIONS["ackley"].fn(jnp.zeros(3))) == 0.0
+
+
+def test_functions_are_moved_off_the_origin_with_their_boxes():
+    moved = off_origin(FUNCTIONS["rastrigin"], [-5, -5], [5, 5])
+    np.testing.assert_allclose(moved.minimizers(2), [[1.3, -0.7]])  # 0.13 and -0.07 of 10
+    np.testing.assert_allclose(moved.bounds(2), [[-3.7, -5.7], [6.3, 4.3]])
+    x = jnp.array([1.5, 0.25])
+    assert float(moved.fn(x)) == pytest.approx(float(FUNCTIONS["rastrigin"].fn(x - jnp.array([1.3, -0.7]))), rel=1e-12)
+    stays = off_origin(FUNCTIONS["beale"], [-1, -1], [1, 2])
+    assert stays.fn is FUNCTIONS["beale"].fn
+    np.testing.assert_array_equal(stays.bounds(2), [[-1, -1], [1, 2]])
 
 
 def test_a_function_of_your_own_needs_no_registration():
