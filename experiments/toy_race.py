@@ -151,7 +151,7 @@ def race(config: Config) -> tuple[xr.Dataset, xr.Dataset]:
     shares = tuning.reached.mean("start")
     # Largest share; among equal ones fewest steps; among those the least final value.
     steps = tuning.steps.where(tuning.reached, config.steps).mean("start")
-    values = xr.where(np.isfinite(tuning.value), tuning.value, np.float32(1e38)).median("start")
+    values = xr.where(np.isfinite(tuning.value), tuning.value.astype(np.float64), 1e38).median("start")
     order = np.lexsort((values.values, steps.values, -shares.values), axis=-1)[..., :1]
     best = tuning.learning_rate.values[order]
     rates = xr.DataArray(best, dims=("optimizer", "function", "trial"))
@@ -314,7 +314,7 @@ def main(config: Config) -> None:
         for name, table in tables.items():
             table.write(folder / name)
         plots.save_indexed(draw_shares(config, records), folder / "shares.png")
-        plots.save(draw_profile(records, judged), folder / "profile.png")
+        plots.save_indexed(draw_profile(records, judged), folder / "profile.png")
         plots.save(draw_sensitivity(records, tuning), folder / "sensitivity.png")
         tuning.to_netcdf(folder / "tuning.nc", engine="scipy")
         write_json(folder / "results.json", records)
