@@ -1,7 +1,7 @@
 """gdlab: a laboratory for gradient-descent optimizers in JAX.
 
 An optimizer is a pure function of arrays, so a descent, a thousand descents and a scan of hyperparameters are each one
-transformed, compiled program. `gdlab.plots` and `gdlab.sweeps` are imported when they are first used.
+transformed, compiled program. `gdlab.data`, `gdlab.plots` and `gdlab.sweeps` are imported when they are first used.
 """
 
 import importlib
@@ -47,7 +47,7 @@ _LATE = ("linear_range", "log_range", "sample_hyperparameters", "sweep")
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("plots", "sweeps", "statistics", "tables"):
+    if name in ("data", "plots", "sweeps", "statistics", "tables"):
         return importlib.import_module(f"gdlab.{name}")
     if name in _LATE:
         return getattr(importlib.import_module("gdlab.sweeps"), name)
