@@ -40,7 +40,7 @@ def test_a_prepared_folder_is_read_cached_and_distrusted(tmp_path, monkeypatch):
     shutil.copytree(SHARED / "mnist", place / "mnist")
     mnist = data.load("mnist", place)
     assert mnist.train.images.shape == (60000, 28, 28, 1)
-    # The counts of the classes, from the data set's own documentation of its test part.
+    # Digits 0 to 9 among the 10,000 of the original test part, as the literature counts them.
     assert np.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert mnist.provenance["encoding"] == "PNG"
     (cached,) = (tmp_path / "cache").iterdir()
@@ -75,7 +75,6 @@ def test_crops_are_shifted_images_and_half_are_mirrored():
     image = np.arange(1, 1 + 6 * 6 * 2, dtype=np.uint8).reshape(6, 6, 2)
     batch = jnp.broadcast_to(image, (2000, 6, 6, 2))
     found = np.asarray(jax.jit(data.crop_and_flip)(jax.random.key(0), batch))
-    seen = []
     crops = {}
     for mirrored in (False, True):
         padded = np.pad(image[:, ::-1] if mirrored else image, ((4, 4), (4, 4), (0, 0)))
@@ -95,3 +94,23 @@ def test_normalize():
     np.testing.assert_allclose(data.normalize(images, mean, std), (images / 255 - mean) / std, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="wanted 3 numbers each"):
         data.normalize(images, (0.5,), (0.5,))
+
+
+def test_bad_input_is_answered_in_one_line():
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    thirds = (0.5, 0.5, 0.5)
+    for call, answer in (
+        (lambda: data.load("mnist", 5), "data_dir: wanted a path, got 5"),
+        (
+            lambda: data.crop_and_flip(jax.random.key(0), images[0]),
+            r"wanted uint8 .* got an array of shape \(8, 8, 3\)",
+        ),
+        (lambda: data.crop_and_flip(jax.random.key(0), images, padding=-1), "padding: wanted an integer of at least 0"),
+        (lambda: data.normalize(images / 255, thirds, thirds), "images: wanted uint8 .* dtype float64"),
+        (lambda: data.normalize(images, 0.5, thirds), r"wanted 3 numbers each, .* got shapes \(\) and \(3,\)"),
+        (lambda: data.normalize(images, thirds, (0.5, 0.0, 0.5)), r"std: wanted a number in \(0, inf\), got 0"),
+        (lambda: data.normalize(images, thirds, thirds, jnp.int32), "dtype: wanted a floating-point type, got int32"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=answer) as caught:
+            call()
+        assert "\n" not in str(caught.value)

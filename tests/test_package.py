@@ -35,6 +35,7 @@ def test_plots_are_loaded_when_they_are_used():
 def test_every_public_name_exists_and_is_documented():
     for module in (
         gdlab,
+        gdlab.data,
         gdlab.gradients,
         gdlab.optimizers,
         gdlab.plots,
@@ -59,7 +60,7 @@ import tests.typecheck
 from jaxtyping import install_import_hook
 with install_import_hook("gdlab", "tests.typecheck.typechecked"):
     import gdlab
-    from gdlab import plots
+    from gdlab import data, plots
 import jax.numpy as jnp, numpy as np
 for name, function in gdlab.FUNCTIONS.items():
     x = jnp.asarray(function.minimizers(function.dim or 4)[0]) + 0.1
@@ -86,6 +87,9 @@ swept = gdlab.sweep(rosenbrock, gdlab.OPTIMIZERS["adam"], points, np.zeros((3, 2
 gdlab.statistics.bootstrap_interval(swept.value.values), gdlab.statistics.quartiles(swept.value.values)
 gdlab.statistics.performance_profile(1 + swept.value.values, np.ones(2))
 gdlab.statistics.good_region(np.ones(1), np.ones(1)), gdlab.statistics.average_ranks(swept.value.values)
+digits = data.load("digits")
+for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+    data.normalize(data.crop_and_flip(key, jnp.asarray(digits.train.images[:2])), (0.5,), (0.5,), jnp.bfloat16)
 from jaxtyping import TypeCheckError
 try:
     plots.levels(np.ones(3))  # a vector, where a matrix is wanted: the check is on

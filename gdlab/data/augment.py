@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
-from gdlab.arguments import require_count
+from gdlab.arguments import describe, require_count, require_number
 
 
 def crop_and_flip(
@@ -18,6 +19,7 @@ def crop_and_flip(
     image has an offset of its own; the same key gives the same batch.
     """
     require_count("padding", padding, low=0)
+    _require_images(images)
     batch, height, width, channels = images.shape
     for_flip, for_offset = jax.random.split(key)
     flipped = jax.random.bernoulli(for_flip, shape=(batch, 1, 1, 1))
@@ -40,9 +42,23 @@ def normalize(
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Float[Array, "batch height width channels"]:
     """(images / 255 - mean) / std by channel; mean and std in units of the full range, as in torchvision."""
+    _require_images(images)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype: wanted a floating-point type, got {jnp.dtype(dtype)}")
     channels = images.shape[-1]
-    if len(mean) != channels or len(std) != channels:
-        raise ValueError(f"mean, std: wanted {channels} numbers each, one a channel, got {len(mean)} and {len(std)}")
+    if np.shape(mean) != (channels,) or np.shape(std) != (channels,):
+        raise ValueError(
+            f"mean, std: wanted {channels} numbers each, one a channel, got shapes {np.shape(mean)} and {np.shape(std)}"
+        )
+    for centre, width in zip(mean, std, strict=True):
+        require_number("mean", centre)
+        require_number("std", width, 0.0, open_low=True)
     scale = 1 / (255 * jnp.asarray(std, jnp.float32))
     shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
     return (images.astype(jnp.float32) * scale - shift).astype(dtype)
+
+
+def _require_images(images: object) -> None:
+    """Raise TypeError unless `images` is a batch of uint8 images."""
+    if getattr(images, "dtype", None) != jnp.uint8 or getattr(images, "ndim", None) != 4:
+        raise TypeError(f"images: wanted uint8 of shape (batch, height, width, channels), got {describe(images)}")

@@ -1,5 +1,6 @@
 """Data sets by name, as arrays: from folders that tensorflow-datasets prepared, or from scikit-learn."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -7,11 +8,12 @@ import logging
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from gdlab.arguments import describe
 from gdlab.runs import atomic_path
 from gdlab.types import NameTable
 
@@ -53,6 +55,8 @@ DATASETS: NameTable[tuple[int, int, int]] = NameTable(
 
 def places(data_dir: str | Path | None = None) -> list[Path]:
     """Where `load` looks, in order: `data_dir`, $GDLAB_DATA_DIR, ~/tensorflow_datasets."""
+    if data_dir is not None and not isinstance(data_dir, (str, Path)):
+        raise TypeError(f"data_dir: wanted a path, got {describe(data_dir)}")
     found = [Path(data_dir)] if data_dir is not None else []
     if os.environ.get("GDLAB_DATA_DIR"):
         found.append(Path(os.environ["GDLAB_DATA_DIR"]))
@@ -123,29 +127,32 @@ def _prepared(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
     digest = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("GDLAB_CACHE_DIR") or "~/.cache/gdlab").expanduser()
     cached = cache / f"{name}-{folder.name}-{digest}.npz"
-    try:
-        with np.load(cached, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        train, test = (Split(arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test"))
-        return Dataset(name, train, test, tuple(arrays["classes"].tolist()), json.loads(str(arrays["provenance"])))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or damaged
+    with contextlib.suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):  # not there, or damaged
+        return _read(name, cached)
     dataset = _decode(name, folder, shape)
-    arrays = {f"{split}_{kind}": getattr(getattr(dataset, split), kind) for split, kind in _ARRAYS}
-    try:
-        with atomic_path(cached) as temporary:
-            np.savez(
-                temporary,
-                classes=np.array(dataset.classes),
-                provenance=np.array(json.dumps(dataset.provenance)),
-                **arrays,
-            )
-    except OSError:
-        pass  # a cache that cannot be written costs time, not the data
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the data
+        _write(dataset, cached)
     return dataset
 
 
-_ARRAYS = tuple((split, kind) for split in ("train", "test") for kind in ("images", "labels"))
+def _read(name: str, cached: Path) -> Dataset:
+    with np.load(cached, allow_pickle=False) as archive:
+        train = Split(archive["train_images"], archive["train_labels"])
+        test = Split(archive["test_images"], archive["test_labels"])
+        return Dataset(name, train, test, tuple(archive["classes"].tolist()), json.loads(str(archive["provenance"])))
+
+
+def _write(dataset: Dataset, cached: Path) -> None:
+    with atomic_path(cached) as temporary:
+        np.savez(
+            temporary,
+            train_images=dataset.train.images,
+            train_labels=dataset.train.labels,
+            test_images=dataset.test.images,
+            test_labels=dataset.test.labels,
+            classes=np.array(dataset.classes),
+            provenance=np.array(json.dumps(dataset.provenance)),
+        )
 
 
 def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
@@ -165,12 +172,12 @@ def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
             images = np.empty((len(source), *shape), np.uint8)
             labels = np.empty(len(source), np.int32)
             for low in range(0, len(source), 2048):
-                places_read = list(range(low, min(low + 2048, len(source))))
-                for place, example in zip(places_read, source.__getitems__(places_read), strict=True):
+                block = list(range(low, min(low + 2048, len(source))))
+                for index, example in zip(block, source.__getitems__(block), strict=True):
                     with Image.open(io.BytesIO(example["image"])) as picture:
                         encodings.add(str(picture.format))
-                        images[place] = np.asarray(picture).reshape(shape)
-                    labels[place] = example["label"]
+                        images[index] = np.asarray(picture).reshape(shape)
+                    labels[index] = example["label"]
             if len(source) != builder.info.splits[split].num_examples:
                 raise ValueError(f"{len(source)} examples of {split}")
             parts.append(Split(images, labels))
@@ -178,14 +185,14 @@ def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
         if not all(part.labels.min() >= 0 and part.labels.max() < len(classes) for part in parts):
             raise ValueError(f"labels outside 0 to {len(classes) - 1}")
     except Exception as error:  # the readers raise whatever they like, RuntimeError for a wrong checksum
-        reason: Any = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{name}: {folder} is damaged: {reason}; remove the folder and prepare it anew") from error
     finally:
         logger.removeFilter(quiet)
     origin = {
         "source": "tensorflow-datasets",
         "version": folder.name,
-        "folder": str(folder),
+        "folder": str(folder.resolve()),  # the cache outlives the working directory
         "encoding": ", ".join(sorted(encodings)) + (" (lossy)" if "JPEG" in encodings else ""),
     }
     return Dataset(name, parts[0], parts[1], classes, origin)
