@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, then moved into place."""
+"""Files that are whole or absent, and the folder of a run that can be killed and goes on."""
 
 import contextlib
 import datetime
@@ -8,12 +8,13 @@ import math
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -97,9 +98,141 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(text)
 
 
+def write_lines(path: str | Path, rows: Iterable[Any]) -> None:
+    """Write `to_json` of each row as one line of JSON, the whole file atomically."""
+    text = "".join(json.dumps(to_json(row), allow_nan=False) + "\n" for row in rows)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def read_lines(path: str | Path) -> list[Any]:
+    """The rows of a file of one JSON value a line."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+class RunFolder:
+    """The folder of one run. All its files are whole at any moment, and only one process at a time holds it.
+
+    config.json: what the run is. environment.json: for each start of the process, on what it ran. metrics.jsonl: a row
+    an epoch, the same bytes however often the run was killed. seconds.jsonl: a row an epoch, the clock's, which no two
+    runs share. checkpoint.npz: where to go on; best-<epoch>.npz: the best model so far, where early stopping
+    keeps one.
+    """
+
+    def __init__(self, folder: str | Path, identity: Mapping[str, Any], config: Mapping[str, Any]):
+        """Open or begin.
+
+        identity: what decides the run's numbers; config: what else its reader wants to know. Raises ValueError where
+        the folder holds another run, and says what differs, or something else; BlockingIOError where another process
+        holds it.
+        """
+        self.folder = Path(folder)
+        require_folder(self.folder)
+        self._held: Any = None
+        described = to_json(dict(identity))
+        manifest = self.folder / "config.json"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._hold()
+        try:
+            if manifest.exists():
+                held = _read_config(manifest)["identity"]
+                different = [name for name in {**held, **described} if held.get(name) != described.get(name)]
+                if different:
+                    raise ValueError(
+                        f"folder: {self.folder} holds another run, which differs in: {', '.join(different)}; choose "
+                        "another folder, or remove this one"
+                    )
+            elif stray := [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]:
+                raise ValueError(f"folder: wanted a new or empty folder, or a run's, got {self.folder} with {stray[0]}")
+            else:
+                write_json(manifest, {**config, "identity": described})
+            starts = self.folder / "environment.json"
+            try:
+                before = json.loads(starts.read_text())["starts"] if starts.exists() else []
+            except (ValueError, KeyError, TypeError):
+                before = []
+            write_json(starts, {"starts": [*before, environment()]})
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run goes on."""
+        return self.folder / "checkpoint.npz"
+
+    def best(self, epoch: int) -> Path:
+        """The file of the model of this epoch, the best one so far."""
+        return self.folder / f"best-{epoch:04d}.npz"
+
+    def keep_best(self, epoch: int | None) -> None:
+        """Remove the files of models that were the best once."""
+        for path in self.folder.glob("best-*.npz"):
+            if epoch is None or path != self.best(epoch):
+                path.unlink(missing_ok=True)
+
+    def write_rows(self, metrics: Iterable[Any], seconds: Iterable[Any]) -> None:
+        """Both files of rows, from the first epoch on."""
+        write_lines(self.folder / "metrics.jsonl", metrics)
+        write_lines(self.folder / "seconds.jsonl", seconds)
+
+    def close(self) -> None:
+        """Let other processes have the folder; the operating system does it for a process that is killed."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def _hold(self) -> None:
+        with contextlib.suppress(ImportError):  # no such locks on Windows
+            import fcntl
+
+            self._held = (self.folder / ".lock").open("w")
+            try:
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.close()
+                raise BlockingIOError(f"folder: {self.folder} is held by another process, which trains there") from None
+
+
+class RunRecord(NamedTuple):
+    """What a run's folder holds for its readers. metrics, seconds: of each name a list, one entry an epoch."""
+
+    config: dict[str, Any]
+    metrics: dict[str, list[Any]]
+    seconds: dict[str, list[Any]]
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read a run, finished or not. Raises FileNotFoundError where the folder holds none."""
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"folder: wanted the folder of a run, got {folder} without config.json")
+    columns = []
+    for name in ("metrics.jsonl", "seconds.jsonl"):
+        rows = read_lines(folder / name) if (folder / name).exists() else []
+        columns.append({key: [row[key] for row in rows] for key in (rows[0] if rows else {})})
+    return RunRecord(_read_config(folder / "config.json"), *columns)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(path.read_text())
+        held["identity"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"folder: {path} does not describe a run; choose another folder") from None
+    return dict(held)
+
+
 def environment() -> dict[str, Any]:
     """What a measurement depends on: date, command, Python, versions, processor, cores and devices."""
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "optax")}
+    commit = git_commit()
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", *sys.argv]),
@@ -108,7 +241,24 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        **({"git_commit": commit} if commit else {}),
     }
+
+
+def git_commit() -> str:
+    """The commit that this package's files are of, with "+" where some differ from it; nothing outside a checkout."""
+    here = Path(__file__).parents[1]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if not (here / ".git").exists():
+            return ""
+
+        def git(*arguments: str) -> str:
+            return subprocess.run(
+                ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "gdlab") else "")
+    return ""
 
 
 def _processor() -> str:

@@ -6,7 +6,8 @@ import io
 import json
 import logging
 import os
-import zipfile
+import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from gdlab.types import NameTable
 
 
 class DataError(OSError):
-    """Data that is missing, unfinished or damaged; the message says where it was looked for."""
+    """Data that is missing, unfinished or damaged; the message says where it was looked for and what helps."""
 
 
 class Split(NamedTuple):
@@ -30,7 +31,7 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """provenance: where the arrays come from: source, version, folder, and how the images were encoded."""
+    """provenance: where the arrays come from: source, version, folder, archives, and how the images were encoded."""
 
     name: str
     train: Split
@@ -74,38 +75,70 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     shape = DATASETS[name]
     if name == "digits":
         return _digits()
-    seen = []
+    folder, looked = find(name, data_dir)
+    helps = command(name, data_dir)
+    if folder is None:
+        raise DataError(f"{name}: wanted a prepared folder, looked in {', '.join(looked)}; prepare it: {helps}")
+    try:
+        return _prepared(name, folder, shape)
+    except _DamageError as error:
+        raise DataError(f"{name}: {folder} is damaged: {error}; remove the folder, then: {helps}") from error
+
+
+def command(name: str, data_dir: str | Path | None = None) -> str:
+    """The command that prepares the data set where `load(name, data_dir)` looks first."""
+    where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
+    return f"python -m gdlab.data prepare {name}{where}"
+
+
+class _DamageError(Exception):
+    """What is wrong with the content of a prepared folder."""
+
+
+def find(name: str, data_dir: str | Path | None = None) -> tuple[Path | None, list[str]]:
+    """The folder that `load` reads, None where there is none, and the places looked in before it with what they lack.
+
+    Only folders are looked at whose name is a version, so those that tensorflow-datasets has not finished are passed
+    over.
+    """
+    looked = []
     for place in places(data_dir):
-        versions = sorted((place / name).glob("[0-9]*.[0-9]*.[0-9]*"), key=_number, reverse=True)
+        versions = sorted(
+            (folder for folder in (place / name).glob("*") if _VERSION.fullmatch(folder.name)),
+            key=lambda folder: [int(part) for part in folder.name.split(".")],
+            reverse=True,
+        )
         if not versions:
-            seen.append(f"{place} (no {name}/<version>)")
+            looked.append(f"{place} (no {name}/<version>)")
         for folder in versions:
-            if lacks := _lacks(folder):
-                seen.append(f"{folder} ({lacks})")
-            else:
-                return _prepared(name, folder, shape)
-    raise DataError(f"{name}: wanted a folder prepared by tensorflow-datasets, looked in {', '.join(seen)}")
+            if not (lack := lacks(name, folder)):
+                return folder, looked
+            looked.append(f"{folder} ({lack})")
+    return None, looked
 
 
-def _number(folder: Path) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else -1 for part in folder.name.split("."))
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
-def _lacks(folder: Path) -> str:
-    """What keeps the folder from being whole; nothing where it is."""
+def lacks(name: str, folder: Path) -> str:
+    """What keeps the folder from being a whole one of the data set `name`; "" where it is. No record is read."""
     try:
         info = json.loads((folder / "dataset_info.json").read_text())
         json.loads((folder / "features.json").read_text())
-        splits = {split["name"]: split["shardLengths"] for split in info["splits"]}
+        splits = {split["name"]: len(split["shardLengths"]) for split in info["splits"]}
     except FileNotFoundError as error:
         return f"without {Path(error.filename).name}"
-    except (ValueError, KeyError, TypeError):
-        return "dataset_info.json or features.json is damaged"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "with a damaged dataset_info.json or features.json"
+    if name != "mnist" and not (folder / "label.labels.txt").is_file():  # MNIST's classes are their numbers
+        return "without label.labels.txt"
     for split in ("train", "test"):
-        if split not in splits:
+        count = splits.get(split, 0)
+        if not count:
             return f"without the split {split}"
-        if len(list(folder.glob(f"*-{split}.array_record-*"))) != len(splits[split]):
-            return f"not {len(splits[split])} array_record file(s) of the split {split}"
+        shards = {f"{name}-{split}.array_record-{shard:05d}-of-{count:05d}" for shard in range(count)}
+        if missing := sorted(shards - {path.name for path in folder.iterdir()}):
+            return f"without {missing[0]}"
     return ""
 
 
@@ -122,27 +155,38 @@ def _digits() -> Dataset:
 
 
 def _prepared(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
+    """From the cache where that is of the folder as it is now, from the folder otherwise.
+
+    A folder has one file in the cache, so that one that is prepared anew takes the old one's place.
+    """
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    stamp = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    digest = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]
+    stamp = json.dumps([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("GDLAB_CACHE_DIR") or "~/.cache/gdlab").expanduser()
     cached = cache / f"{name}-{folder.name}-{digest}.npz"
-    with contextlib.suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):  # not there, or damaged
-        return _read(name, cached)
+    if (dataset := _read(name, cached, stamp)) is not None:
+        return dataset
     dataset = _decode(name, folder, shape)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the data
-        _write(dataset, cached)
+        _write(dataset, cached, stamp)
     return dataset
 
 
-def _read(name: str, cached: Path) -> Dataset:
-    with np.load(cached, allow_pickle=False) as archive:
-        train = Split(archive["train_images"], archive["train_labels"])
-        test = Split(archive["test_images"], archive["test_labels"])
-        return Dataset(name, train, test, tuple(archive["classes"].tolist()), json.loads(str(archive["provenance"])))
+def _read(name: str, cached: Path, stamp: str) -> Dataset | None:
+    """The data set in the cache; None where it is not there, or damaged, or of another state of the folder."""
+    try:
+        with np.load(cached, allow_pickle=False) as archive:
+            if str(archive["stamp"]) != stamp or archive.zip.testzip() is not None:  # NumPy alone skips checksums
+                return None
+            train = Split(archive["train_images"], archive["train_labels"])
+            test = Split(archive["test_images"], archive["test_labels"])
+            provenance = json.loads(str(archive["provenance"]))
+            return Dataset(name, train, test, tuple(archive["classes"].tolist()), provenance)
+    except Exception:  # a damaged file raises whatever the zip, npy and text readers stumble over
+        return None
 
 
-def _write(dataset: Dataset, cached: Path) -> None:
+def _write(dataset: Dataset, cached: Path, stamp: str) -> None:
     with atomic_path(cached) as temporary:
         np.savez(
             temporary,
@@ -152,6 +196,7 @@ def _write(dataset: Dataset, cached: Path) -> None:
             test_labels=dataset.test.labels,
             classes=np.array(dataset.classes),
             provenance=np.array(json.dumps(dataset.provenance)),
+            stamp=np.array(stamp),
         )
 
 
@@ -182,17 +227,31 @@ def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
                 raise ValueError(f"{len(source)} examples of {split}")
             parts.append(Split(images, labels))
         classes = tuple(builder.info.features["label"].names)
+        archives = _archives(folder)
         if not all(part.labels.min() >= 0 and part.labels.max() < len(classes) for part in parts):
             raise ValueError(f"labels outside 0 to {len(classes) - 1}")
     except Exception as error:  # the readers raise whatever they like, RuntimeError for a wrong checksum
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{name}: {folder} is damaged: {reason}; remove the folder and prepare it anew") from error
+        raise _DamageError(reason) from error
     finally:
         logger.removeFilter(quiet)
     origin = {
         "source": "tensorflow-datasets",
         "version": folder.name,
+        **archives,
         "folder": str(folder.resolve()),  # the cache outlives the working directory
         "encoding": ", ".join(sorted(encodings)) + (" (lossy)" if "JPEG" in encodings else ""),
     }
     return Dataset(name, parts[0], parts[1], classes, origin)
+
+
+def _archives(folder: Path) -> dict[str, str]:
+    """What `prepare` wrote down about the files that the folder was made of; nothing for another's folder."""
+    try:
+        sources = json.loads((folder / "sources.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return {
+        file: f"SHA-256 {source['sha256']}, {'as published' if source['published'] else 'not the published file'}"
+        for file, source in sources.items()
+    }

@@ -1,0 +1,202 @@
+"""Readers of the archives in which the data sets are published: bytes in memory, nothing unpacked onto the disk."""
+
+import contextlib
+import gzip
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gdlab.data.loading import DataError
+from gdlab.types import NameTable
+
+
+class Contents(NamedTuple):
+    """What a data set's archives hold.
+
+    images: by split ("train", "test"), NHWC in 0..255.
+    labels: by kind of label ("label", CIFAR-100's "coarse_label") and split, from 0.
+    classes: by kind of label, the names; empty where the archives have none.
+    """
+
+    images: dict[str, UInt8[np.ndarray, "count height width channels"]]
+    labels: dict[str, dict[str, UInt8[np.ndarray, " count"]]]
+    classes: dict[str, tuple[str, ...]]
+
+
+def read_cifar10(files: Mapping[str, Path]) -> Contents:
+    """CIFAR-10, binary version: records of one label and the red, the green and the blue 32 x 32 pixels by row."""
+    (archive,) = files.values()
+    batches = [f"data_batch_{number}.bin" for number in range(1, 6)]
+    return _cifar(
+        archive, "cifar-10-batches-bin", {"train": batches, "test": ["test_batch.bin"]}, {"label": "batches.meta.txt"}
+    )
+
+
+def read_cifar100(files: Mapping[str, Path]) -> Contents:
+    """CIFAR-100, binary version: as CIFAR-10, with a label of 20 superclasses before the one of 100 classes."""
+    (archive,) = files.values()
+    names = {"coarse_label": "coarse_label_names.txt", "label": "fine_label_names.txt"}
+    return _cifar(archive, "cifar-100-binary", {"train": ["train.bin"], "test": ["test.bin"]}, names)
+
+
+def _cifar(archive: Path, folder: str, splits: Mapping[str, list[str]], names: Mapping[str, str]) -> Contents:
+    """names: the file of class names for each label byte, in the bytes' order."""
+    members = [f"{folder}/{name}" for name in (*names.values(), *(name for part in splits.values() for name in part))]
+    found = read_members(archive, members)
+    counts = {"label": 100 if "coarse_label" in names else 10, "coarse_label": 20}
+    classes = {
+        kind: _names(f"{archive}: {folder}/{name}", found[f"{folder}/{name}"], counts[kind])
+        for kind, name in names.items()
+    }
+    size = len(names) + 3 * 32 * 32
+    images, labels = {}, {kind: {} for kind in names}  # type: tuple[dict, dict[str, dict]]
+    for split, files in splits.items():
+        tables = []
+        for file in files:
+            where = f"{archive}: {folder}/{file}"
+            table = _records(where, found[f"{folder}/{file}"], size)
+            for column, kind in enumerate(names):
+                _require_labels(where, table[:, column], 0, counts[kind] - 1, start=column, step=size)
+            tables.append(table)
+        whole = np.concatenate(tables)
+        images[split] = whole[:, len(names) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        for column, kind in enumerate(names):
+            labels[kind][split] = whole[:, column]
+    return Contents(images, labels, classes)
+
+
+def read_stl10(files: Mapping[str, Path]) -> Contents:
+    """STL-10: the red, the green and the blue 96 x 96 pixels of each image by *column*; labels from 1 in other files.
+
+    The 100,000 images without labels are passed over.
+    """
+    (archive,) = files.values()
+    folder, size = "stl10_binary", 3 * 96 * 96
+    members = [f"{folder}/{name}" for name in ("class_names.txt", *_STL10.values(), "train_y.bin", "test_y.bin")]
+    found = read_members(archive, members)
+    images, labels = {}, {}
+    for split, file in _STL10.items():
+        table = _records(f"{archive}: {folder}/{file}", found[f"{folder}/{file}"], size)
+        images[split] = table.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
+        where = f"{archive}: {folder}/{split}_y.bin"
+        numbers = np.frombuffer(found[f"{folder}/{split}_y.bin"], np.uint8)
+        _require_pairs(where, len(images[split]), len(numbers))
+        _require_labels(where, numbers, 1, 10)
+        labels[split] = numbers - np.uint8(1)
+    classes = _names(f"{archive}: {folder}/class_names.txt", found[f"{folder}/class_names.txt"], 10)
+    return Contents(images, {"label": labels}, {"label": classes})
+
+
+_STL10 = {"train": "train_X.bin", "test": "test_X.bin"}
+
+
+def read_mnist(files: Mapping[str, Path]) -> Contents:
+    """MNIST and Fashion-MNIST: four gzipped files in the IDX format (a magic number, big-endian sizes, the bytes)."""
+    images, labels = {}, {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images[split] = _idx(files[f"{prefix}-images-idx3-ubyte.gz"], (28, 28))[..., None]
+        path = files[f"{prefix}-labels-idx1-ubyte.gz"]
+        labels[split] = _idx(path, ())
+        _require_pairs(str(path), len(images[split]), len(labels[split]))
+        _require_labels(str(path), labels[split], 0, 9, start=8)
+    return Contents(images, {"label": labels}, {})
+
+
+READERS: NameTable[Callable[[Mapping[str, Path]], Contents]] = NameTable(
+    "data set with archives",
+    {
+        "cifar10": read_cifar10,
+        "cifar100": read_cifar100,
+        "stl10": read_stl10,
+        "mnist": read_mnist,
+        "fashion_mnist": read_mnist,
+    },
+)
+"""Name of a data set -> reader of its files, which are given by their published names.
+
+Every reader raises DataError with the file and the byte where the content is not as published; counts may differ.
+"""
+
+
+def read_members(archive: Path, wanted: Sequence[str]) -> dict[str, bytes]:
+    """The contents of the wanted members of a .tar.gz, read in one pass to its end, where gzip keeps its checksum.
+
+    Raises DataError where the archive is damaged, lacks a member, or has a name that points out of it.
+    """
+    found = {}
+    with _damage(archive) as raw, gzip.GzipFile(fileobj=raw) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if path.is_absolute() or ".." in path.parts:
+                    raise DataError(f"{archive}: wanted names within the archive, got the member {member.name!r}")
+                if str(path) in wanted and (content := tar.extractfile(member)) is not None:
+                    found[str(path)] = content.read()
+        while stream.read(1 << 20):
+            pass
+    for name in wanted:
+        if name not in found:
+            raise DataError(f"{archive}: wanted the member {name}, got an archive that ends without it")
+    return found
+
+
+@contextlib.contextmanager
+def _damage(archive: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading; what the decompressors raise becomes a DataError that says how far they came."""
+    with archive.open("rb") as raw:
+        try:
+            yield raw
+        except DataError:
+            raise
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+            raise DataError(f"{archive}: truncated or damaged before byte {raw.tell()}: {error}") from error
+
+
+def _records(where: str, content: bytes, size: int) -> UInt8[np.ndarray, "count size"]:
+    if not content or len(content) % size:
+        raise DataError(
+            f"{where}: wanted records of {size} bytes, got {len(content) % size} bytes "
+            f"at byte {len(content) // size * size}, where the file ends"
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, size)
+
+
+def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of unsigned bytes in a gzipped IDX file; shape: of one item."""
+    with _damage(path) as raw, gzip.GzipFile(fileobj=raw) as stream:
+        content = stream.read()
+    magic, header = 0x0801 + len(shape), 8 + 4 * len(shape)
+    if (came := int.from_bytes(content[:4], "big")) != magic or len(content) < header:
+        raise DataError(f"{path}: wanted the magic number {magic} and {header} bytes of header at byte 0, got {came}")
+    count, *sizes = (int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4))
+    if tuple(sizes) != shape:
+        raise DataError(f"{path}: wanted items of shape {shape} at byte 8, got {tuple(sizes)}")
+    if not count or len(content) != (wanted := header + count * int(np.prod(shape))):
+        raise DataError(f"{path}: wanted {wanted if count else 'more'} bytes for {count} items, got {len(content)}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(count, *shape)
+
+
+def _names(where: str, content: bytes, count: int) -> tuple[str, ...]:
+    names = tuple(line.strip() for line in content.decode("utf-8", "replace").splitlines() if line.strip())
+    if len(set(names)) != count or len(names) != count:
+        raise DataError(f"{where}: wanted {count} different names of classes, got {len(set(names))}")
+    return names
+
+
+def _require_pairs(where: str, images: int, labels: int) -> None:
+    if images != labels:
+        raise DataError(f"{where}: wanted {images} labels, one an image, got {labels}")
+
+
+def _require_labels(where: str, labels: np.ndarray, low: int, high: int, *, start: int = 0, step: int = 1) -> None:
+    """start: the first label's byte in the file; step: bytes from one label to the next."""
+    wrong = np.flatnonzero((labels < low) | (labels > high))
+    if len(wrong):
+        first = int(wrong[0])
+        at = start + first * step
+        raise DataError(f"{where}: wanted labels of {low} to {high}, got {labels[first]} at byte {at}")

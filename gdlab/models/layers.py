@@ -1,0 +1,117 @@
+"""The layers that networks here are made of, as PyTorch defines them; Flax's own differ in details that count."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from gdlab.models.convolution import convolve
+from gdlab.models.initialization import Initializer, constant, normal, uniform
+
+
+def param_dtype(dtype: Any) -> Any:
+    """float64 for float64, else float32: parameters and statistics are kept so while layers compute in `dtype`."""
+    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
+
+
+class Convolution(nn.Module):
+    """A convolution with a square kernel and no bias; He initialization over the outputs, N(0, 2 / (size^2 outputs)).
+
+    That is `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
+    """
+
+    outputs: int
+    size: int
+    stride: int = 1
+    padding: int = 0
+    dtype: Any = jnp.float32
+    initializer: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns outputs"]:
+        initializer = self.initializer or normal(math.sqrt(2 / (self.size**2 * self.outputs)))
+        shape = (self.size, self.size, x.shape[-1], self.outputs)
+        kernel = self.param("kernel", initializer, shape, param_dtype(self.dtype))
+        return convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
+
+
+class Linear(nn.Module):
+    """x W + b; weights and biases U(-1/sqrt(inputs), 1/sqrt(inputs)), as `torch.nn.Linear` begins."""
+
+    outputs: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        limit = 1 / math.sqrt(x.shape[-1])
+        kernel = self.param("kernel", uniform(limit), (x.shape[-1], self.outputs), param_dtype(self.dtype))
+        bias = self.param("bias", uniform(limit), (self.outputs,), param_dtype(self.dtype))
+        return x @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+class BatchNorm(nn.Module):
+    """Each channel to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015); equal to PyTorch's.
+
+    Training uses the batch's mean and biased variance, and moves the running ones by `momentum` towards the mean and
+    the unbiased variance; Flax's layer has the biased one there, and counts momentum from the other side. train may
+    be traced. Statistics are kept and calculated in float32 at least.
+    """
+
+    momentum: float = 0.1
+    eps: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*batch channels"], train: bool | Bool[Array, ""]
+    ) -> Float[Array, "*batch channels"]:
+        channels, wide = x.shape[-1:], param_dtype(self.dtype)
+        scale = self.param("scale", constant(1.0), channels, wide)
+        bias = self.param("bias", constant(0.0), channels, wide)
+        running_mean = self.variable("batch_stats", "mean", constant(0.0), None, channels, wide)
+        running_var = self.variable("batch_stats", "var", constant(1.0), None, channels, wide)
+        mean, var = running_mean.value, running_var.value
+        if train is not False:
+            axes, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
+            if train is True and count == 1:
+                raise ValueError(f"batch normalization: wanted at least 2 values a channel, got shape {x.shape}")
+            batch_mean = jnp.mean(x, axes, wide)
+            batch_var = jnp.mean(jnp.square(x.astype(wide) - batch_mean), axes)
+            unbiased = batch_var * (count / max(count - 1, 1))
+            if not self.is_initializing():
+                for running, batch in ((running_mean, batch_mean), (running_var, unbiased)):
+                    moved = running.value + self.momentum * (jax.lax.stop_gradient(batch) - running.value)
+                    running.value = jnp.where(train, moved, running.value)
+            mean, var = jnp.where(train, batch_mean, mean), jnp.where(train, batch_var, var)
+        factor = scale * jax.lax.rsqrt(var + self.eps)
+        return ((x.astype(wide) - mean) * factor + bias).astype(self.dtype)
+
+
+def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
+    """The greatest of every 3x3 window, stride 2, with a border of one pixel that never wins.
+
+    The gradient goes to the first of several equal ones in reading order, as in PyTorch. XLA's own gradient of a
+    reduced window is a scatter, which is slow on CPUs: this takes the greatest of three columns, then of three rows,
+    each from the even and the odd pixels apart.
+    """
+    return _pool_axis(_pool_axis(x, 2), 1)
+
+
+def _pool_axis(x: Array, axis: int) -> Array:
+    size = x.shape[axis]
+    count = (size - 1) // 2 + 1
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (1, 2 * count + 1 - size)  # the border, and up to a whole number of pairs
+    pairs = jnp.pad(x, pads, constant_values=-jnp.inf)
+    pairs = pairs.reshape(*x.shape[:axis], count + 1, 2, *x.shape[axis + 1 :])
+    even, odd = (jax.lax.index_in_dim(pairs, phase, axis + 1, keepdims=False) for phase in (0, 1))
+    first, last = (jax.lax.slice_in_dim(even, begin, begin + count, axis=axis) for begin in (0, 1))
+    return _later_if_greater(_later_if_greater(first, jax.lax.slice_in_dim(odd, 0, count, axis=axis)), last)
+
+
+def _later_if_greater(one: Array, later: Array) -> Array:
+    """The greater; of equal ones the first gets the gradient, where `jnp.maximum` would share it. NaN wins."""
+    return jnp.where((later > one) | jnp.isnan(later), later, one)

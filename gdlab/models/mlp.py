@@ -1,0 +1,42 @@
+"""A multilayer perceptron: the small network of quick demos and wide scans."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Shaped
+
+from gdlab.arguments import require_count
+from gdlab.models.layers import Linear
+from gdlab.models.model import Model, from_linen
+
+
+class Perceptron(nn.Module):
+    """Dense layers with ReLU between them, on inputs laid out as one row an example."""
+
+    sizes: Sequence[int]
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, inputs: Shaped[Array, "batch ..."], train: bool | Bool[Array, ""] = False
+    ) -> Float[Array, "batch outputs"]:
+        del train
+        x = inputs.reshape(len(inputs), -1).astype(self.dtype)
+        for size in self.sizes[:-1]:
+            x = nn.relu(Linear(size, self.dtype)(x))
+        return Linear(self.sizes[-1], self.dtype)(x)
+
+
+def mlp(
+    input_shape: Sequence[int], num_classes: int, *, hidden: Sequence[int] = (64, 64), dtype: Any = jnp.float32
+) -> Model:
+    """Dense layers of the `hidden` sizes with ReLU, and a linear one of `num_classes`.
+
+    input_shape: of one example, such as (8, 8, 1). Layers begin as PyTorch's do (`layers.Linear`). The digits' network of the default sizes has 8,970 parameters.
+    """
+    for size in (*input_shape, *hidden):
+        require_count("input_shape, hidden", size)
+    require_count("num_classes", num_classes)
+    return from_linen(Perceptron((*hidden, num_classes), dtype), (1, *input_shape), dtype)

@@ -1,0 +1,76 @@
+"""A network as a pair of pure functions, and the one place where a Flax module becomes such a pair."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Key, PyTree, UInt32
+
+from gdlab.models.initialization import fill
+
+AKey = Key[Array, ""] | UInt32[Array, "2"]
+
+
+class Init(Protocol):
+    """`init(key)` gives (params, state); it compiles in one program, and can be mapped over keys."""
+
+    def __call__(self, key: AKey) -> tuple[PyTree, PyTree]: ...
+
+
+class Apply(Protocol):
+    """`apply(params, state, inputs, train=False, key=None)` gives (outputs, new state).
+
+    train may be a Python bool or a traced scalar; the state comes back unchanged where it is False. key is for dropout:
+    networks without it need none.
+    """
+
+    def __call__(
+        self,
+        params: PyTree,
+        state: PyTree,
+        inputs: Array,
+        *,
+        train: bool | Bool[Array, ""] = False,
+        key: AKey | None = None,
+    ) -> tuple[Array, PyTree]: ...
+
+
+class Model(NamedTuple):
+    """init and apply; params is what is trained, state what training carries along (running statistics), or {}."""
+
+    init: Init
+    apply: Apply
+
+
+def from_linen(module: nn.Module, example: Sequence[int], dtype: Any = jnp.float32) -> Model:
+    """The Model of a Linen module called as `module(inputs, train)`.
+
+    example: a shape of inputs that the module accepts; parameters must not depend on its batch size. Parameters are
+    drawn as `gdlab.models.initialization` says; the collection `batch_stats` becomes the state.
+    """
+
+    @jax.jit
+    def init(key: AKey) -> tuple[PyTree, PyTree]:
+        variables = dict(fill(lambda: module.init(jax.random.key(0), jnp.zeros(example, dtype), False), key))
+        return variables["params"], variables.get("batch_stats", {})
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        inputs: Array,
+        *,
+        train: bool | Bool[Array, ""] = False,
+        key: AKey | None = None,
+    ) -> tuple[Array, PyTree]:
+        outputs, changed = module.apply(
+            {"params": params, "batch_stats": state},
+            inputs,
+            train,
+            mutable=["batch_stats"],
+            rngs=None if key is None else {"dropout": key},
+        )
+        return outputs, changed.get("batch_stats", state)
+
+    return Model(init, apply)

@@ -1,0 +1,224 @@
+"""An epoch as one program: shuffle, step through all batches, evaluate; nothing goes to the host before its end."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Int, Key, PyTree
+
+from gdlab.optimizers import evaluation_params
+from gdlab.tasks import Task, count_examples
+
+Summary = dict[str, Array]
+"""Means over an epoch by name: train_loss, train_accuracy, ..., valid_loss, ..., test_loss, ..., gradient_norm."""
+
+
+class Learner(NamedTuple):
+    """All that training carries from epoch to epoch.
+
+    params, state: of the task. optimizer: its state. epoch: how many are done. failed_at: the first step of all, from
+    1, whose loss was not finite; 0: none.
+    """
+
+    params: PyTree
+    state: PyTree
+    optimizer: optax.OptState
+    epoch: Int[Array, ""]
+    failed_at: Int[Array, ""]
+
+
+class Data(NamedTuple):
+    """A task's arrays, to be handed to the program; valid is None where nothing is held out."""
+
+    train: PyTree
+    valid: PyTree | None
+    test: PyTree
+
+
+def data_of(task: Task, device: jax.Device | None = None) -> Data:
+    """The task's arrays on the device."""
+    return jax.device_put(Data(task.train, task.valid, task.test), device)
+
+
+def root_key(seed: Any) -> Key[Array, ""]:
+    """The key that all of a run's randomness follows from; Threefry, whose streams stay apart under vmap."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def begin(task: Task, optimizer: optax.GradientTransformation, seed: Any) -> Learner:
+    """The learner before its first step. The same seed gives the same parameters to every optimizer."""
+    params, state = task.init(jax.random.fold_in(root_key(seed), 0))
+    nothing = jnp.zeros([], jnp.int32)
+    return Learner(params, state, optimizer.init(params), nothing, nothing)
+
+
+def run_epoch(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    learner: Learner,
+    data: Data,
+    seed: Any,
+    limit: Any = None,
+) -> tuple[Learner, Summary]:
+    """One epoch of training and, after it, evaluation at `evaluation_params`; a pure function.
+
+    limit: a bound on the training steps and on the batches of each evaluation, which may be traced, for a look at how
+    long they take. Training metrics are means over the examples seen, as they were seen: in training mode, before the
+    step that they led to. Once a loss is not finite all metrics are NaN.
+    """
+    full = optax.with_extra_args_support(optimizer)
+    # Each use of a key costs a part of a second to compile on a CPU: few are made here.
+    key = jax.random.fold_in(root_key(seed), learner.epoch + 1)
+    for_order, for_steps, for_evaluation = jax.random.split(key, 3)
+    count, batch_size = count_examples(data.train), task.batch_size
+    order = jnp.arange(count, dtype=jnp.int32)
+    if task.shuffled:
+        # Equal draws, which keep their places, are few: 0.3 pairs are expected among 50,000 draws of 32 bits.
+        _, order = jax.lax.sort_key_val(jax.random.bits(for_order, (count,), jnp.uint32), order)
+    done = learner.epoch * (count // batch_size)
+
+    def step(number: Array, carried: tuple[Learner, Summary]) -> tuple[Learner, Summary]:
+        learner, sums = carried
+        number = number.astype(jnp.int32)
+        index = jax.lax.dynamic_slice(order, (number * batch_size,), (batch_size,))
+        batch = jax.tree.map(lambda array: jnp.take(array, index, axis=0, mode="clip"), data.train)
+        step_key = jax.random.fold_in(for_steps, number)
+
+        def value(params: PyTree) -> Array:
+            return task.loss(params, learner.state, batch, step_key)[0]
+
+        (loss, (state, metrics)), gradient = jax.value_and_grad(task.loss, has_aux=True)(
+            learner.params, learner.state, batch, step_key
+        )
+        updates, after = full.update(
+            gradient, learner.optimizer, learner.params, value=loss, grad=gradient, value_fn=value
+        )
+        params = optax.apply_updates(learner.params, updates)
+        failed = (learner.failed_at == 0) & ~jnp.isfinite(loss)
+        failed_at = jnp.where(failed, done + number + 1, learner.failed_at).astype(jnp.int32)
+        found = _sums(metrics) | {"gradient_norm": optax.global_norm(gradient).astype(jnp.float32)}
+        return (
+            Learner(params, state, after, learner.epoch, failed_at),
+            jax.tree.map(jnp.add, sums, found),
+        )
+
+    names = _metric_names(task, learner.params, learner.state, data.train, batch_size)
+    nothing = dict.fromkeys((*names, "gradient_norm"), jnp.zeros([], jnp.float32))
+    most = _at_most(count // batch_size, limit)
+    learner, sums = jax.lax.fori_loop(0, most, step, (learner, nothing))
+    norm = sums.pop("gradient_norm") / most
+    summary = {f"train_{name}": total / (most * batch_size) for name, total in sums.items()}
+    learner = learner._replace(state=task.after_epoch(learner.state), epoch=learner.epoch + 1)
+    params = evaluation_params(learner.optimizer, learner.params)
+    for place, part in enumerate(("valid", "test")):
+        examples = getattr(data, part)
+        if examples is not None:
+            part_key = jax.random.fold_in(for_evaluation, place)
+            found = run_evaluation(task, params, learner.state, examples, part_key, limit)
+            summary |= {f"{part}_{name}": mean for name, mean in found.items()}
+    summary["gradient_norm"] = norm
+    well = learner.failed_at == 0
+    return learner, {name: jnp.where(well, value, jnp.nan) for name, value in summary.items()}
+
+
+def run_evaluation(
+    task: Task, params: PyTree, state: PyTree, examples: PyTree, key: Key[Array, ""], limit: Any = None
+) -> Summary:
+    """The mean of each metric over all examples, in evaluation mode, the last, partial batch included.
+
+    It is filled up with copies of the last example, which are not counted: in evaluation mode no example depends on
+    the others of its batch.
+    """
+    count = count_examples(examples)
+    size = min(task.evaluation_batch, count)
+
+    def step(number: Array, carried: tuple[PyTree, Summary]) -> tuple[PyTree, Summary]:
+        state, sums = carried
+        places = number * size + jnp.arange(size)
+        batch = jax.tree.map(lambda array: jnp.take(array, places, axis=0, mode="clip"), examples)
+        state, metrics = task.evaluate(params, state, batch, jax.random.fold_in(key, number))
+        found = _sums({name: jnp.where(places < count, values, 0) for name, values in metrics.items()})
+        return state, jax.tree.map(jnp.add, sums, found)
+
+    nothing = dict.fromkeys(_metric_names(task, params, state, examples, size), jnp.zeros([], jnp.float32))
+    _, sums = jax.lax.fori_loop(0, _at_most(-(-count // size), limit), step, (state, nothing))
+    return {name: total / count for name, total in sums.items()}
+
+
+def _at_most(count: int, limit: Any) -> Any:
+    return count if limit is None else jnp.minimum(count, limit)
+
+
+def _sums(metrics: dict[str, Array]) -> Summary:
+    return {name: jnp.sum(values.astype(jnp.float32)) for name, values in metrics.items()}
+
+
+def _metric_names(task: Task, params: PyTree, state: PyTree, examples: PyTree, size: int) -> list[str]:
+    batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct((size, *array.shape[1:]), array.dtype), examples)
+    return list(jax.eval_shape(task.evaluate, params, state, batch, root_key(0))[1])
+
+
+class Program(NamedTuple):
+    """begin(seed) -> Learner; epoch(learner, data, seed) -> (Learner, Summary), which takes the learner's memory.
+
+    like: the learner's shapes. digest: of the program's text: two programs that share it compute the same numbers on
+    one version of JAX and one kind of device. compile_seconds: of both.
+    """
+
+    begin: Callable[[Any], Learner]
+    epoch: Callable[[Learner, Data, Any], tuple[Learner, Summary]]
+    like: Learner
+    digest: str
+    compile_seconds: float
+
+
+_PROGRAMS: dict[Any, Program] = {}
+KEPT = 4
+"""Programs that are remembered, so that a second seed compiles nothing."""
+
+
+def compile_program(task: Task, optimizer: optax.GradientTransformation, data: Data, device: jax.Device) -> Program:
+    """The programs of a run, compiled for the device; remembered for the same functions and shapes of data."""
+    functions = task._replace(train=None, valid=None, test=None, description={})
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
+    leaves, structure = jax.tree.flatten(shapes)
+    wide = bool(jax.config.read("jax_enable_x64"))
+    key = (functions[:5], functions[8:11], optimizer, structure, tuple(map(str, leaves)), device, wide)
+    if key not in _PROGRAMS:
+        while len(_PROGRAMS) >= KEPT:
+            del _PROGRAMS[next(iter(_PROGRAMS))]
+        _PROGRAMS[key] = _compile(functions, optimizer, shapes, device)
+        return _PROGRAMS[key]
+    return _PROGRAMS[key]._replace(compile_seconds=0.0)
+
+
+def _compile(task: Task, optimizer: optax.GradientTransformation, shapes: Data, device: jax.Device) -> Program:
+    place = jax.sharding.SingleDeviceSharding(device)
+
+    def start(seed: Array) -> Learner:
+        return begin(task, optimizer, seed)
+
+    def epoch(learner: Learner, data: Data, seed: Array) -> tuple[Learner, Summary]:
+        return run_epoch(task, optimizer, learner, data, seed)
+
+    began = time.perf_counter()
+    seed = jax.ShapeDtypeStruct((), np.uint32)
+    options = compiler_options(device)
+    lowered_start = jax.jit(start, out_shardings=place, compiler_options=options).lower(seed)
+    like = jax.eval_shape(start, seed)
+    lowered = jax.jit(epoch, donate_argnums=0, in_shardings=place, out_shardings=place, compiler_options=options).lower(
+        like, shapes, seed
+    )
+    digest = hashlib.sha256(lowered_start.as_text().encode() + lowered.as_text().encode()).hexdigest()
+    compiled = lowered_start.compile(), lowered.compile()
+    return Program(*compiled, like, digest, time.perf_counter() - began)
+
+
+def compiler_options(device: jax.Device) -> dict[str, Any] | None:
+    """What keeps a program's numbers the same from one process to the next: on a GPU, no choice by the clock."""
+    return {"xla_gpu_deterministic_ops": True} if device.platform == "gpu" else None

@@ -1,0 +1,248 @@
+"""`train`: the one loop over epochs, with checkpoints, early stopping and a record of what happened."""
+
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, PyTree
+from tqdm.auto import tqdm
+
+from gdlab.arguments import describe, require_callable, require_count, require_number
+from gdlab.checkpoints import CheckpointError, load_note, load_tree, save_tree
+from gdlab.optimizers import evaluation_params
+from gdlab.runs import RunFolder
+from gdlab.tasks import Task, require_task
+from gdlab.training.program import Data, Learner, Program, compile_program, data_of
+
+
+class Training(NamedTuple):
+    """What came of a run.
+
+    history: of each metric its values, one an epoch: train_loss, train_accuracy, valid_... (where images are held
+    out), test_..., gradient_norm (the mean over steps of the gradient's norm), learning_rate (where it was given).
+    seconds: of each epoch, evaluation and checkpoint included, compilation not. params, state: the model to use: the
+    best epoch's with early stopping, else the last one's, at `evaluation_params`. best_epoch: from 1, the one with the
+    least loss that was watched (None where no epoch was well). failed_at: the first step, from 1, whose loss was not
+    finite; 0: none. stopped: whether patience ran out.
+    """
+
+    history: dict[str, Float[np.ndarray, " epochs"]]
+    seconds: Float[np.ndarray, " epochs"]
+    compile_seconds: float
+    params: PyTree
+    state: PyTree
+    best_epoch: int | None
+    failed_at: int
+    stopped: bool
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss was not finite."""
+        return self.failed_at > 0
+
+
+def train(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    *,
+    epochs: int,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    patience: int | None = None,
+    learning_rate: Any = None,
+    checkpoint_every: int = 1,
+    progress: bool | str = True,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+    device: jax.Device | None = None,
+) -> Training:
+    """Train the task's model with the optimizer; each epoch, evaluation included, is one compiled program.
+
+    optimizer: any optax transformation; it is handed `value`, `grad` and `value_fn` too, for those that want them.
+    seed: decides initial parameters, the order of the data, augmentation and dropout, the same for every optimizer.
+    folder: of the run (see `gdlab.runs.RunFolder`). The same call goes on where a killed one stopped, and ends in the
+        same bits; a call with another program, data, seed or patience raises ValueError. More epochs continue a run,
+        where the optimizer's schedules do not ask for another program. A damaged checkpoint begins anew.
+    config: written to the folder's config.json, for its readers.
+    patience: stop when the loss has not improved for so many epochs, and keep the best model: the loss of the held-out
+        examples, where the task has some, else that of the test set. None: never.
+    learning_rate: a number or schedule of steps to record after each epoch; it does not change the run.
+    checkpoint_every: epochs between checkpoints; a killed run repeats those since its last one.
+    progress: a bar of epochs, with a string as its label; False: none.
+    on_epoch: called with each epoch's row of metrics; after a restart first with the rows from before.
+    device: default JAX's first.
+
+    A loss that is not finite ends the run after its epoch; that is a result (`failed_at`), not an error.
+    """
+    require_task("task", task)
+    for name in ("init", "update"):
+        if not callable(getattr(optimizer, name, None)):
+            raise TypeError(f"optimizer: wanted an optax transformation, such as adam(1e-3), got {describe(optimizer)}")
+    require_count("epochs", epochs)
+    require_count("seed", seed, low=0)
+    require_count("checkpoint_every", checkpoint_every)
+    if patience is not None:
+        require_count("patience", patience)
+    if learning_rate is not None and not callable(learning_rate):
+        require_number("learning_rate", learning_rate)
+    if on_epoch is not None:
+        require_callable("on_epoch", on_epoch)
+    device = device or jax.devices()[0]
+    data = data_of(task, device)
+    program = compile_program(task, optimizer, data, device)
+    run = _Run(task, program, data, epochs, np.uint32(seed), patience, learning_rate, checkpoint_every)
+    label = progress if isinstance(progress, str) else task.name
+    if folder is None:
+        return run.loop(None, label, progress is not False, on_epoch)
+    identity = {
+        "seed": seed,
+        "patience": patience,
+        "program": program.digest,
+        "data": fingerprint(Data(task.train, task.valid, task.test)),
+        "versions and device": f"jax {jax.__version__} {device.platform} {device.device_kind}",
+    }
+    described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
+    with RunFolder(folder, identity, described) as place:
+        return run.loop(place, label, progress is not False, on_epoch)
+
+
+def fingerprint(data: Data) -> str:
+    """A digest of all arrays, with their shapes and dtypes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in jax.tree.leaves(data):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(array.view(np.uint8).data)
+    return digest.hexdigest()
+
+
+class _Run:
+    """A checked request, and where it stands."""
+
+    def __init__(
+        self,
+        task: Task,
+        program: Program,
+        data: Data,
+        epochs: int,
+        seed: np.uint32,
+        patience: int | None,
+        learning_rate: Any,
+        checkpoint_every: int,
+    ):
+        self.task, self.program, self.data, self.epochs, self.seed = task, program, data, epochs, seed
+        self.patience, self.learning_rate, self.checkpoint_every = patience, learning_rate, checkpoint_every
+        self.watched = "test_loss" if task.valid is None else "valid_loss"
+        self.rows: list[dict[str, Any]] = []
+        self.seconds: list[dict[str, float]] = []
+        self.best_epoch: int | None = None
+        self.best: tuple[PyTree, PyTree] | None = None
+        self.failed_at = 0
+
+    def loop(
+        self,
+        place: RunFolder | None,
+        label: str,
+        progress: bool,
+        on_epoch: Callable[[Mapping[str, Any]], None] | None,
+    ) -> Training:
+        learner = self._resume(place) if place else None
+        if learner is None:
+            learner = self.program.begin(self.seed)
+        for row in self.rows:
+            if on_epoch:
+                on_epoch(row)
+        with tqdm(
+            total=self.epochs, initial=len(self.rows), desc=label, unit="epoch", disable=None if progress else True
+        ) as bar:
+            while not self._over():
+                began = time.perf_counter()
+                learner, found = self.program.epoch(learner, self.data, self.seed)
+                self._record(learner, jax.device_get(found))
+                if place and (self._over() or len(self.rows) % self.checkpoint_every == 0):
+                    self._checkpoint(place, learner, began)
+                else:
+                    self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
+                if on_epoch:
+                    on_epoch(self.rows[-1])
+                bar.set_postfix(
+                    {k: f"{v:.4g}" for k, v in self.rows[-1].items() if k in ("train_loss", "test_accuracy")}
+                )
+                bar.update()
+        return self._result(learner, place)
+
+    def _over(self) -> bool:
+        return len(self.rows) >= self.epochs or self.failed_at > 0 or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        return self.patience is not None and len(self.rows) - (self.best_epoch or 0) >= self.patience
+
+    def _record(self, learner: Learner, found: Mapping[str, Any]) -> None:
+        epoch = len(self.rows) + 1
+        row: dict[str, Any] = {"epoch": epoch, **{name: float(value) for name, value in found.items()}}
+        if self.learning_rate is not None:
+            rate = self.learning_rate
+            row["learning_rate"] = float(rate(jnp.asarray(epoch * self.task.steps - 1)) if callable(rate) else rate)
+        self.rows.append(row)
+        self.failed_at = int(learner.failed_at)
+        before = min((r[self.watched] for r in self.rows[:-1] if np.isfinite(r[self.watched])), default=np.inf)
+        if row[self.watched] < before:
+            self.best_epoch = epoch
+            if self.patience is not None:
+                self.best = jax.device_get(self._model(learner))
+
+    def _model(self, learner: Learner) -> tuple[PyTree, PyTree]:
+        return evaluation_params(learner.optimizer, learner.params), learner.state
+
+    def _checkpoint(self, place: RunFolder, learner: Learner, began: float) -> None:
+        if self.best is not None and self.best_epoch is not None and not place.best(self.best_epoch).exists():
+            save_tree(place.best(self.best_epoch), self.best)
+        self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
+        note = {"rows": self.rows, "seconds": self.seconds, "best_epoch": self.best_epoch}
+        save_tree(place.checkpoint, learner, note)
+        place.write_rows(self.rows, self.seconds)
+        place.keep_best(self.best_epoch)
+
+    def _resume(self, place: RunFolder) -> Learner | None:
+        """The learner of the folder's checkpoint; None where there is none, or none that is whole."""
+        like = self.program.like
+        try:
+            note = load_note(place.checkpoint)
+            rows, seconds, best_epoch = note["rows"], note["seconds"], note["best_epoch"]
+            learner = load_tree(place.checkpoint, like)
+            if self.patience is not None and best_epoch is not None:
+                self.best = load_tree(place.best(best_epoch), jax.eval_shape(self._model, like))
+        except FileNotFoundError as error:
+            if place.checkpoint.exists():
+                warnings.warn(f"{error}; the run begins anew", stacklevel=4)
+            return None
+        except (CheckpointError, KeyError, TypeError) as error:
+            warnings.warn(f"{error}; the run begins anew", stacklevel=4)
+            return None
+        self.rows = [{name: np.nan if value is None else value for name, value in row.items()} for row in rows]
+        self.seconds, self.best_epoch, self.failed_at = seconds, best_epoch, int(learner.failed_at)
+        place.write_rows(self.rows, self.seconds)
+        return jax.device_put(learner, jax.tree.leaves(self.data)[0].sharding)
+
+    def _result(self, learner: Learner, place: RunFolder | None) -> Training:
+        del place
+        names = [name for name in self.rows[0] if name != "epoch"]
+        history = {name: np.array([row[name] for row in self.rows]) for name in names}
+        params, state = self.best if self.best is not None else self._model(learner)
+        return Training(
+            history,
+            np.array([row["seconds"] for row in self.seconds]),
+            self.program.compile_seconds,
+            params,
+            state,
+            self.best_epoch,
+            self.failed_at,
+            self._out_of_patience(),
+        )
