@@ -1,7 +1,9 @@
 """A pytree of arrays as one .npz file, and back: the same bits, the same dtypes, or an error."""
 
+import contextlib
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +74,15 @@ def load_tree(path: str | Path, like: PyTree) -> PyTree:
     return jax.tree.unflatten(structure, leaves)
 
 
-def _open(path: str | Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: not a whole checkpoint: {error}") from error
+@contextlib.contextmanager
+def _open(path: str | Path) -> Iterator[Any]:
+    with Path(path).open("rb") as file:
+        try:
+            archive = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise CheckpointError(f"{path}: not a whole checkpoint: {error}") from error
+        with archive:
+            yield archive
 
 
 def _head(path: str | Path, archive: Any) -> dict[str, Any]:

@@ -150,9 +150,52 @@ def test_average_ranks_share_ties():
     np.testing.assert_allclose(st.average_ranks(np.array([[-np.inf], [-np.inf], [0.1]])), [2.5, 2.5, 1.0])
 
 
+def test_students_interval_by_hand():
+    # 1, 2, 6: mean 3, standard deviation sqrt(7), and 4.302653 is the 97.5% quantile of Student's t with 2 degrees.
+    found = st.mean_interval(np.array([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]))
+    half = 4.302652729911275 * np.sqrt(7 / 3)
+    np.testing.assert_allclose(found, [[3, 5], [3 - half, 5], [3 + half, 5]])
+    alone = st.mean_interval(np.array([2.0]))
+    assert alone.estimate == 2
+    assert np.isnan([alone.low, alone.high]).all()
+
+
+def test_ranking_by_hand():
+    # Means 2, 4, 4, -inf; the two of 4 keep their order. By sample: ranks (3, 1, 2, 4) and (2, 3, 1, 4).
+    scores = np.array([[1.0, 3.0], [6.0, 2.0], [2.0, 6.0], [5.0, -np.inf]])
+    found = st.ranking(scores)
+    assert found.order.tolist() == [1, 2, 0, 3]
+    np.testing.assert_array_equal(found.mean, [4, 4, 2, -np.inf])
+    np.testing.assert_array_equal(found.rank, [(1 + 3) / 2, (3 + 1) / 2, (4 + 2) / 2, (2 + 4) / 2])
+    np.testing.assert_array_equal(found.behind.estimate, [0, 0, 2, np.inf])
+    np.testing.assert_array_equal(found.ahead.estimate, [0, 2, np.inf, np.nan])
+    # Of two samples a resample draws both, or one twice: the least and the largest difference are those of one sample.
+    np.testing.assert_array_equal(found.behind.low, [0, -4, -1, 1])
+    np.testing.assert_array_equal(found.behind.high, [0, 4, 5, np.inf])
+    np.testing.assert_array_equal(found.ahead.low, [-4, 1, -4, np.nan])
+    alone = st.ranking(scores[:, :1])
+    assert alone.order.tolist() == [1, 3, 2, 0]
+    assert np.isnan([alone.behind.low, alone.ahead.high]).all()
+    assert st.ranking(scores[:1]).ahead.estimate.shape == (1,)
+
+
+def test_compare_rankings_by_hand():
+    first = np.array([[4.0, 4.2], [3.0, 3.3], [2.0, 2.1], [1.0, 1.1]])
+    same = st.compare_rankings(first, 10 * first)
+    assert (same.tau, same.reversed, same.told) == (pytest.approx(1), [], [])
+    # The second ranking is 1, 0, 2, 3, told; and 3 before 2 only in the mean. Two of six pairs: tau = (4 - 2) / 6.
+    second = np.array([[3.0, 3.0], [4.0, 4.0], [1.0, 1.0], [2.0, 0.5]])
+    found = st.compare_rankings(first, second)
+    assert (found.tau, found.reversed, found.told) == (pytest.approx(1 / 3), [(0, 1), (2, 3)], [True, False])
+    assert st.compare_rankings(first[:, :1], second).told == [False, False]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: st.mean_interval(np.array([1.0, np.inf])), "samples: wanted at least one finite number"),
+        (lambda: st.ranking(np.ones(3)), "scores: wanted numbers of shape"),
+        (lambda: st.compare_rankings(np.ones((2, 2)), np.ones((3, 2))), "second: wanted as many solvers as first"),
         (lambda: st.share_interval(5, 4), "hits: wanted counts from 0 to 4"),
         (lambda: st.share_interval(5, 0), "total: wanted an integer of at least 1"),
         (lambda: st.bootstrap_interval(np.ones(3), level=1.0), "level: wanted a number in"),

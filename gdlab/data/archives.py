@@ -31,42 +31,36 @@ class Contents(NamedTuple):
 def read_cifar10(files: Mapping[str, Path]) -> Contents:
     """CIFAR-10, binary version: records of one label and the red, the green and the blue 32 x 32 pixels by row."""
     (archive,) = files.values()
-    batches = [f"data_batch_{number}.bin" for number in range(1, 6)]
-    return _cifar(
-        archive, "cifar-10-batches-bin", {"train": batches, "test": ["test_batch.bin"]}, {"label": "batches.meta.txt"}
-    )
+    splits = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
+    return _cifar(archive, "cifar-10-batches-bin", splits, {"label": ("batches.meta.txt", 10)})
 
 
 def read_cifar100(files: Mapping[str, Path]) -> Contents:
     """CIFAR-100, binary version: as CIFAR-10, with a label of 20 superclasses before the one of 100 classes."""
     (archive,) = files.values()
-    names = {"coarse_label": "coarse_label_names.txt", "label": "fine_label_names.txt"}
-    return _cifar(archive, "cifar-100-binary", {"train": ["train.bin"], "test": ["test.bin"]}, names)
+    kinds = {"coarse_label": ("coarse_label_names.txt", 20), "label": ("fine_label_names.txt", 100)}
+    return _cifar(archive, "cifar-100-binary", {"train": ["train.bin"], "test": ["test.bin"]}, kinds)
 
 
-def _cifar(archive: Path, folder: str, splits: Mapping[str, list[str]], names: Mapping[str, str]) -> Contents:
-    """names: the file of class names for each label byte, in the bytes' order."""
-    members = [f"{folder}/{name}" for name in (*names.values(), *(name for part in splits.values() for name in part))]
-    found = read_members(archive, members)
-    counts = {"label": 100 if "coarse_label" in names else 10, "coarse_label": 20}
-    classes = {
-        kind: _names(f"{archive}: {folder}/{name}", found[f"{folder}/{name}"], counts[kind])
-        for kind, name in names.items()
-    }
-    size = len(names) + 3 * 32 * 32
-    images, labels = {}, {kind: {} for kind in names}  # type: tuple[dict, dict[str, dict]]
+def _cifar(
+    archive: Path, folder: str, splits: Mapping[str, list[str]], kinds: Mapping[str, tuple[str, int]]
+) -> Contents:
+    """kinds: kind of label -> the file of its classes' names and their number, in the order of the label bytes."""
+    names = [file for file, _ in kinds.values()]
+    found = read_members(archive, folder, [*names, *(file for files in splits.values() for file in files)])
+    classes = {kind: _names(f"{archive}: {folder}/{file}", found[file], count) for kind, (file, count) in kinds.items()}
+    size = len(kinds) + 3 * 32 * 32
+    images: dict[str, np.ndarray] = {}
+    labels: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in kinds}
     for split, files in splits.items():
-        tables = []
-        for file in files:
-            where = f"{archive}: {folder}/{file}"
-            table = _records(where, found[f"{folder}/{file}"], size)
-            for column, kind in enumerate(names):
-                _require_labels(where, table[:, column], 0, counts[kind] - 1, start=column, step=size)
-            tables.append(table)
-        whole = np.concatenate(tables)
-        images[split] = whole[:, len(names) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        for column, kind in enumerate(names):
-            labels[kind][split] = whole[:, column]
+        tables = [_records(f"{archive}: {folder}/{file}", found[file], size) for file in files]
+        for column, (kind, (_, count)) in enumerate(kinds.items()):
+            for file, table in zip(files, tables, strict=True):
+                where = f"{archive}: {folder}/{file}"
+                _require_labels(where, table[:, column], 0, count - 1, start=column, step=size)
+            labels[kind][split] = np.concatenate([table[:, column] for table in tables])
+        pixels = np.concatenate([table[:, len(kinds) :] for table in tables])
+        images[split] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return Contents(images, labels, classes)
 
 
@@ -77,22 +71,18 @@ def read_stl10(files: Mapping[str, Path]) -> Contents:
     """
     (archive,) = files.values()
     folder, size = "stl10_binary", 3 * 96 * 96
-    members = [f"{folder}/{name}" for name in ("class_names.txt", *_STL10.values(), "train_y.bin", "test_y.bin")]
-    found = read_members(archive, members)
+    found = read_members(archive, folder, ["class_names.txt", "train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"])
     images, labels = {}, {}
-    for split, file in _STL10.items():
-        table = _records(f"{archive}: {folder}/{file}", found[f"{folder}/{file}"], size)
+    for split in ("train", "test"):
+        table = _records(f"{archive}: {folder}/{split}_X.bin", found[f"{split}_X.bin"], size)
         images[split] = table.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
         where = f"{archive}: {folder}/{split}_y.bin"
-        numbers = np.frombuffer(found[f"{folder}/{split}_y.bin"], np.uint8)
-        _require_pairs(where, len(images[split]), len(numbers))
+        numbers = np.frombuffer(found[f"{split}_y.bin"], np.uint8)
+        _require_pairs(where, len(table), len(numbers))
         _require_labels(where, numbers, 1, 10)
         labels[split] = numbers - np.uint8(1)
-    classes = _names(f"{archive}: {folder}/class_names.txt", found[f"{folder}/class_names.txt"], 10)
+    classes = _names(f"{archive}: {folder}/class_names.txt", found["class_names.txt"], 10)
     return Contents(images, {"label": labels}, {"label": classes})
-
-
-_STL10 = {"train": "train_X.bin", "test": "test_X.bin"}
 
 
 def read_mnist(files: Mapping[str, Path]) -> Contents:
@@ -123,11 +113,12 @@ Every reader raises DataError with the file and the byte where the content is no
 """
 
 
-def read_members(archive: Path, wanted: Sequence[str]) -> dict[str, bytes]:
-    """The contents of the wanted members of a .tar.gz, read in one pass to its end, where gzip keeps its checksum.
+def read_members(archive: Path, folder: str, wanted: Sequence[str]) -> dict[str, bytes]:
+    """The contents of the wanted files of the folder in a .tar.gz, in one pass to the end, where gzip has its checksum.
 
-    Raises DataError where the archive is damaged, lacks a member, or has a name that points out of it.
+    Raises DataError where the archive is damaged, lacks a file, or has a name that points out of it.
     """
+    paths = {PurePosixPath(folder, file): file for file in wanted}
     found = {}
     with _damage(archive) as raw, gzip.GzipFile(fileobj=raw) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -135,13 +126,13 @@ def read_members(archive: Path, wanted: Sequence[str]) -> dict[str, bytes]:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
                     raise DataError(f"{archive}: wanted names within the archive, got the member {member.name!r}")
-                if str(path) in wanted and (content := tar.extractfile(member)) is not None:
-                    found[str(path)] = content.read()
+                if path in paths and member.isreg() and (content := tar.extractfile(member)) is not None:
+                    found[paths[path]] = content.read()
         while stream.read(1 << 20):
             pass
-    for name in wanted:
-        if name not in found:
-            raise DataError(f"{archive}: wanted the member {name}, got an archive that ends without it")
+    for path, file in paths.items():
+        if file not in found:
+            raise DataError(f"{archive}: wanted the member {path}, got an archive without it")
     return found
 
 

@@ -22,18 +22,21 @@ def crop_and_flip(
     _require_images(images)
     batch, height, width, _ = images.shape
     for_flip, for_offset = jax.random.split(key)
-    flipped = jax.random.bernoulli(for_flip, shape=(batch, 1))
-    offsets = jax.random.randint(for_offset, (batch, 2), -padding, padding + 1)
-    rows = jnp.arange(height) + offsets[:, :1]
-    columns = jnp.arange(width) + offsets[:, 1:]
+    # 32 bits are named, so that a key gives the same batch with x64 enabled and without.
+    flipped = jax.random.bernoulli(for_flip, jnp.float32(0.5), (batch, 1))
+    offsets = jax.random.randint(for_offset, (batch, 2), -padding, padding + 1, jnp.int32)
+    rows = jnp.arange(height, dtype=jnp.int32) + offsets[:, :1]
+    columns = jnp.arange(width, dtype=jnp.int32) + offsets[:, 1:]
     columns = jnp.where(flipped, width - 1 - columns, columns)
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
 
     def pick(image: Array, rows: Array, columns: Array) -> Array:
-        return image.at[rows[:, None], columns].get(mode="clip")
+        return image.at[rows[:, None], columns].get(mode="promise_in_bounds")
 
-    # One gather for crop and flip: on a CPU 1.4 to 1.5 times as fast as a mirrored, padded copy and a slice of it.
-    return jnp.where(inside[..., None], jax.vmap(pick)(images, rows, columns), jnp.uint8(0))
+    # One gather for crop and flip: on a CPU 1.4 to 2 times as fast as a mirrored, padded copy and a slice of it.
+    # Clipped here, because a gather that checks its bounds itself takes longer.
+    picked = jax.vmap(pick)(images, jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1))
+    return jnp.where(inside[..., None], picked, jnp.uint8(0))
 
 
 def normalize(
@@ -46,17 +49,20 @@ def normalize(
     _require_images(images)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype: wanted a floating-point type, got {jnp.dtype(dtype)}")
-    channels = images.shape[-1]
+    *_, width, channels = images.shape
     if np.shape(mean) != (channels,) or np.shape(std) != (channels,):
         raise ValueError(
             f"mean, std: wanted {channels} numbers each, one a channel, got shapes {np.shape(mean)} and {np.shape(std)}"
         )
-    for centre, width in zip(mean, std, strict=True):
+    for centre, spread in zip(mean, std, strict=True):
         require_number("mean", centre)
-        require_number("std", width, 0.0, open_low=True)
-    scale = 1 / (255 * jnp.asarray(std, jnp.float32))
-    shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
-    return (images.astype(jnp.float32) * scale - shift).astype(dtype)
+        require_number("std", spread, 0.0, open_low=True)
+    scale = np.tile(1 / (255 * np.asarray(std, np.float32)), width)
+    shift = np.tile(np.asarray(mean, np.float32) / np.asarray(std, np.float32), width)
+    # Whole rows of pixels against constants of that length: XLA's loops on a CPU are not vectorized over an innermost
+    # axis of three, nor over a constant that it has to repeat.
+    rows = images.reshape(*images.shape[:2], width * channels).astype(jnp.float32)
+    return (rows * scale - shift).reshape(images.shape).astype(dtype)
 
 
 def _require_images(images: object) -> None:

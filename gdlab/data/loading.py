@@ -99,8 +99,9 @@ def find(name: str, data_dir: str | Path | None = None) -> tuple[Path | None, li
     """The folder that `load` reads, None where there is none, and the places looked in before it with what they lack.
 
     Only folders are looked at whose name is a version, so those that tensorflow-datasets has not finished are passed
-    over.
+    over. "digits" has none. Raises KeyError for an unknown name.
     """
+    DATASETS[name]
     looked = []
     for place in places(data_dir):
         versions = sorted(
@@ -175,7 +176,7 @@ def _prepared(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
 def _read(name: str, cached: Path, stamp: str) -> Dataset | None:
     """The data set in the cache; None where it is not there, or damaged, or of another state of the folder."""
     try:
-        with np.load(cached, allow_pickle=False) as archive:
+        with cached.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if str(archive["stamp"]) != stamp or archive.zip.testzip() is not None:  # NumPy alone skips checksums
                 return None
             train = Split(archive["train_images"], archive["train_labels"])

@@ -54,7 +54,8 @@ def prepare(
 
     The folder appears under its name when it is whole, by a rename; a killed run leaves a hidden folder beside it that
     nothing reads and that a run a day later removes. A whole folder is left as it is. Raises KeyError for an unknown
-    name, ValueError for "digits", which needs no preparation, and DataError for everything about files and network.
+    name, ValueError for "digits", which needs no preparation, DataError where an archive is not as published or cannot
+    be fetched, and another OSError where the place cannot be written to.
     """
     if name == "digits":
         raise ValueError("name: wanted a data set with an archive, got 'digits', which comes with scikit-learn")
@@ -73,7 +74,8 @@ def prepare(
         paths = [archive] if isinstance(archive, (str, Path)) else archive
         files = _given(name, [Path(path).expanduser() for path in paths])
         for file, path in files.items():
-            _verify(path, published(name)[file], any_checksum=any_checksum)
+            if not any_checksum:
+                _verify(path, published(name)[file])
     else:
         files = _download(name, place / "downloads" / name, command(name, data_dir))
     contents = READERS[name](files)
@@ -113,16 +115,14 @@ def _given(name: str, paths: Sequence[Path]) -> dict[str, Path]:
     return {file: found[file] for file in wanted}
 
 
-def _verify(path: Path, wanted: Published, *, any_checksum: bool = False) -> None:
-    """Raise DataError unless the file has the published size and checksum, or any checksum will do."""
-    if any_checksum:
-        return
-    size = path.stat().st_size
-    what = f"{size} bytes" if size != wanted.size else f"SHA-256 {_sha256(path)}"
-    if what != f"SHA-256 {wanted.sha256}":
-        want = f"{wanted.size} bytes" if size != wanted.size else f"SHA-256 {wanted.sha256}"
+def _verify(path: Path, wanted: Published) -> None:
+    """Raise DataError unless the file has the published size and checksum."""
+    want, got = f"{wanted.size} bytes", f"{path.stat().st_size} bytes"
+    if got == want:
+        want, got = f"SHA-256 {wanted.sha256}", f"SHA-256 {_sha256(path)}"
+    if got != want:
         raise DataError(
-            f"{path}: wanted the {want} of {wanted.url}, got {what}; "
+            f"{path}: wanted the {want} of {wanted.url}, got {got}; "
             "for an archive of your own in the same format pass --any-checksum"
         )
 
@@ -179,8 +179,9 @@ def _fetch(wanted: Published, path: Path, file_name: str) -> None:
 def _staging(place: Path, prefix: str) -> Iterator[Path]:
     """A hidden folder in `place`, gone at the end; those that killed runs left there a day ago or longer go as well."""
     for left in place.glob(f"{prefix}*"):
-        if time.time() - left.stat().st_mtime > 24 * 3600:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process may be removing it
+            if time.time() - left.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as staging:
         yield Path(staging)
 

@@ -4,6 +4,7 @@ The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `int
 """
 
 from gdlab.plots.atlas import Basins, Map, basins, maps
+from gdlab.plots.learning import learning, learning_panels
 from gdlab.plots.overview import heatmap, panels, save_indexed
 from gdlab.plots.race import race, write_gif
 from gdlab.plots.static import contour, contour3d, curves, draw_curves, levels, paths, save, scatter, surface, values
@@ -19,6 +20,8 @@ __all__ = [
     "curves",
     "draw_curves",
     "heatmap",
+    "learning",
+    "learning_panels",
     "levels",
     "line_style",
     "maps",

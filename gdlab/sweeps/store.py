@@ -46,7 +46,7 @@ class Store:
     def load(self, factory: int, part: Part) -> dict[str, np.ndarray] | None:
         """The block's arrays, or None where it is not done (or its file is damaged)."""
         try:
-            with np.load(self._path(factory, part), allow_pickle=False) as archive:
+            with self._path(factory, part).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 dtypes = json.loads(str(archive["dtypes"]))  # NumPy's files know no bfloat16
                 return {name: archive[name].view(jnp.dtype(dtype)) for name, dtype in dtypes.items()}
         except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):

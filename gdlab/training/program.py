@@ -101,7 +101,7 @@ def run_epoch(
         params = optax.apply_updates(learner.params, updates)
         failed = (learner.failed_at == 0) & ~jnp.isfinite(loss)
         failed_at = jnp.where(failed, done + number + 1, learner.failed_at).astype(jnp.int32)
-        found = _sums(metrics) | {"gradient_norm": optax.global_norm(gradient).astype(jnp.float32)}
+        found = _sums(metrics) | {"gradient_norm": optax.tree.norm(gradient).astype(jnp.float32)}
         return (
             Learner(params, state, after, learner.epoch, failed_at),
             jax.tree.map(jnp.add, sums, found),

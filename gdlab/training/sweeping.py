@@ -194,7 +194,7 @@ class _Sweep:
         return Store(self.save_to, identity)
 
     def _plan(self, store: Store | None, pool: ThreadPoolExecutor) -> dict[str, Any]:
-        """How many lanes a call steps: as asked for, or by the clock with the first optimizer, or as the folder says."""
+        """How many lanes a call steps: as asked for, as the folder says, or by the clock with the first optimizer."""
         file = store.folder / "plan.json" if store else None
         if file is not None and file.exists():
             with contextlib.suppress(ValueError, KeyError, TypeError):

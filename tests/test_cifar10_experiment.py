@@ -1,0 +1,353 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tqdm import tqdm
+
+from gdlab import models, tasks
+from gdlab.data import Dataset
+from gdlab.data.loading import Split
+from gdlab.training import Training
+
+SCRIPT = Path(__file__).parents[1] / "experiments" / "cifar10_resnet18.py"
+EPOCHS, SEEDS = 20, 3
+E = np.arange(1, EPOCHS + 1)
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    spec = importlib.util.spec_from_file_location("cifar10_resnet18", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["cifar10_resnet18"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """In place of CIFAR10 a few random images, and of ResNet18 a network that compiles in a second."""
+    rng = np.random.default_rng(0)
+    parts = [Split(rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n, np.int32)) for n in (96, 40)]
+    origin = {"version": "3.0.2", "encoding": "JPEG (lossy)"}
+    data = Dataset("cifar10", *parts, tuple("abcdefghij"), origin)
+    monkeypatch.setattr(tasks, "load", lambda name, data_dir: data)
+    network = models.mlp((32, 32, 3), 10, hidden=(4,))
+    monkeypatch.setattr(tasks.models, "resnet18", lambda classes, **settings: network)
+
+
+def ramp(first, last):
+    return np.linspace(first, last, EPOCHS)
+
+
+def valley(lowest, last):
+    return np.concatenate([np.linspace(2.0, lowest, EPOCHS // 2), np.linspace(lowest, last, EPOCHS // 2)])
+
+
+def trainings(train_accuracy, test_accuracy, test_loss, seeds=SEEDS):
+    """All seeds of an optimizer, whose curves are moved up by 0.001 from seed to seed, as in every other one."""
+    curves = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy, "test_loss": test_loss}
+    found = []
+    for seed in range(seeds):
+        history = {name: curve + 0.001 * seed for name, curve in curves.items()}
+        history["train_loss"] = 2.0 - history["train_accuracy"]
+        best = int(np.argmin(history["test_loss"])) + 1
+        found.append(Training(history, np.ones(len(train_accuracy)), 0.0, None, None, best, 0, False))
+    return found
+
+
+def as_claimed():
+    return {
+        "momentum": trainings(ramp(0.40, 0.98), ramp(0.49, 0.90), valley(0.6, 0.8)),
+        "adam": trainings(ramp(0.30, 0.97), ramp(0.40, 0.90), ramp(2.0, 0.50)),
+        "adadelta": trainings(ramp(0.10, 0.50), ramp(0.20, 0.58), ramp(2.0, 1.10)),
+        "adagrad": trainings(ramp(0.12, 0.52), ramp(0.21, 0.60), ramp(2.0, 1.00)),
+        "adamw": trainings(ramp(0.28, 0.96), ramp(0.39, 0.89), ramp(2.0, 0.51)),
+        "adamax": trainings(ramp(0.50, 0.99), ramp(0.50, 0.90), valley(0.6, 0.9)),
+        "asgd": trainings(ramp(0.20, 0.80), ramp(0.30, 0.80), ramp(2.0, 0.70)),
+    }
+
+
+def changed(name, metric, curve):
+    found = as_claimed()
+    for seed, training in enumerate(found[name]):
+        training.history[metric] = curve + 0.001 * seed
+    return found
+
+
+def verdicts(experiment, found):
+    return [experiment.judge(claim, found)["verdict"] for claim in experiment.CLAIMS]
+
+
+def test_the_articles_claims_hold_where_they_should(experiment):
+    assert verdicts(experiment, as_claimed()) == ["holds"] * 8
+    # What the article did not run has no part in its claims.
+    assert verdicts(experiment, as_claimed() | {"lion": trainings(E**0.0, E**0.0, 0.1 * E**0.0)}) == ["holds"] * 8
+
+
+@pytest.mark.parametrize(
+    ("which", "change"),
+    [
+        (0, ("adamax", "train_accuracy", np.where(E <= 3, 0.0, ramp(0.50, 0.99)))),  # 85% of the epochs
+        (1, ("adamw", "train_accuracy", ramp(0.28, 0.975))),
+        (2, ("adam", "test_accuracy", ramp(0.40, 0.87))),
+        (3, ("adam", "test_accuracy", ramp(0.495, 0.90))),
+        (4, ("asgd", "test_loss", ramp(2.0, 0.505))),
+        (5, ("momentum", "test_loss", ramp(2.0, 0.6))),
+        (5, ("adamax", "test_loss", valley(0.6, 0.62))),  # a rise, but of less than 5%
+        (6, ("adagrad", "train_accuracy", 0.5 - 0.4 * np.exp(-E / 3))),
+        (6, ("adadelta", "train_accuracy", ramp(0.5, 0.1))),
+        (7, ("adagrad", "test_accuracy", ramp(0.21, 0.88))),
+    ],
+)
+def test_one_curve_breaks_one_claim(experiment, which, change):
+    expected = ["holds"] * 8
+    expected[which] = "does not hold"
+    assert verdicts(experiment, changed(*change)) == expected
+
+
+def test_what_cannot_be_told_is_not_told(experiment):
+    order = experiment.CLAIMS[1]
+    mixed = as_claimed()
+    mixed["adamw"][0].history["train_accuracy"][-1] = 0.98  # better in one seed, worse in two
+    assert experiment.judge(order, mixed)["verdict"] == "cannot be told"
+    del mixed["adamw"]
+    assert "needs AdamW" in experiment.judge(order, mixed)["why"]
+    failed = as_claimed()
+    failed["asgd"][1] = failed["asgd"][1]._replace(failed_at=7)
+    single = {name: found[:1] for name, found in as_claimed().items()}
+    short = {
+        name: [t._replace(history={k: v[:9] for k, v in t.history.items()}, seconds=t.seconds[:9]) for t in found]
+        for name, found in as_claimed().items()
+    }
+    for found in (failed, single):
+        assert verdicts(experiment, found) == ["cannot be told"] * 8
+    told = [verdict != "cannot be told" for verdict in verdicts(experiment, short)]
+    assert told == [not claim.trend for claim in experiment.CLAIMS]
+
+
+def test_final_and_best_values(experiment):
+    loss = np.array([3.0, 1.0, 2.0])
+    (training,) = trainings(np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.6, 0.5]), loss, seeds=1)
+    failed = training._replace(failed_at=5)
+    assert experiment.at_epoch([training, failed], "test_accuracy").tolist() == [0.5, -np.inf]
+    assert experiment.at_epoch([training, failed], "test_loss").tolist() == [2.0, np.inf]
+    assert experiment.at_epoch([training, failed], "test_accuracy", "best").tolist() == [0.6, 0.6]
+    assert experiment.at_epoch([failed._replace(best_epoch=None)], "test_loss", "best").tolist() == [np.inf]
+    # With early stopping the model of the best epoch is the one to report.
+    assert experiment.at_epoch([experiment.kept(training, 1)], "test_accuracy").tolist() == [0.6]
+    assert experiment.kept(training, None) is training
+    assert experiment.summarize(np.array([0.5, -np.inf]))["mean"] is None
+    found = experiment.summarize(np.array([1.0, 2.0, 6.0]))
+    assert (found["mean"], found["sd"]) == (3, pytest.approx(7**0.5))
+    ranked = experiment.rank(as_claimed(), "test_loss")  # less is better
+    assert [record["optimizer"] for record in ranked[:2]] == ["adam", "adamw"]
+    np.testing.assert_allclose(ranked[1]["behind"], [0.01] * 3)
+    assert ranked[0]["mean"] == pytest.approx(0.501)
+
+
+def test_protocols_are_compared(experiment):
+    sound = as_claimed()
+    assert experiment.compare(sound, sound)["survives"] == "yes"
+    turned = experiment.compare(sound, changed("asgd", "test_accuracy", ramp(0.3, 0.895)))
+    assert turned["survives"] == "no"
+    assert turned["reversed"] == [{"better": "adamw", "worse": "asgd", "neighbours": True, "told": True}]
+    source = changed("asgd", "test_accuracy", ramp(0.3, 0.895))
+    source["asgd"][0].history["test_accuracy"][-1] = 0.88
+    source["asgd"][2].history["test_accuracy"][-1] = 0.99
+    assert experiment.compare(sound, source)["survives"] == "cannot be told"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patience": 3}, "patience: wanted --hold-out above 0"),
+        ({"patience": 3, "protocol": "both"}, "patience: wanted --hold-out above 0"),
+        ({"dataset": "cifar100"}, "dataset: wanted one of cifar10; got 'cifar100'"),
+        ({"protocol": "fair"}, "protocol: wanted one of sound, source, both"),
+        ({"optimizers": ("adan", "adma")}, "optimizers: no optimizer named 'adma'; nearest: adam"),
+        ({"optimizers": ("adam", "adam")}, "optimizers: wanted at least one, each once, got adam adam"),
+        ({"seeds": ()}, "seeds: wanted at least one, each once, got none"),
+        ({"epochs": 0}, "epochs: wanted an integer of at least 1"),
+        ({"dtype": "float16"}, "dtype: wanted one of float32, bfloat16"),
+    ],
+)
+def test_a_bad_setting_is_told_in_one_line(experiment, settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        experiment.Config(**settings)
+    assert len(str(error.value).splitlines()) == 1
+    if "patience" in settings:
+        experiment.Config(**settings, hold_out=10)
+        experiment.Config(patience=3, protocol="source")
+
+
+def test_smoke_makes_smaller_only_what_was_not_asked_for(experiment):
+    config = experiment.Config(smoke=True, epochs=3)
+    assert (config.epochs, config.width, config.train_size) == (3, 8, 1024)
+    assert config.out != experiment.Config().out
+    assert config.optimizers == ("momentum", "adam", "adadelta", "adagrad", "adamw", "adamax", "asgd")
+
+
+def test_settings_are_the_articles(experiment):
+    config = experiment.Config()
+    assert (config.epochs, config.batch_size, config.width, config.stem, config.head) == (
+        50,
+        64,
+        64,
+        "imagenet",
+        "source",
+    )
+    assert experiment.make_arguments("momentum", 100) == {"learning_rate": 0.01}
+    assert experiment.make_arguments("adam", 100) == {}
+    assert experiment.make_arguments("demon_adam", 100) == {"total_steps": 100}
+
+
+def test_missing_data_and_a_file_in_the_way_give_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    environment = {name: value for name, value in os.environ.items() if name != "GDLAB_DATA_DIR"}
+    for out, message in (("out", "python -m gdlab.data prepare cifar10"), ("file", "wanted a folder to write to, got")):
+        result = subprocess.run(
+            [sys.executable, SCRIPT, "--smoke", "--out", tmp_path / out],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment | {"HOME": str(tmp_path)},
+        )
+        assert result.returncode == 1
+        assert result.stderr.startswith("cifar10_resnet18: ")
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_missing_extra_gives_one_line_before_anything_runs(experiment, small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r"tensorboard: wanted the package tensorboardX: pip install 'gdlab"):
+        experiment.main(experiment.Config(out=tmp_path / "out", tensorboard=True))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What went to TensorBoard: (folder, name, epoch)."""
+    found = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            Path(folder).mkdir(parents=True)  # a folder that is there already raises
+            self.folder = folder
+
+        def add_scalar(self, name, value, epoch):
+            assert np.isfinite(value)
+            found.append((self.folder, name, epoch))
+
+        def close(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    return found
+
+
+def metrics(out):
+    return {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("metrics.jsonl"))}
+
+
+def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
+    experiment, small, events, tmp_path, capsys, monkeypatch
+):
+    settings = dict(optimizers=("momentum", "adam"), seeds=(0, 1), epochs=2, batch_size=32, protocol="both")
+    config = experiment.Config(out=tmp_path / "killed", tensorboard=True, **settings)
+
+    write, rows = tqdm.write, []
+
+    def die(line, *arguments, **others):
+        write(line, *arguments, **others)
+        rows.append(line)
+        if sum("%" in row for row in rows) == 7:  # after the first epoch of the fourth run
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tqdm, "write", die)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.main(config)
+    assert not (tmp_path / "killed" / "results.json").exists()
+    monkeypatch.setattr(tqdm, "write", write)
+    capsys.readouterr()
+    experiment.main(config)
+    printed = capsys.readouterr().out
+    experiment.main(experiment.Config(out=tmp_path / "whole", **settings))
+    killed, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "whole"))
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+    assert len(metrics(tmp_path / "killed")) == 8
+    for results in (killed, whole):
+        for found in results["protocols"].values():
+            for optimizer in found["optimizers"].values():
+                assert all(seconds > 0 for seconds in optimizer.pop("seconds"))
+    assert killed["protocols"] == whole["protocols"]
+    assert killed["comparison"] == whole["comparison"]
+
+    # All epochs have their line, those from before the kill too; each start has its own folder of events.
+    assert printed.count("%") > 2 * 16
+    assert "source, Adam, seed 1 (run 8 of 8)" in printed
+    starts = {(Path(folder).name, Path(folder).parent.name) for folder, _, _ in events if "sound/adam" in folder}
+    assert starts == {
+        ("start-000", "seed-0"),
+        ("start-001", "seed-0"),
+        ("start-000", "seed-1"),
+        ("start-001", "seed-1"),
+    }
+    assert {"train/loss", "test/accuracy"} <= {name for _, name, _ in events}
+
+    out = tmp_path / "killed"
+    text = (out / "report.txt").read_text()
+    assert text in printed
+    for part in (
+        "Adam",
+        "JPEG (lossy)",
+        "Kendall's tau",
+        "cannot be told",
+        "Not as in the article",
+        "batch_size 32 (64)",
+    ):
+        assert part in text
+    assert "| SGD |" in (out / "report.md").read_text()
+    for protocol in ("sound", "source"):
+        for name in ("final", "best", "ranking_test_accuracy", "ranking_train_accuracy", "ranking_test_loss"):
+            assert all((out / protocol / f"{name}{suffix}").exists() for suffix in (".txt", ".csv", ".tex"))
+        for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss", "learning"):
+            with Image.open(out / protocol / f"{name}.png") as image:
+                assert min(image.size) > 400
+    # What is reported is what the runs hold.
+    rows = [json.loads(line) for line in (out / "runs/sound/adam/seed-1/metrics.jsonl").read_text().splitlines()]
+    final = killed["protocols"]["sound"]["optimizers"]["adam"]["final"]
+    assert final["test_accuracy"]["values"][1] == pytest.approx(rows[-1]["test_accuracy"])
+    with pytest.raises(ValueError, match="epochs: .* holds a run of 2; wanted at least as many, or another --out"):
+        experiment.main(experiment.Config(out=out, **(settings | {"epochs": 1})))
+
+
+def test_a_run_that_diverges_is_recorded_and_the_others_go_on(experiment, small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(experiment.ARGUMENTS, "momentum", {"learning_rate": 1e30})
+    config = experiment.Config(
+        out=tmp_path / "out",
+        optimizers=("momentum", "adam"),
+        seeds=(0,),
+        epochs=3,
+        batch_size=32,
+        hold_out=32,
+        patience=1,
+    )
+    experiment.main(config)
+    printed = capsys.readouterr().out
+    assert "diverged: the loss of step" in printed
+    assert "1 of 1 diverged" in printed
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["protocols"]["sound"]
+    momentum, adam = (results["optimizers"][name] for name in ("momentum", "adam"))
+    assert momentum["failed_at"][0] > 0
+    assert momentum["final"]["test_accuracy"]["mean"] is None
+    assert adam["failed_at"] == [0]
+    assert adam["final"] == adam["best"]  # with early stopping the best epoch's model is kept
+    assert [record["optimizer"] for record in results["rankings"]["test_accuracy"]] == ["adam", "momentum"]

@@ -1,0 +1,352 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdlab import optimizers, tasks
+from gdlab.runs import RunFolder, read_run
+from gdlab.schedules import cosine
+from gdlab.tasks import Task
+from gdlab.training import train
+from gdlab.training.program import run_evaluation
+
+
+def make_task(init, loss, evaluate, train, test, *, batch_size, **fields):
+    settings = dict(after_epoch=lambda state: state, valid=None, evaluation_batch=4, shuffled=True, description={})
+    return Task(
+        "made_up",
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        train=train,
+        test=test,
+        batch_size=batch_size,
+        **(settings | fields),
+    )
+
+
+def regression(**fields):
+    """Linear least squares, whose gradient is known: 13 examples for training and 7 for the test."""
+    rng, w = np.random.default_rng(0), np.array([1.0, -2.0, 0.5])
+    x = rng.normal(size=(20, 3))
+    y = x @ w + 0.1 * rng.normal(size=20)
+
+    def errors(params, batch):
+        return (batch[0] @ params - batch[1]) ** 2
+
+    def loss(params, state, batch, key):
+        found = errors(params, batch)
+        return found.mean(), (state, {"loss": found, "large": (found > 1).astype(jnp.float32)})
+
+    def evaluate(params, state, batch, key):
+        return state, loss(params, state, batch, key)[1][1]
+
+    task = make_task(
+        lambda key: (jnp.zeros(3), {}), loss, evaluate, (x[:13], y[:13]), (x[13:], y[13:]), batch_size=4, **fields
+    )
+    return task, x, y
+
+
+def test_an_epoch_is_the_textbooks_loop():
+    task, x, y = regression(shuffled=False)
+    rate, momentum = 0.05, 0.9
+    found = train(task, optimizers.momentum(rate, momentum=momentum), epochs=2, progress=False, learning_rate=rate)
+    w, v = np.zeros(3), np.zeros(3)
+    for epoch in range(2):
+        losses, norms = [], []
+        for low in (0, 4, 8):  # the 13th example is left over
+            batch = x[low : low + 4], y[low : low + 4]
+            errors = batch[0] @ w - batch[1]
+            losses.append(errors**2)
+            gradient = 2 * batch[0].T @ errors / 4
+            norms.append(np.sqrt(np.sum(gradient**2)))
+            v = momentum * v + gradient
+            w = w - rate * v
+        test = (x[13:] @ w - y[13:]) ** 2
+        expected = {
+            "train_loss": np.mean(losses),
+            "train_large": np.mean(np.array(losses) > 1),
+            "test_loss": test.mean(),
+            "test_large": np.mean(test > 1),
+            "gradient_norm": np.mean(norms),
+            "learning_rate": rate,
+        }
+        assert set(found.history) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found.history[name][epoch], value, rtol=1e-6, err_msg=name)
+    np.testing.assert_allclose(found.params, w, rtol=1e-12)
+    assert not found.diverged
+    assert found.seconds.shape == (2,)
+    assert found.best_epoch == 1 + int(np.argmin(found.history["test_loss"]))
+
+
+def test_each_epoch_sees_each_example_once_in_another_order():
+    def loss(params, state, batch, key):
+        # The gradient counts how often an example was seen, the state remembers when.
+        seen = params[batch]
+        when = state["when"].at[batch].set(state["clock"])
+        return seen.sum(), ({"when": when, "clock": state["clock"] + 1}, {"loss": seen})
+
+    task = make_task(
+        lambda key: (jnp.zeros(11), {"when": jnp.full(11, -1), "clock": 0}),
+        loss,
+        lambda params, state, batch, key: (state, {"loss": params[batch]}),
+        np.arange(11),
+        np.arange(11),
+        batch_size=3,
+    )
+    runs = [train(task, optimizers.sgd(1.0), epochs=e, seed=s, progress=False) for e, s in ((1, 0), (2, 0), (1, 1))]
+    first, second = -runs[0].params, -runs[1].params
+    assert sorted(first) == [0, 0] + 9 * [1]  # 3 steps of 3, 2 left over
+    assert sorted(second - first) == [0, 0] + 9 * [1]
+    assert runs[0].state["when"].tolist() != runs[1].state["when"].tolist()
+    assert runs[0].state["when"].tolist() != runs[2].state["when"].tolist()
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7, 100])
+def test_evaluation_counts_every_example_once(size):
+    task, x, y = regression(evaluation_batch=size)
+    w = np.array([0.5, 0.5, 0.5])
+    found = run_evaluation(task, jnp.asarray(w), {}, (x[13:], y[13:]), jax.random.key(0))
+    np.testing.assert_allclose(found["loss"], np.mean((x[13:] @ w - y[13:]) ** 2), rtol=1e-6)
+
+
+def test_optimizers_of_every_sort_train():
+    task = tasks.digits_mlp(hidden=(8,), train_size=128, test_size=64)
+    for name in ("demon_sgdm", "sophia", "schedule_free_adamw"):  # a schedule, a use of value_fn, an average
+        arguments = {"total_steps": 4} if name.startswith("demon") else {}
+        found = train(task, optimizers.OPTIMIZERS[name](**arguments), epochs=2, progress=False)
+        assert np.isfinite(found.history["test_loss"]).all(), name
+
+
+def test_a_loss_that_is_not_finite_ends_the_run():
+    task, x, y = regression()
+    narrow = [(x[low:high].astype(np.float32), y[low:high].astype(np.float32)) for low, high in ((0, 13), (13, 20))]
+    task = task._replace(train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}))
+    # |w| grows by a factor of 2 rate |x|^2, between 1e2 and 1e5 a step, and a loss overflows at |w| = 1e19.
+    found = train(task, optimizers.sgd(1e3), epochs=100, progress=False)
+    assert found.diverged
+    assert 4 <= found.failed_at < 12
+    epochs = len(found.history["train_loss"])
+    assert epochs == -(-found.failed_at // 3)  # three steps an epoch; the one in which it failed is the last
+    assert np.isnan(found.history["test_loss"][-1])
+    assert np.isfinite(found.history["train_loss"][:-1]).all()
+
+
+def scripted(losses, where="test"):
+    """A task whose evaluation gives `losses` one after another, and whose parameter counts the epochs."""
+
+    def evaluate(params, state, batch, key):
+        shown = jnp.asarray(losses)[jnp.clip(state - 1, 0, len(losses) - 1)]
+        other = jnp.zeros(len(batch)) + 100.0 - state  # improves for ever
+        return state, {"loss": jnp.where(batch == 1, shown, other)}
+
+    parts = {"test": np.ones(2), "valid": None} if where == "test" else {"test": np.zeros(2), "valid": np.ones(2)}
+    return make_task(
+        lambda key: (jnp.zeros(()), jnp.zeros((), jnp.int32)),
+        lambda params, state, batch, key: (-params, (state, {"loss": jnp.zeros(len(batch))})),
+        evaluate,
+        np.zeros(2),
+        parts["test"],
+        batch_size=2,
+        valid=parts["valid"],
+        after_epoch=lambda state: state + 1,
+    )
+
+
+@pytest.mark.parametrize("where", ["test", "valid"])
+def test_early_stopping_keeps_the_best(where, tmp_path):
+    task = scripted([5.0, 4.0, 3.0, 3.5, 3.0, 9.0, 1.0], where)
+    found = train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
+    assert found.stopped
+    assert found.best_epoch == 3
+    assert len(found.history["test_loss"]) == 6
+    assert found.params == 3.0  # one step an epoch, each of length 1
+    assert found.state == 3
+    assert [path.name for path in (tmp_path / "run").glob("best*")] == ["best-0003.npz"]
+    again = train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
+    assert again.params == 3.0
+    assert again.stopped
+    patient = train(task, optimizers.sgd(1.0), epochs=7, patience=4, progress=False)
+    assert not patient.stopped
+    assert patient.best_epoch == 7
+    never = train(task, optimizers.sgd(1.0), epochs=6, progress=False)
+    assert never.best_epoch == 3
+    assert never.params == 6.0  # without patience the last model is the result
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name == "metrics.jsonl"}
+
+
+def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
+    task = tasks.digits_mlp(hidden=(8,), train_size=200, test_size=100)
+    optimizer, rate = optimizers.adam(1e-2), cosine(1e-2, 12)
+    folder = tmp_path / "run"
+    seen = []
+    settings = dict(progress=False, learning_rate=rate, config={"optimizer": "adam"}, on_epoch=seen.append)
+    whole = train(task, optimizer, epochs=4, folder=tmp_path / "whole", **settings)
+    seen.clear()
+    train(task, optimizer, epochs=2, folder=folder, **settings)
+    assert [row["epoch"] for row in seen] == [1, 2]
+    seen.clear()
+    longer = train(task, optimizer, epochs=4, folder=folder, **settings)
+    assert [row["epoch"] for row in seen] == [1, 2, 3, 4]  # those from before are shown again
+    assert files(folder) == files(tmp_path / "whole")
+    for one, other in zip(jax.tree.leaves(longer.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    record = read_run(folder)
+    assert record.config["optimizer"] == "adam"
+    assert record.config["task"]["train"] == 200
+    assert record.metrics["epoch"] == [1, 2, 3, 4]
+    np.testing.assert_array_equal(record.metrics["test_loss"], whole.history["test_loss"])
+    np.testing.assert_allclose(record.metrics["learning_rate"], [float(rate(3 * e - 1)) for e in (1, 2, 3, 4)])
+    assert len(record.seconds["seconds"]) == 4
+    starts = json.loads((folder / "environment.json").read_text())["starts"]
+    assert len(starts) == 2
+    assert {"versions", "devices", "date", "command"} <= set(starts[0])
+    # A finished run is only read.
+    before = (folder / "checkpoint.npz").stat().st_mtime_ns
+    again = train(task, optimizer, epochs=4, folder=folder, **settings)
+    np.testing.assert_array_equal(again.history["test_loss"], whole.history["test_loss"])
+    assert (folder / "checkpoint.npz").stat().st_mtime_ns == before
+    # Whatever a checkpoint lost is done again.
+    os.truncate(folder / "checkpoint.npz", 1000)
+    (folder / "metrics.jsonl").write_text("torn")
+    with pytest.warns(UserWarning, match="not a whole checkpoint.*begins anew"):
+        train(task, optimizer, epochs=4, folder=folder, **settings)
+    assert files(folder) == files(tmp_path / "whole")
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    task = tasks.digits_mlp(hidden=(8,), train_size=200, test_size=100)
+    other = tasks.digits_mlp(hidden=(8,), train_size=200, test_size=101)
+    folder = tmp_path / "run"
+    train(task, optimizers.adam(1e-2), epochs=1, folder=folder, progress=False)
+    for other_task, rate, settings, differs in (
+        (task, 2e-2, {}, "program"),
+        (other, 1e-2, {}, "program, data"),
+        (task, 1e-2, {"seed": 1}, "seed"),
+        (task, 1e-2, {"patience": 2}, "patience"),
+    ):
+        with pytest.raises(ValueError, match=f"another run, which differs in: {differs};"):
+            train(other_task, optimizers.adam(rate), epochs=1, folder=folder, progress=False, **settings)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match=r"wanted a new or empty folder.*thesis\.tex"):
+        train(task, optimizers.adam(1e-2), epochs=1, folder=tmp_path / "full", progress=False)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not describe a run"):
+        train(task, optimizers.adam(1e-2), epochs=1, folder=folder, progress=False)
+    with RunFolder(tmp_path / "held", {}, {}), pytest.raises(BlockingIOError, match="held by another process"):
+        RunFolder(tmp_path / "held", {}, {})
+    with pytest.raises(FileNotFoundError, match=r"without config\.json"):
+        read_run(tmp_path / "nothing")
+
+
+CHILD = """
+import os, signal, sys
+import gdlab.runs
+from gdlab import optimizers, tasks
+from gdlab.training import train
+
+fatal, after = int(sys.argv[2]), sys.argv[3] == "after"
+replace, count = os.replace, 0
+
+def counted(*arguments):
+    global count
+    count += 1
+    if count == fatal and not after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*arguments)
+    if count == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = counted
+task = tasks.digits_mlp(hidden=(8,), train_size=200, test_size=100, hold_out=50)
+train(task, optimizers.adam(3e-2), epochs=6, seed=3, patience=2, folder=sys.argv[1], progress=False)
+print("done")
+"""
+
+
+def run_child(folder, fatal, when):
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder), str(fatal), when],
+        env=os.environ | cache,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody killed, and the cache of compiled programs that the others share."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    child = run_child(folder, -1, "before")
+    assert child.stdout == "done\n", child.stderr
+    assert files(folder)["metrics.jsonl"].count(b"\n") >= 3
+    return folder
+
+
+# Files are moved into place in this order: config, environment, and in each epoch best, checkpoint, metrics, seconds.
+@pytest.mark.parametrize(("fatal", "when"), [(2, "before"), (4, "before"), (4, "after"), (9, "after")])
+def test_a_killed_process_goes_on_and_ends_in_the_same_bits(whole, fatal, when):
+    folder = whole.parent / f"killed-{fatal}-{when}"
+    assert run_child(folder, fatal, when).returncode == -signal.SIGKILL
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_text().splitlines():
+            json.loads(line)
+    again = run_child(folder, -1, "before")
+    assert again.stdout == "done\n", again.stderr
+    assert files(folder) == files(whole)
+    assert "anew" not in again.stderr
+
+
+def test_a_process_killed_at_any_moment_goes_on(whole):
+    folder = whole.parent / "killed"
+    arguments = [sys.executable, "-c", CHILD, str(folder), "-1", "before"]
+    child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    child.kill()
+    child.wait()
+    assert run_child(folder, -1, "before").stdout == "done\n"
+    assert files(folder) == files(whole)
+
+
+def test_bad_input_is_answered_in_one_line():
+    task, _, _ = regression()
+    sgd = optimizers.sgd()
+    for call, answer in (
+        (lambda: train("cifar10", sgd, epochs=1), "task: wanted a Task, .* got 'cifar10'"),
+        (lambda: train(task, optimizers.sgd, epochs=1), "optimizer: wanted an optax transformation, .* got function"),
+        (lambda: train(task, sgd, epochs=0), "epochs: wanted an integer of at least 1, got 0"),
+        (lambda: train(task, sgd, epochs=1, seed=-1), "seed: wanted an integer of at least 0, got -1"),
+        (lambda: train(task, sgd, epochs=1, patience=0), "patience: wanted an integer of at least 1"),
+        (lambda: train(task, sgd, epochs=1, learning_rate="fast"), "learning_rate: wanted a number, got 'fast'"),
+        (lambda: train(task, sgd, epochs=1, on_epoch=5), "on_epoch: wanted a function, got 5"),
+        (lambda: train(task._replace(batch_size=14), sgd, epochs=1), "wanted at least 14 training examples"),
+        (
+            lambda: train(task._replace(test=(np.ones(3), np.ones(2))), sgd, epochs=1),
+            r"one length in test, .* \[2, 3\]",
+        ),
+        (lambda: train(task, sgd, epochs=1, checkpoint_every=0), "checkpoint_every: wanted an integer of at least 1"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=answer) as caught:
+            call()
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,185 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from gdlab import optimizers
+from gdlab.sweeps import log_range, sample_hyperparameters
+from gdlab.tasks import Task
+from gdlab.training import sweep, train
+from gdlab.training.lanes import Build, compile_lanes, memory, widest
+from gdlab.training.program import data_of
+
+
+def small_task(**fields):
+    """Least squares with noise of its own on every batch, so that keys matter: compiles in a second."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 4)).astype(np.float32)
+    y = x @ np.array([1.0, -1.0, 0.5, 0.0], np.float32) + 0.1
+
+    def losses(params, batch):
+        return (batch[0] @ params["w"] + params["b"] - batch[1]) ** 2
+
+    def init(key):
+        return {"w": jax.random.normal(key, (4,), jnp.float32), "b": jnp.zeros((), jnp.float32)}, {}
+
+    def loss(params, state, batch, key):
+        noisy = batch[0] + 0.1 * jax.random.normal(key, batch[0].shape, jnp.float32), batch[1]
+        found = losses(params, noisy)
+        return found.mean(), (state, {"loss": found})
+
+    settings = dict(
+        after_epoch=lambda state: state,
+        train=(x[:20], y[:20]),
+        valid=None,
+        test=(x[20:], y[20:]),
+        batch_size=4,
+        evaluation_batch=4,
+        shuffled=True,
+        description={"made": "up"},
+    )
+    return Task(
+        "small",
+        init=init,
+        loss=loss,
+        evaluate=lambda params, state, batch, key: (state, {"loss": losses(params, batch)}),
+        **(settings | fields),
+    )
+
+
+@pytest.fixture(scope="module")
+def task():
+    return small_task()
+
+
+CASES = ((1e-2, 0.9, 5), (0.1, 0.0, 3), (1e30, 0.9, 3))
+
+
+@pytest.fixture(scope="module")
+def alone(task):
+    """The runs that some lanes are to equal."""
+    return [
+        train(task, optimizers.momentum(rate, momentum=momentum), epochs=3, seed=seed, progress=False)
+        for rate, momentum, seed in CASES
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "map"])
+def test_every_lane_is_the_run_that_train_makes(task, alone, strategy):
+    grid = {"learning_rate": [1e-2, 0.1, 1e30], "momentum": [0.0, 0.9]}
+    found = sweep(task, optimizers.momentum, grid, seeds=[3, 5], epochs=3, strategy=strategy, chunk=5, progress=False)
+    assert dict(found.sizes) == {"learning_rate": 3, "momentum": 2, "seed": 2, "epoch": 3}
+    assert set(found.data_vars) == {"train_loss", "test_loss", "gradient_norm", "failed_at"}
+    for (rate, momentum, seed), run in zip(CASES, alone, strict=True):
+        lane = found.sel(learning_rate=rate, momentum=momentum, seed=seed)
+        assert int(lane.failed_at) == run.failed_at
+        epochs = len(run.history["test_loss"])
+        for name in ("train_loss", "test_loss", "gradient_norm"):
+            np.testing.assert_allclose(lane[name].values[:epochs], run.history[name], rtol=2e-5, err_msg=name)
+            assert np.isnan(lane[name].values[epochs:]).all()
+    assert (found.failed_at.sel(learning_rate=1e30) > 0).all()
+    assert (found.failed_at.sel(learning_rate=[1e-2, 0.1]) == 0).all()
+    assert json.loads(found.attrs["plan"])["strategy"] == strategy
+    assert json.loads(found.attrs["description"]) == {"made": "up"}
+
+
+def test_the_clock_chooses(task, monkeypatch):
+    for taken, expected in (((1.0, 2.0), "map"), ((2.0, 1.0), "vmap")):
+        monkeypatch.setattr("gdlab.training.sweeping.seconds_a_lane", lambda *_, taken=taken: list(taken))
+        found = sweep(task, optimizers.sgd, {"learning_rate": [0.1, 0.2]}, seeds=4, epochs=1, progress=False)
+        plan = json.loads(found.attrs["plan"])
+        assert plan["strategy"] == expected
+        assert plan["vmap_is_faster_by"] == taken[0] / taken[1]
+
+
+def test_several_optimizers_and_points_of_a_search(task):
+    factories = {"sgd": optimizers.sgd, "adam": optimizers.adam}
+    points = sample_hyperparameters({"learning_rate": log_range(1e-3, 1.0)}, 3)
+    found = sweep(task, factories, points, seeds=2, epochs=1, strategy="vmap", progress=False)
+    assert dict(found.sizes) == {"optimizer": 2, "trial": 3, "seed": 2, "epoch": 1}
+    np.testing.assert_array_equal(found.learning_rate, [point["learning_rate"] for point in points])
+    rates = xr.DataArray([[0.1, 0.2], [0.01, 0.02]], dims=("optimizer", "rate"))
+    found = sweep(task, factories, {"learning_rate": rates}, seeds=[1], epochs=1, strategy="map", progress=False)
+    alone = train(task, optimizers.adam(0.02), epochs=1, seed=1, progress=False)
+    np.testing.assert_allclose(
+        found.test_loss.sel(optimizer="adam").isel(rate=1).values, [alone.history["test_loss"]], rtol=1e-5
+    )
+
+
+def test_held_out_examples_are_evaluated_too():
+    task = small_task()
+    held = task._replace(valid=jax.tree.map(lambda array: array[:3], task.test))
+    found = sweep(held, optimizers.sgd, {"learning_rate": 0.1}, seeds=1, epochs=1, progress=False)
+    assert "valid_loss" in found
+    assert dict(found.sizes) == {"seed": 1, "epoch": 1}
+
+
+def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path):
+    calls = dict(seeds=5, epochs=2, progress=False, strategy="vmap", chunk=3, save_to=tmp_path / "sweep")
+    grid = {"learning_rate": np.geomspace(1e-3, 1, 20)}
+    whole = sweep(task, optimizers.adam, grid, **calls)
+    blocks = sorted((tmp_path / "sweep").glob("*.npz"))
+    assert len(blocks) > 3
+    blocks[0].unlink()
+    blocks[2].write_bytes(blocks[2].read_bytes()[:100])
+    kept = blocks[1].stat().st_mtime_ns
+    again = sweep(task, optimizers.adam, grid, **calls)
+    xr.testing.assert_identical(whole.drop_attrs(), again.drop_attrs())
+    assert blocks[1].stat().st_mtime_ns == kept
+    done = sweep(task, optimizers.adam, grid, **calls)  # nothing left: nothing is compiled
+    xr.testing.assert_identical(whole.drop_attrs(), done.drop_attrs())
+    for changed, differs in (
+        ({"epochs": 3}, "epochs"),
+        ({"seeds": 4}, "seeds"),
+        ({"chunk": 4}, "strategy"),
+    ):
+        with pytest.raises(ValueError, match=f"another sweep, which differs in: {differs}"):
+            sweep(task, optimizers.adam, grid, **(calls | changed))
+    with pytest.raises(ValueError, match="differs in: factory"):
+        sweep(task, lambda learning_rate: optimizers.adam(learning_rate, b1=0.8), grid, **calls)
+
+
+def test_lanes_fit_into_memory(task, monkeypatch):
+    device = jax.devices()[0]
+    functions = task._replace(train=None, valid=None, test=None)
+    one = compile_lanes(Build(functions, optimizers.sgd, ("learning_rate",), data_of(task)), None, [device])
+    assert memory(device) > 1e8
+    assert widest(one, device, 2) == 16  # the most on a CPU, for so small a lane
+    monkeypatch.setattr("gdlab.training.lanes.memory", lambda _: 1.0)
+    assert widest(one, device, 2) == 1
+
+
+def test_bad_input_is_answered_in_one_line(task):
+    sgd, rates = optimizers.sgd, {"learning_rate": [0.1, 0.2]}
+
+    def reads(learning_rate):
+        return optimizers.sgd(0.1 if learning_rate > 0 else 0.2)
+
+    for call, answer in (
+        (lambda: sweep(5, sgd, rates, seeds=1, epochs=1), "task: wanted a Task, .* got 5"),
+        (lambda: sweep(task, {"a": 3}, rates, seeds=1, epochs=1), "factory: wanted a function .* got 3 for 'a'"),
+        (lambda: sweep(task, sgd, {"momentum": [0.1]}, seeds=1, epochs=1), "sgd takes learning_rate, .*'momentum'"),
+        (lambda: sweep(task, sgd, {"seed": [0.1]}, seeds=1, epochs=1), "'seed' is a name of the result's own"),
+        (lambda: sweep(task, sgd, {"test_loss": [1]}, seeds=1, epochs=1), "'test_loss' is a name of the result's own"),
+        (lambda: sweep(task, sgd, {"learning_rate": []}, seeds=1, epochs=1), "wanted at least one value"),
+        (lambda: sweep(task, sgd, rates, seeds=0, epochs=1), "seeds: wanted an integer of at least 1, got 0"),
+        (lambda: sweep(task, sgd, rates, seeds=[1, 1], epochs=1), r"seeds: wanted at least one, each once"),
+        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1.5), "epochs: wanted an integer, got 1.5"),
+        (
+            lambda: sweep(task, sgd, rates, seeds=1, epochs=1, strategy="fast"),
+            "strategy: wanted one of auto, vmap, map",
+        ),
+        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1, chunk=0), "chunk: wanted an integer of at least 1"),
+        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1, save_to=3), "save_to: wanted a folder's path, got 3"),
+        (
+            lambda: sweep(task, reads, rates, seeds=1, epochs=1, strategy="map"),
+            "reads the value of one of learning_rate",
+        ),
+        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1, devices=[]), "devices: wanted a list of jax devices"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=answer) as caught:
+            call()
+        assert "\n" not in str(caught.value)
