@@ -20,7 +20,7 @@ same numbers.
 
 Command:   python experiments/cifar10_resnet18.py [--protocol both] [--seeds 0 1 2] [--dtype bfloat16] [--smoke]
 Expect:    an epoch's row on the console; report.md, results.json, tables and learning curves in --out. A run that
-           diverges is recorded, and the others go on. The smoke run tells whether all works, not which one is better.
+           diverges is recorded, and the others go on. An epoch's time is with evaluation and checkpoint. The smoke run tells whether all works, not which one is better.
 Runtime:   --smoke RUNTIME; the whole benchmark needs a GPU.
 """
 
@@ -28,6 +28,7 @@ import dataclasses
 import inspect
 import itertools
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -474,8 +475,8 @@ def judge(claim: Claim, found: Found) -> dict[str, Any]:
 def compare(sound: Found, source: Found) -> dict[str, Any]:
     """Whether the ranking by final test accuracy is the same under both protocols.
 
-    "no" where a pair of optimizers is reversed and its intervals exclude 0 under both, "yes" where no pair is reversed,
-    else it cannot be told.
+    "no" where a pair of optimizers is reversed and its intervals exclude 0 under both; "yes" where no pair is reversed,
+    nor is there one seed alone; else it cannot be told.
     """
     scores = [np.stack([at_epoch(found[name], "test_accuracy") for name in sound]) for found in (sound, source)]
     agreement, names = st.compare_rankings(*scores), list(sound)
@@ -484,7 +485,7 @@ def compare(sound: Found, source: Found) -> dict[str, Any]:
         {"better": names[i], "worse": names[j], "neighbours": place[names[j]] - place[names[i]] == 1, "told": told}
         for (i, j), told in zip(agreement.reversed, agreement.told, strict=True)
     ]
-    survives = "no" if any(agreement.told) else "cannot be told" if swapped else "yes"
+    survives = "no" if any(agreement.told) else "cannot be told" if swapped or scores[0].shape[1] < 2 else "yes"
     pairs = len(names) * (len(names) - 1) // 2
     return {"survives": survives, "kendall_tau": agreement.tau, "pairs": pairs, "reversed": swapped}
 
@@ -499,16 +500,18 @@ Block = str | Table
 
 
 def render(blocks: Sequence[Block], markdown: bool) -> str:
-    parts = []
-    for block in blocks:
+    def text(block: Block) -> str:
         if isinstance(block, Table):
-            parts.append(f"{block.caption}\n\n{block.markdown() if markdown else block.text()}")
-        elif block.startswith("#") and not markdown:
-            heading = block.lstrip("# ")
-            parts.append(f"{heading}\n{'=' * len(heading)}")
-        else:
-            parts.append(block)
-    return "\n\n".join(parts) + "\n"
+            return f"{block.caption}\n\n{block.markdown() if markdown else block.text()}"
+        if markdown:
+            return block
+        if block.startswith("#"):
+            return f"{block.lstrip('# ')}\n{'=' * len(block.lstrip('# '))}"
+        indents = ["  " if line.startswith("- ") else "" for line in block.splitlines()]
+        lines = zip(block.splitlines(), indents, strict=True)
+        return "\n".join(textwrap.fill(line, 120, subsequent_indent=indent) for line, indent in lines)
+
+    return "\n\n".join(map(text, blocks)) + "\n"
 
 
 def number(metric: str, value: float | None) -> str:
@@ -564,18 +567,7 @@ def ranking_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table:
 
 def notes(config: Config, task: Mapping[str, Any]) -> list[str]:
     """What this run is, and what it is not."""
-    names = (
-        "epochs",
-        "batch_size",
-        "width",
-        "stem",
-        "head",
-        "dtype",
-        "train_size",
-        "test_size",
-        "hold_out",
-        "patience",
-    )
+    names = "epochs batch_size width stem head dtype train_size test_size hold_out patience".split()
     article = {field.name: field.default for field in dataclasses.fields(Config)}
     settings = {name: getattr(config, name) for name in names}
     changed = [f"{name} {value} ({article[name]})" for name, value in settings.items() if value != article[name]]
@@ -592,10 +584,7 @@ def notes(config: Config, task: Mapping[str, Any]) -> list[str]:
     if "lossy" in data.get("encoding", ""):
         lines.append(f"The images were stored as {data['encoding']}: they are not quite the published pixels.")
     if count == 1:
-        return [
-            *lines,
-            "One seed does not tell how much seeds differ: there are no intervals, and no claim is decided.",
-        ]
+        return [*lines, "One seed does not tell how much seeds differ: no interval, and no claim is decided."]
     hold = COVERAGE[max(n for n in COVERAGE if n <= count)]
     return [
         *lines,
@@ -605,28 +594,31 @@ def notes(config: Config, task: Mapping[str, Any]) -> list[str]:
 
 
 def claim_lines(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(f"- {v['verdict']}: {v['claim']}. Margin: {v['criterion']}. ({v['why']})" for v in verdicts)
+    return "\n".join(f"- {v['claim']}: {v['verdict']} ({v['why']}). Margin: {v['criterion']}." for v in verdicts)
+
+
+def claims_table(verdicts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    rows = [(claim.text, *(found[k]["verdict"] for found in verdicts.values())) for k, claim in enumerate(CLAIMS)]
+    caption = (
+        "The article's claims. One holds where the bootstrap intervals of all its margins lie above 0, it does not where "
+        "one lies below."
+    )
+    return Table(("claim", *(f"{protocol} protocol" for protocol in verdicts)), rows, caption)
 
 
 def comparison_blocks(result: Mapping[str, Any]) -> list[Block]:
+    answer = ("no", "yes")
     pairs = [
-        (
-            f"{shown(pair['better'])}, {shown(pair['worse'])}",
-            "yes" if pair["neighbours"] else "no",
-            "yes" if pair["told"] else "no",
-        )
+        (f"{shown(pair['better'])}, {shown(pair['worse'])}", answer[pair["neighbours"]], answer[pair["told"]])
         for pair in result["reversed"]
     ]
-    tau = "-" if result["kendall_tau"] is None else f"{result['kendall_tau']:.2f}"
     survives = (
-        f"Does the ranking survive the article's faults? {result['survives'].capitalize()}. Kendall's tau of final "
+        f"Does the ranking by final test accuracy survive the article's faults? {result['survives'].capitalize()}. "
+        f"Kendall's tau is {result['kendall_tau']:.2f}; {len(pairs)} of {result['pairs']} pairs are reversed. (No: a pair "
+        "is reversed, and its intervals exclude 0 under both protocols. Yes: no pair is reversed.)"
     )
-    survives += f"test accuracies: {tau}; {len(pairs)} of {result['pairs']} pairs are reversed."
-    blocks: list[Block] = ["## Sound and source", survives]
-    if pairs:
-        head = ("sound order, reversed in source", "neighbours", "told by both protocols' intervals")
-        blocks.append(Table(head, pairs, "Pairs whose order differs."))
-    return blocks
+    head = ("sound order, reversed in source", "neighbours", "told by both intervals")
+    return ["## Sound and source", survives, *([Table(head, pairs, "Pairs whose order differs.")] if pairs else [])]
 
 
 def draw(found: Found, protocol: str, config: Config, folder: Path) -> None:
@@ -657,8 +649,10 @@ def main(config: Config) -> None:
     first = config.out.joinpath("runs", config.protocols[0], config.optimizers[0], f"seed-{config.seeds[0]}")
     about = runs.read_run(first).config["task"]
     blocks: list[Block] = ["# ResNet18 on CIFAR10", *notes(config, about)]
-    results: dict[str, Any] = {"config": {name: str(value) for name, value in dataclasses.asdict(config).items()}}
+    settings = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
+    results: dict[str, Any] = {"config": settings}
     results |= {"task": about, "environment": runs.environment(), "protocols": {}}
+    all_verdicts: dict[str, list[dict[str, Any]]] = {}
     with staged_folder(config.out) as folder:
         for protocol, found in counted.items():
             rankings = {metric: rank(found, metric) for metric in ("test_accuracy", "train_accuracy", "test_loss")}
@@ -671,6 +665,7 @@ def main(config: Config) -> None:
                 table.write(folder / protocol / name)
             draw(trainings[protocol], protocol, config, folder / protocol)
             blocks += [f"## The {protocol} protocol", *tables.values(), "The article's claims:", claim_lines(verdicts)]
+            all_verdicts[protocol] = verdicts
             optimizers = {
                 name: {
                     "shown": shown(name),
@@ -686,6 +681,9 @@ def main(config: Config) -> None:
         if len(counted) == 2:
             results["comparison"] = compare(counted["sound"], counted["source"])
             blocks += comparison_blocks(results["comparison"])
+        claims = claims_table(all_verdicts)
+        claims.write(folder / "claims")
+        blocks += ["## The article's claims", claims]
         (folder / "report.txt").write_text(render(blocks, markdown=False))
         (folder / "report.md").write_text(render(blocks, markdown=True))
         write_json(folder / "results.json", results)

@@ -1,7 +1,8 @@
 """gdlab: a laboratory for gradient-descent optimizers in JAX.
 
 An optimizer is a pure function of arrays, so a descent, a thousand descents and a scan of hyperparameters are each one
-transformed, compiled program. `gdlab.data`, `gdlab.plots` and `gdlab.sweeps` are imported when they are first used.
+transformed, compiled program. What needs Flax, matplotlib or xarray (`gdlab.models`, `gdlab.plots`, `gdlab.sweeps`
+and more) is imported when it is first used.
 """
 
 import importlib
@@ -46,8 +47,24 @@ _LATE = ("linear_range", "log_range", "sample_hyperparameters", "sweep")
 """Of `gdlab.sweeps`, which imports xarray: loaded when first used."""
 
 
+_MODULES = (
+    "checkpoints",
+    "data",
+    "losses",
+    "models",
+    "plots",
+    "runs",
+    "statistics",
+    "sweeps",
+    "tables",
+    "tasks",
+    "training",
+)
+"""Loaded when first used, as an attribute."""
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("data", "plots", "sweeps", "statistics", "tables"):
+    if name in _MODULES:
         return importlib.import_module(f"gdlab.{name}")
     if name in _LATE:
         return getattr(importlib.import_module("gdlab.sweeps"), name)

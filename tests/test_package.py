@@ -37,11 +37,15 @@ def test_every_public_name_exists_and_is_documented():
         gdlab,
         gdlab.data,
         gdlab.gradients,
+        gdlab.losses,
+        gdlab.models,
         gdlab.optimizers,
         gdlab.plots,
         gdlab.schedules,
         gdlab.statistics,
         gdlab.sweeps,
+        gdlab.tasks,
+        gdlab.training,
     ):
         for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
             thing = getattr(module, name)
@@ -60,7 +64,8 @@ import tests.typecheck
 from jaxtyping import install_import_hook
 with install_import_hook("gdlab", "tests.typecheck.typechecked"):
     import gdlab
-    from gdlab import data, plots
+    from gdlab import data, models, plots, tasks, training
+    from gdlab.training import program
 import jax.numpy as jnp, numpy as np
 for name, function in gdlab.FUNCTIONS.items():
     x = jnp.asarray(function.minimizers(function.dim or 4)[0]) + 0.1
@@ -90,6 +95,14 @@ gdlab.statistics.good_region(np.ones(1), np.ones(1)), gdlab.statistics.average_r
 digits = data.load("digits")
 for key in (jax.random.key(0), jax.random.PRNGKey(0)):
     data.normalize(data.crop_and_flip(key, jnp.asarray(digits.train.images[:2])), (0.5,), (0.5,), jnp.bfloat16)
+task = tasks.digits_mlp(hidden=(4,), train_size=64, test_size=8)
+optimizer = gdlab.OPTIMIZERS["adam"](1e-3)
+learner = jax.eval_shape(lambda seed: program.begin(task, optimizer, seed), np.uint32(0))
+jax.eval_shape(lambda *a: program.run_epoch(task, optimizer, *a), learner, program.data_of(task), np.uint32(0))
+for stem, dtype in (("imagenet", jnp.float32), ("cifar", jnp.bfloat16)):
+    net = models.resnet18(10, stem=stem, width=2, dtype=dtype)
+    apply = lambda key, x: net.apply(*net.init(key), x, train=True)
+    assert jax.eval_shape(apply, jax.random.key(0), jnp.zeros((2, 32, 32, 3), dtype))[0].shape == (2, 10)
 from jaxtyping import TypeCheckError
 try:
     plots.levels(np.ones(3))  # a vector, where a matrix is wanted: the check is on

@@ -7,6 +7,7 @@ from gdlab.plots.atlas import Basins, Map, basins, maps
 from gdlab.plots.learning import learning, learning_panels
 from gdlab.plots.overview import heatmap, panels, save_indexed
 from gdlab.plots.race import race, write_gif
+from gdlab.plots.scan import loss_maps, sensitivity
 from gdlab.plots.static import contour, contour3d, curves, draw_curves, levels, paths, save, scatter, surface, values
 from gdlab.plots.style import PALETTE, line_style
 
@@ -24,6 +25,7 @@ __all__ = [
     "learning_panels",
     "levels",
     "line_style",
+    "loss_maps",
     "maps",
     "panels",
     "paths",
@@ -31,6 +33,7 @@ __all__ = [
     "save",
     "save_indexed",
     "scatter",
+    "sensitivity",
     "surface",
     "values",
     "write_gif",
