@@ -121,15 +121,18 @@ def test_what_cannot_be_told_is_not_told(experiment):
     assert experiment.judge(order, mixed)["verdict"] == "cannot be told"
     del mixed["adamw"]
     assert "needs AdamW" in experiment.judge(order, mixed)["why"]
-    failed = as_claimed()
+    failed = as_claimed()  # who diverged is no rival, and nothing is told of it
     failed["asgd"][1] = failed["asgd"][1]._replace(failed_at=7)
+    assert verdicts(experiment, failed) == ["holds"] * 8
+    failed["momentum"][1] = failed["momentum"][1]._replace(failed_at=7)
+    assert verdicts(experiment, failed) == [*["cannot be told"] * 6, "holds", "cannot be told"]
+    assert experiment.judge(order, failed)["why"] == "a run of SGD diverged"
     single = {name: found[:1] for name, found in as_claimed().items()}
     short = {
         name: [t._replace(history={k: v[:9] for k, v in t.history.items()}, seconds=t.seconds[:9]) for t in found]
         for name, found in as_claimed().items()
     }
-    for found in (failed, single):
-        assert verdicts(experiment, found) == ["cannot be told"] * 8
+    assert verdicts(experiment, single) == ["cannot be told"] * 8
     told = [verdict != "cannot be told" for verdict in verdicts(experiment, short)]
     assert told == [not claim.trend for claim in experiment.CLAIMS]
 

@@ -224,8 +224,61 @@ def test_toy_race(tmp_path, capsys):
     assert "demon_sgdm" in capsys.readouterr().out
 
 
+def test_learning_rate_scan(tmp_path, capsys):
+    experiment = load("learning_rate_scan")
+    out = tmp_path / "out"
+    config = experiment.Config(
+        out=out,
+        optimizers=("adam", "demon_sgdm"),
+        rates=3,
+        lowest_rate=1e-6,
+        highest_rate=1e-2,
+        seeds=2,
+        epochs=3,
+        train_size=300,
+        hold_out=100,
+        resume=tmp_path / "lanes",
+    )
+    experiment.main(config)
+    results = json.loads((out / "results.json").read_text())
+    records = {r["optimizer"]: r for r in results["results"]}
+    assert set(records) == {"adam", "demon_sgdm"}
+    assert results["lanes"] == 2 * 3 * 2
+    import xarray as xr
+
+    ds = xr.load_dataset(out / "scan.nc", engine="scipy")
+    assert dict(ds.sizes) == {"optimizer": 2, "learning_rate": 3, "seed": 2, "epoch": 3}
+    final = ds.isel(epoch=-1).mean("seed")
+    for name, record in records.items():
+        held_out = final.valid_accuracy.sel(optimizer=name)
+        best = held_out.idxmax()
+        assert record["learning_rate"] == pytest.approx(float(best))
+        assert record["test_accuracy"] == pytest.approx(
+            float(final.test_accuracy.sel(optimizer=name, learning_rate=best)), rel=1e-6
+        )
+        assert record["test_low"] <= record["test_accuracy"] <= record["test_high"]
+    assert records["adam"]["learning_rate"] == pytest.approx(1e-2)
+    assert records["adam"]["at_the_edge"]
+    for name in ("sensitivity", "loss_maps"):
+        with Image.open(out / f"{name}.png") as image:
+            assert min(image.size) > 200
+    assert "0.01*" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="hold_out: wanted an integer of at least 1"):
+        experiment.Config(hold_out=0)
+
+
 @pytest.mark.parametrize(
-    "script", ["ackley_descent", "basins", "gradient_accuracy", "optimizer_zoo", "stability", "toy_race"]
+    "script",
+    [
+        "ackley_descent",
+        "basins",
+        "cifar10_resnet18",
+        "gradient_accuracy",
+        "learning_rate_scan",
+        "optimizer_zoo",
+        "stability",
+        "toy_race",
+    ],
 )
 def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):
     (tmp_path / "file").write_text("")

@@ -32,6 +32,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns outputs"]:
+        """The convolved images."""
         initializer = self.initializer or normal(math.sqrt(2 / (self.size**2 * self.outputs)))
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", initializer, shape, param_dtype(self.dtype))
@@ -46,6 +47,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """The outputs, for any leading axes."""
         limit = 1 / math.sqrt(x.shape[-1])
         kernel = self.param("kernel", uniform(limit), (x.shape[-1], self.outputs), param_dtype(self.dtype))
         bias = self.param("bias", uniform(limit), (self.outputs,), param_dtype(self.dtype))
@@ -68,6 +70,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "*batch channels"], train: bool | Bool[Array, ""]
     ) -> Float[Array, "*batch channels"]:
+        """The normalized values; every axis but the last is averaged over."""
         channels, wide = x.shape[-1:], param_dtype(self.dtype)
         scale = self.param("scale", constant(1.0), channels, wide)
         bias = self.param("bias", constant(0.0), channels, wide)

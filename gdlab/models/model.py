@@ -16,7 +16,9 @@ AKey = Key[Array, ""] | UInt32[Array, "2"]
 class Init(Protocol):
     """`init(key)` gives (params, state); it compiles in one program, and can be mapped over keys."""
 
-    def __call__(self, key: AKey) -> tuple[PyTree, PyTree]: ...
+    def __call__(self, key: AKey) -> tuple[PyTree, PyTree]:
+        """Fresh (params, state)."""
+        ...
 
 
 class Apply(Protocol):
@@ -34,7 +36,9 @@ class Apply(Protocol):
         *,
         train: bool | Bool[Array, ""] = False,
         key: AKey | None = None,
-    ) -> tuple[Array, PyTree]: ...
+    ) -> tuple[Array, PyTree]:
+        """The outputs and the new state."""
+        ...
 
 
 class Model(NamedTuple):

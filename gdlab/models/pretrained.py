@@ -56,7 +56,7 @@ def load_torchvision(path: str | Path, params: PyTree, state: PyTree) -> tuple[P
 
 
 def _torch_name(keys: Any) -> str:
-    """`layer1.0.downsample.0.weight` for the leaf at (0, "layer1_0", "downsample_conv", "kernel") of (params, state)."""
+    """`layer1.0.downsample.0.weight` for layer1_0, downsample_conv, kernel; the first key is params or state."""
     parts = [key.key for key in keys[1:]]
     return ".".join(NAMES.get(part, re.sub(r"^(layer\d)_", r"\1.", part)) for part in parts)
 

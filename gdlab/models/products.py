@@ -1,15 +1,21 @@
 """The three passes of a convolution as matrix products, for CPUs; NHWC images, HWIO kernels.
 
-Which algorithm a pass takes is `choose`: a rule of the shape alone.
+Which algorithm a convolution takes is `choose`, a rule of its shape alone. Whatever they get, they calculate in float32
+at least.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Geometry(NamedTuple):
@@ -29,81 +35,109 @@ class Geometry(NamedTuple):
         return height, width
 
 
-def choose(geometry: Geometry) -> str:
-    """Which algorithm."""
+def choose(geometry: Geometry, inputs: int, outputs: int) -> str:
+    """The algorithm for all three passes; inputs and outputs are channels.
+
+    "dense" where a pixel of at most four meets one of at most four: one product with the whole map's matrix, which
+    leaves out the taps that see only padding. "winograd" for 3x3 kernels of stride 1, where its tiles of 4x4 are at
+    least half full and there are channels enough to pay for its transforms. "patches" otherwise.
+    """
     if math.prod(geometry.image) * math.prod(geometry.outputs) <= 16:
         return "dense"
+    tiled = math.prod(TILE * _ceil(n, TILE) for n in geometry.outputs)
+    full = tiled <= 2 * math.prod(geometry.outputs)
+    if takes_winograd(geometry) and full and min(inputs, outputs) >= 16:
+        return "winograd"
     return "patches"
 
 
 def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """The convolution of x with kernel."""
-    dtype = x.dtype
-    x, kernel = _wide(x), _wide(kernel)
-    return FORWARD[choose(geometry)](x, kernel, geometry).astype(dtype)
+    algorithm = ALGORITHMS[choose(geometry, x.shape[3], kernel.shape[3])]
+    return algorithm.forward(_wide(x), _wide(kernel), geometry).astype(x.dtype)
 
 
 def input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
     """The cotangent of x where g is that of the result."""
-    dtype = g.dtype
-    g, kernel = _wide(g), _wide(kernel)
-    return INPUT_GRADIENT[choose(geometry)](g, kernel, geometry).astype(dtype)
+    algorithm = ALGORITHMS[choose(geometry, kernel.shape[2], g.shape[3])]
+    return algorithm.input_gradient(_wide(g), _wide(kernel), geometry).astype(g.dtype)
 
 
 def kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
     """The cotangent of the kernel where g is that of the result."""
-    dtype = x.dtype
-    x, g = _wide(x), _wide(g)
-    return KERNEL_GRADIENT[choose(geometry)](x, g, geometry).astype(dtype)
+    algorithm = ALGORITHMS[choose(geometry, x.shape[3], g.shape[3])]
+    return algorithm.kernel_gradient(_wide(x), _wide(g), geometry).astype(x.dtype)
 
 
 def _wide(x: Array) -> Array:
-    """In float32 at least: processors without 16-bit arithmetic would convert every product."""
+    """In float32 at least: processors without 16-bit arithmetic would convert for every product."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
+def _stored(body: Callable[[Array], Array], x: Array) -> Array:
+    """`body(x)` as a call that XLA does not inline: it would copy the body into each user of the result.
+
+    `jax.lax.optimization_barrier` does not help, XLA's CPU compiler drops it before it fuses.
+    """
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(body)(x)
 
 
-def _patches(x: Array, size: tuple[int, int], stride: int, pads: Pads) -> Array:
-    """Every window of the padded images as a row: (batch, rows, columns, size[0] size[1] channels)."""
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)])
-    rows, columns = ((n - k) // stride + 1 for n, k in zip(x.shape[1:3], size, strict=True))
-    taps = [
-        x[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
-        for i in range(size[0])
-        for j in range(size[1])
-    ]
-    return taps[0] if len(taps) == 1 else jnp.concatenate(taps, 3)
+def _pad(x: Array, pads: Pads) -> Array:
+    """x with zeros around the image; fewer than none cut off."""
+    if pads == ((0, 0), (0, 0)):
+        return x
+    config = [(0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)]
+    return _stored(lambda x: jax.lax.pad(x, jnp.zeros((), x.dtype), config), x)
 
 
-def patches_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
+def _ceil(number: int, divisor: int) -> int:
+    return -(-number // divisor)
+
+
+# Patches
+
+
+def _patches(x: Array, size: tuple[int, int], stride: int) -> Array:
+    """Every window as a row: (batch, rows, columns, size[0] size[1] channels)."""
+
+    def neighbours(x: Array, axis: int) -> Array:
+        count = (x.shape[axis] - size[axis - 1]) // stride + 1
+        taps = [
+            jax.lax.slice_in_dim(x, tap, tap + (count - 1) * stride + 1, stride, axis) for tap in range(size[axis - 1])
+        ]
+        return taps[0] if len(taps) == 1 else _stored(lambda taps: jnp.concatenate(taps, 3), taps)
+
+    return neighbours(neighbours(x, 2), 1)
+
+
+def _patches_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """One product of the windows with the kernel."""
-    pads = ((geometry.padding,) * 2,) * 2
-    return _patches(x, geometry.kernel, geometry.stride, pads) @ kernel.reshape(-1, kernel.shape[3])
+    padded = _pad(x, ((geometry.padding,) * 2,) * 2)
+    return _patches(padded, geometry.kernel, geometry.stride) @ kernel.reshape(-1, kernel.shape[3])
 
 
-def patches_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
+def _patches_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
     """For each phase of the stride a convolution of g with the mirrored kernel's taps of that phase.
 
     Pixel i gets g[o] W[t] where stride o + t = i + padding. With i = stride m + f and t = r + stride u, where r is
     (f + padding) mod stride, o is m + (f + padding) // stride - u.
     """
     stride, padding, inputs = geometry.stride, geometry.padding, kernel.shape[2]
-    counts = [-(-n // stride) for n in geometry.image]
+    counts = [_ceil(n, stride) for n in geometry.image]
 
     def phase(*firsts: int) -> Array:
         i, j = ((first + padding) % stride for first in firsts)
         taps = kernel[i::stride, j::stride]
         if 0 in taps.shape:
             return jnp.zeros((g.shape[0], *counts, inputs), g.dtype)
-        lows = [size - 1 - (first + padding) // stride for size, first in zip(taps.shape[:2], firsts, strict=True)]
+        size = taps.shape[:2]
+        lows = [k - 1 - (first + padding) // stride for k, first in zip(size, firsts, strict=True)]
         rows, columns = (
-            (low, count + size - 1 - low - n)
-            for low, count, size, n in zip(lows, counts, taps.shape[:2], g.shape[1:3], strict=True)
+            (low, count + k - 1 - low - n) for low, count, k, n in zip(lows, counts, size, g.shape[1:3], strict=True)
         )
         matrix = taps[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, inputs)
-        return _patches(g, taps.shape[:2], 1, (rows, columns)) @ matrix
+        return _patches(_pad(g, (rows, columns)), size, 1) @ matrix
 
     if stride == 1:
         return phase(0, 0)
@@ -112,11 +146,14 @@ def patches_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array
     return whole[:, : geometry.image[0], : geometry.image[1]]
 
 
-def patches_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
+def _patches_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
     """One product of the transposed windows with g."""
-    windows = _patches(x, geometry.kernel, geometry.stride, ((geometry.padding,) * 2,) * 2)
+    windows = _patches(_pad(x, ((geometry.padding,) * 2,) * 2), geometry.kernel, geometry.stride)
     product = jax.lax.dot_general(windows, g, (((0, 1, 2), (0, 1, 2)), ((), ())))
     return product.reshape(*geometry.kernel, x.shape[3], g.shape[3])
+
+
+# Dense
 
 
 def _tap_of(geometry: Geometry) -> np.ndarray:
@@ -138,20 +175,20 @@ def _dense_matrix(kernel: Array, geometry: Geometry) -> Array:
     return jnp.concatenate(rows, 0)
 
 
-def dense_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """One product with the matrix of the whole map: for images of few pixels, where most taps see only padding."""
+def _dense_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """One product with the matrix of the whole map."""
     y = x.reshape(x.shape[0], -1) @ _dense_matrix(kernel, geometry)
     return y.reshape(x.shape[0], *geometry.outputs, kernel.shape[3])
 
 
-def dense_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
+def _dense_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
     """The same with the matrix transposed."""
     matrix = _dense_matrix(kernel, geometry)
     x = jax.lax.dot_general(g.reshape(g.shape[0], -1), matrix, (((1,), (1,)), ((), ())))
     return x.reshape(g.shape[0], *geometry.image, kernel.shape[2])
 
 
-def dense_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
+def _dense_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
     """The gradient of the whole map's matrix, summed over the places where each tap stands in it."""
     tap_of, inputs, outputs = _tap_of(geometry), x.shape[3], g.shape[3]
     matrix = jax.lax.dot_general(x.reshape(x.shape[0], -1), g.reshape(g.shape[0], -1), (((0,), (0,)), ((), ())))
@@ -165,6 +202,142 @@ def dense_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
     return kernel.reshape(*geometry.kernel, inputs, outputs)
 
 
-FORWARD = {"patches": patches_forward, "dense": dense_forward}
-INPUT_GRADIENT = {"patches": patches_input_gradient, "dense": dense_input_gradient}
-KERNEL_GRADIENT = {"patches": patches_kernel_gradient, "dense": dense_kernel_gradient}
+# Winograd
+
+TILE = 4
+TAPS = 3
+POINTS = (Fraction(0), Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction(-3, 2))
+"""Where polynomials are multiplied, beside infinity; the usual 0, 1, -1, 2, -2 leave errors four times as large."""
+
+
+def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(image, kernel, output): six pixels correlated with three taps are output^T ((kernel w) * (image d)).
+
+    The Cook-Toom multiplication of polynomials, transposed: kernel evaluates one factor at the points and divides by
+    the Lagrange denominators, output^T evaluates the other, and image holds the coefficients of the numerators.
+    """
+
+    def times_root(coefficients: list[Fraction], root: Fraction) -> list[Fraction]:
+        return [a - root * b for a, b in zip([Fraction(0), *coefficients], [*coefficients, Fraction(0)], strict=True)]
+
+    def product(roots: Sequence[Fraction]) -> list[Fraction]:
+        coefficients = [Fraction(1)]
+        for root in roots:
+            coefficients = times_root(coefficients, root)
+        return coefficients
+
+    def powers(count: int) -> list[list[Fraction]]:
+        return [[point**power for power in range(count)] for point in POINTS]
+
+    others = [[other for other in POINTS if other != point] for point in POINTS]
+    denominators = [
+        math.prod((point - other for other in rest), start=Fraction(1))
+        for point, rest in zip(POINTS, others, strict=True)
+    ]
+    image = [[*product(rest), Fraction(0)] for rest in others] + [product(POINTS)]
+    kernel = [[p / d for p in row] for row, d in zip(powers(TAPS), denominators, strict=True)] + [[0, 0, 1]]
+    output = [*powers(TILE), [0, 0, 0, 1]]
+    image, kernel, output = (np.array([[float(v) for v in row] for row in m]) for m in (image, kernel, output))
+    return image, kernel, output
+
+
+IMAGE, KERNEL, OUTPUT = _transforms()
+
+
+def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
+    """The sums matrix[i, a] parts[a] along a new axis: one loop for XLA, which is slow at stacking parts."""
+    shape = [1] * (parts[0].ndim + 1)
+    shape[axis] = matrix.shape[0]
+    terms = [
+        jnp.asarray(column, part.dtype).reshape(shape) * jnp.expand_dims(part, axis)
+        for column, part in zip(matrix.T, parts, strict=True)
+    ]
+    return sum(terms[1:], terms[0])
+
+
+def _both_axes(matrix: np.ndarray, x: Array, count: Sequence[int]) -> Array:
+    """Tiles of the images, transformed: (transformed rows, transformed columns, batch, *count, channels).
+
+    Tile i begins at pixel 4 i and is as wide as the matrix.
+    """
+
+    def one_axis(x: Array, axis: int, new_axis: int, tiles: int) -> Array:
+        reach = TILE * (tiles - 1) + 1
+        parts = [jax.lax.slice_in_dim(x, a, a + reach, TILE, axis) for a in range(matrix.shape[1])]
+        return _combine(matrix, parts, new_axis)
+
+    rows = _stored(lambda x: one_axis(x, 1, 0, count[0]), x)
+    return _stored(lambda x: one_axis(x, 3, 1, count[1]), rows)
+
+
+def _image_tiles(x: Array, padding: int, outputs: Sequence[int]) -> Array:
+    """(36, tiles of the whole batch, channels), for as many tiles as cover the outputs."""
+    count = [_ceil(n, TILE) for n in outputs]
+    rows, columns = (
+        (padding, TILE * tiles + TAPS - 1 - padding - n) for tiles, n in zip(count, x.shape[1:3], strict=True)
+    )
+    tiles = _both_axes(IMAGE, _pad(x, (rows, columns)), count)
+    return tiles.reshape(IMAGE.size, -1, x.shape[3])
+
+
+def takes_winograd(geometry: Geometry) -> bool:
+    """Whether "winograd" can do it; padding of more than 2 would have it cut g for the input's gradient."""
+    return geometry.kernel == (TAPS, TAPS) and geometry.stride == 1 and geometry.padding < TAPS
+
+
+def _winograd_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """Tiles of 4x4 results by 36 products of transformed pixels and taps, where 144 would be direct.
+
+    Winograd's minimal filtering F(4x4, 3x3) (Lavin & Gray 2016); each of the 36 is a matrix product over channels. In
+    float32 its largest error is about 3e-6 of the largest result.
+    """
+    outputs = geometry.outputs
+    count = [_ceil(n, TILE) for n in outputs]
+
+    def taps(kernel: Array) -> Array:
+        rows = _combine(KERNEL, list(kernel), 0)
+        return _combine(KERNEL, [rows[:, j] for j in range(TAPS)], 1).reshape(-1, *kernel.shape[2:])
+
+    tiles = _image_tiles(x, geometry.padding, outputs)
+    products = jax.lax.dot_general(tiles, _stored(taps, kernel), (((2,), (1,)), ((0,), (0,))))
+    products = products.reshape(len(OUTPUT), len(OUTPUT), x.shape[0], *count, kernel.shape[3])
+    rows = _stored(lambda products: _combine(OUTPUT.T, list(products), 3), products)
+    y = _stored(lambda rows: _combine(OUTPUT.T, list(rows), 4), rows)
+    y = y.reshape(x.shape[0], TILE * count[0], TILE * count[1], kernel.shape[3])
+    return y[:, : outputs[0], : outputs[1]]
+
+
+def _winograd_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
+    """The convolution of g with the mirrored kernel."""
+    mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    return _winograd_forward(g, mirrored, Geometry(g.shape[1:3], geometry.kernel, 1, TAPS - 1 - geometry.padding))
+
+
+def _winograd_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
+    """The transposed transforms of the forward pass around products over all tiles."""
+    count = [_ceil(n, TILE) for n in geometry.outputs]
+    rows, columns = ((0, TILE * tiles - n) for tiles, n in zip(count, g.shape[1:3], strict=True))
+    outputs = _both_axes(OUTPUT, _pad(g, (rows, columns)), count).reshape(IMAGE.size, -1, g.shape[3])
+    tiles = _image_tiles(x, geometry.padding, geometry.outputs)
+    products = jax.lax.dot_general(tiles, outputs, (((1,), (1,)), ((0,), (0,))))
+
+    def taps(products: Array) -> Array:
+        rows = _combine(KERNEL.T, list(products.reshape(len(KERNEL), len(KERNEL), *products.shape[1:])), 0)
+        return _combine(KERNEL.T, [rows[:, j] for j in range(len(KERNEL))], 1)
+
+    return _stored(taps, products)
+
+
+class Algorithm(NamedTuple):
+    """The passes of (x, kernel, geometry), (g, kernel, geometry) and (x, g, geometry)."""
+
+    forward: Callable[[Array, Array, Geometry], Array]
+    input_gradient: Callable[[Array, Array, Geometry], Array]
+    kernel_gradient: Callable[[Array, Array, Geometry], Array]
+
+
+ALGORITHMS = {
+    "dense": Algorithm(_dense_forward, _dense_input_gradient, _dense_kernel_gradient),
+    "winograd": Algorithm(_winograd_forward, _winograd_input_gradient, _winograd_kernel_gradient),
+    "patches": Algorithm(_patches_forward, _patches_input_gradient, _patches_kernel_gradient),
+}

@@ -24,6 +24,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool | Bool[Array, ""]) -> Array:
+        """The block's result, of `outputs` channels."""
         y = Convolution(self.outputs, 3, self.stride, 1, self.dtype, name="conv1")(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train))
         y = Convolution(self.outputs, 3, 1, 1, self.dtype, name="conv2")(y)
@@ -48,6 +49,7 @@ class ResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool | Bool[Array, ""]
     ) -> Float[Array, "batch classes"]:
+        """The logits."""
         _require_images(images, self.channels)
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = Convolution(self.width, size, stride, size // 2, self.dtype, name="conv1")(images.astype(self.dtype))

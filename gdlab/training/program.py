@@ -167,7 +167,7 @@ class Program(NamedTuple):
     """begin(seed) -> Learner; epoch(learner, data, seed) -> (Learner, Summary), which takes the learner's memory.
 
     like: the learner's shapes. digest: of the program's text: two programs that share it compute the same numbers on
-    one version of JAX and one kind of device. compile_seconds: of both.
+    one version of JAX and one kind of device. compile_seconds: of both, tracing included.
     """
 
     begin: Callable[[Any], Learner]
@@ -177,28 +177,16 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
-_PROGRAMS: dict[Any, Program] = {}
+_COMPILED: dict[tuple[str, jax.Device], tuple[Callable[..., Any], Callable[..., Any]]] = {}
 KEPT = 4
-"""Programs that are remembered, so that a second seed compiles nothing."""
+"""Programs that are remembered by their text, so that a second seed compiles nothing."""
 
 
 def compile_program(task: Task, optimizer: optax.GradientTransformation, data: Data, device: jax.Device) -> Program:
-    """The programs of a run, compiled for the device; remembered for the same functions and shapes of data."""
-    functions = task._replace(train=None, valid=None, test=None, description={})
-    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
-    leaves, structure = jax.tree.flatten(shapes)
-    wide = bool(jax.config.read("jax_enable_x64"))
-    key = (functions[:5], functions[8:11], optimizer, structure, tuple(map(str, leaves)), device, wide)
-    if key not in _PROGRAMS:
-        while len(_PROGRAMS) >= KEPT:
-            del _PROGRAMS[next(iter(_PROGRAMS))]
-        _PROGRAMS[key] = _compile(functions, optimizer, shapes, device)
-        return _PROGRAMS[key]
-    return _PROGRAMS[key]._replace(compile_seconds=0.0)
-
-
-def _compile(task: Task, optimizer: optax.GradientTransformation, shapes: Data, device: jax.Device) -> Program:
+    """The programs of a run, compiled for the device; the last few texts are remembered."""
+    began = time.perf_counter()
     place = jax.sharding.SingleDeviceSharding(device)
+    settings: dict[str, Any] = {"out_shardings": place, "compiler_options": compiler_options(device)}
 
     def start(seed: Array) -> Learner:
         return begin(task, optimizer, seed)
@@ -206,17 +194,20 @@ def _compile(task: Task, optimizer: optax.GradientTransformation, shapes: Data, 
     def epoch(learner: Learner, data: Data, seed: Array) -> tuple[Learner, Summary]:
         return run_epoch(task, optimizer, learner, data, seed)
 
-    began = time.perf_counter()
     seed = jax.ShapeDtypeStruct((), np.uint32)
-    options = compiler_options(device)
-    lowered_start = jax.jit(start, out_shardings=place, compiler_options=options).lower(seed)
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
     like = jax.eval_shape(start, seed)
-    lowered = jax.jit(epoch, donate_argnums=0, in_shardings=place, out_shardings=place, compiler_options=options).lower(
-        like, shapes, seed
+    lowered = (
+        jax.jit(start, **settings).lower(seed),
+        jax.jit(epoch, donate_argnums=0, in_shardings=place, **settings).lower(like, shapes, seed),
     )
-    digest = hashlib.sha256(lowered_start.as_text().encode() + lowered.as_text().encode()).hexdigest()
-    compiled = lowered_start.compile(), lowered.compile()
-    return Program(*compiled, like, digest, time.perf_counter() - began)
+    digest = hashlib.sha256("".join(text.as_text() for text in lowered).encode()).hexdigest()
+    key = digest, device
+    if key not in _COMPILED:
+        while len(_COMPILED) >= KEPT:
+            del _COMPILED[next(iter(_COMPILED))]
+        _COMPILED[key] = lowered[0].compile(), lowered[1].compile()
+    return Program(*_COMPILED[key], like, digest, time.perf_counter() - began)
 
 
 def compiler_options(device: jax.Device) -> dict[str, Any] | None:

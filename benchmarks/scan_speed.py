@@ -1,0 +1,164 @@
+"""Trainings an hour: a sweep by vmap, a sweep by map, one `train` after another, and a PyTorch loop, all in one run.
+
+Case: the digits' perceptron (64, 64), batches of 64, 10 epochs with evaluation after each, Adam, float32; 128 learning
+rates, of which the slow contenders do some and are scaled up. Everything counts: compilation, evaluation, results on
+the host. Contenders take turns, in several rounds; medians. Second case: steps of a narrow ResNet18 on 32 x 32 images,
+several lanes by vmap against one after another, without compilation.
+
+Command: python -m benchmarks.scan_speed (the PyTorch loop needs the extra `oracle`). About 5 minutes on 2 cores.
+Writes benchmarks/results/scan_speed.json.
+"""
+
+import functools
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gdlab import models, optimizers, tasks
+from gdlab.data import Dataset, Split
+from gdlab.runs import environment, write_json
+from gdlab.tables import Table
+from gdlab.training import sweep, train
+from gdlab.training.lanes import Build, compile_lanes, seconds_a_lane
+from gdlab.training.program import data_of
+
+RATES = np.geomspace(1e-4, 1e-1, 128)
+EPOCHS = 10
+ROUNDS = 3
+
+
+def swept(strategy: str, task: tasks.Task) -> tuple[float, float, int]:
+    """Seconds, test accuracy at the best rate, and how many trainings it was."""
+    began = time.perf_counter()
+    found = sweep(
+        task,
+        optimizers.adam,
+        {"learning_rate": RATES},
+        seeds=1,
+        epochs=EPOCHS,
+        strategy=strategy,
+        progress=False,
+    )
+    accuracy = float(found.test_accuracy.isel(epoch=-1, seed=0).max())
+    return time.perf_counter() - began, accuracy, len(RATES)
+
+
+def one_by_one(task: tasks.Task) -> tuple[float, float, int]:
+    few = RATES[8::40]
+    began = time.perf_counter()
+    best = max(
+        train(task, optimizers.adam(float(rate)), epochs=EPOCHS, progress=False).history["test_accuracy"][-1]
+        for rate in few
+    )
+    return time.perf_counter() - began, float(best), len(few)
+
+
+def torch_loop(task: tasks.Task) -> tuple[float, float, int]:
+    """The same network, batches and evaluations, as PyTorch code is usually written for data in memory."""
+    import torch
+    from torch import nn
+
+    few = RATES[8::20]
+    began = time.perf_counter()
+    parts = {}
+    for part in ("train", "test"):
+        images, labels = getattr(task, part)
+        x = torch.tensor(images.reshape(len(images), -1), dtype=torch.float32)
+        parts[part] = (x / 255 - 0.5) / 0.5, torch.tensor(labels, dtype=torch.long)
+    x, y = parts["train"]
+    best = 0.0
+    for rate in few:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+        optimizer = torch.optim.Adam(net.parameters(), lr=float(rate))
+        for _ in range(EPOCHS):
+            order, loss_sum, hits = torch.randperm(len(y)), torch.zeros(()), torch.zeros(())
+            for low in range(0, len(y) - 63, 64):
+                index = order[low : low + 64]
+                optimizer.zero_grad()
+                logits = net(x[index])
+                loss = nn.functional.cross_entropy(logits, y[index])
+                loss.backward()
+                optimizer.step()
+                loss_sum += loss.detach()
+                hits += (logits.argmax(1) == y[index]).sum()
+            with torch.no_grad():
+                logits = net(parts["test"][0])
+                accuracy = float((logits.argmax(1) == parts["test"][1]).float().mean())
+        best = max(best, accuracy)
+    return time.perf_counter() - began, best, len(few)
+
+
+def resnet_lanes(lanes: int = 4, width: int = 8) -> dict[str, Any]:
+    """Seconds of a training step of one lane, by vmap and one after another, two calls at a time."""
+    rng = np.random.default_rng(0)
+    part = Split(rng.integers(0, 256, (640, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 640).astype(np.int32))
+    small = Split(part.images[:64], part.labels[:64])
+    data = Dataset("random", part, small, tuple(map(str, range(10))), {"source": "random numbers"})
+    third = (0.5, 0.5, 0.5)
+    task = tasks.classify("random", data, models.resnet18(10, stem="imagenet", width=width), mean=third, std=third)
+    functions, arrays = task._replace(train=None, valid=None, test=None), data_of(task)
+    build = Build(functions, optimizers.adam, ("learning_rate",), arrays)
+    device = jax.devices()[0]
+    programs = [compile_lanes(build, None, [device]), compile_lanes(build, lanes, [device])]
+    values, seeds = [np.full(lanes, 1e-3, np.float32)], np.arange(lanes, dtype=np.uint32)
+    places = [device] * 2
+    with ThreadPoolExecutor(2) as pool:
+        alone, mapped = seconds_a_lane(programs, {device: arrays}, values, seeds, pool, places, task.steps)
+    return {"width": width, "lanes": lanes, "vmap_is_faster_by": alone / mapped}
+
+
+def main() -> None:
+    task = tasks.digits_mlp()
+    contenders: dict[str, Callable[[], tuple[float, float, int]]] = {
+        "gdlab sweep, auto": functools.partial(swept, "auto", task),
+        "gdlab sweep, vmap": functools.partial(swept, "vmap", task),
+        "gdlab sweep, map": functools.partial(swept, "map", task),
+        "gdlab train, one at a time": functools.partial(one_by_one, task),
+    }
+    if importlib.util.find_spec("torch"):
+        contenders["PyTorch loop"] = functools.partial(torch_loop, task)
+    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, run in contenders.items():
+            found[name].append(run())
+    rows: dict[str, dict[str, Any]] = {
+        name: {
+            "trainings": runs[0][2],
+            "seconds": [seconds for seconds, _, _ in runs],
+            "trainings_an_hour": 3600 * runs[0][2] / statistics.median(seconds for seconds, _, _ in runs),
+            "best_test_accuracy": runs[0][1],
+        }
+        for name, runs in found.items()
+    }
+    base = rows["gdlab train, one at a time"]["trainings_an_hour"]
+    table = Table(
+        ("contender", "trainings an hour", "against one at a time", "best accuracy"),
+        [
+            (
+                name,
+                f"{row['trainings_an_hour']:,.0f}",
+                f"{row['trainings_an_hour'] / base:.1f}",
+                f"{row['best_test_accuracy']:.3f}",
+            )
+            for name, row in rows.items()
+        ],
+    )
+    print(table.text())
+    narrow = resnet_lanes()
+    print(f"narrow ResNet18: {narrow['lanes']} lanes by vmap step {narrow['vmap_is_faster_by']:.2f} times as fast")
+    write_json(
+        Path(__file__).parent / "results" / "scan_speed.json",
+        {"environment": environment(), "epochs": EPOCHS, "results": rows, "resnet": narrow},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""Expected values: PyTorch's layers put together here under torchvision's names, and NumPy where PyTorch is missing."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdlab.models import load_torchvision, resnet18
+from gdlab.models.initialization import constant, fill, normal, uniform
+from gdlab.models.layers import BatchNorm, max_pool
+
+WIDTH = 16
+
+
+def torch_twin(stem, head, width=WIDTH, num_classes=10):
+    """torchvision's ResNet18, narrower; the parts' names are what its state dicts are keyed by."""
+    torch = pytest.importorskip("torch")
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs, outputs, stride):
+            super().__init__()
+            self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(outputs)
+            self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(outputs)
+            self.downsample = None
+            if stride != 1 or inputs != outputs:
+                self.downsample = nn.Sequential(
+                    nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                )
+
+        def forward(self, x):
+            y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+            return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+            if stem == "cifar":
+                self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(width)
+            inputs = width
+            for stage in range(4):
+                outputs = width << stage
+                blocks = Block(inputs, outputs, 2 if stage else 1), Block(outputs, outputs, 1)
+                setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+                inputs = outputs
+            self.fc = nn.Linear(inputs, 1000 if head == "source" else num_classes)
+
+        def forward(self, x):
+            x = torch.relu(self.bn1(self.conv1(x)))
+            if stem == "imagenet":
+                x = nn.functional.max_pool2d(x, 3, 2, 1)
+            x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+            return self.fc(x.mean((2, 3)))
+
+    torch.manual_seed(0)
+    net = Net()
+    with torch.no_grad():  # statistics and scales that matter
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.2, 0.2)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.2, 0.2)
+    return net
+
+
+def images(dtype, batch=6):
+    return np.asarray(jax.random.normal(jax.random.key(1), (batch, 32, 32, 3), dtype))
+
+
+def assert_near(got, wanted, relative, name=""):
+    """To within `relative` of the largest."""
+    wanted = np.asarray(wanted)
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=relative * np.abs(wanted).max(), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (dict(num_classes=1000), 11_689_512),
+        (dict(num_classes=10), 11_181_642),
+        (dict(num_classes=10, head="source"), 11_699_522),
+        (dict(num_classes=10, stem="cifar"), 11_173_962),
+        (dict(num_classes=100, stem="cifar"), 11_220_132),
+    ],
+)
+def test_parameter_counts(arguments, count):
+    params, _ = jax.eval_shape(resnet18(**arguments).init, jax.random.key(0))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == count
+
+
+def test_initialization_is_torchvisions():
+    params, state = resnet18(10, head="source").init(jax.random.key(0))
+    for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
+        name, size = jax.tree_util.keystr(path), leaf.size
+        assert leaf.dtype == jnp.float32
+        if leaf.ndim == 4:
+            # Kaiming normal over the outputs; the mean square of n normal numbers is known to within sqrt(2 / n).
+            variance = 2 / (leaf.shape[0] * leaf.shape[1] * leaf.shape[3])
+            assert abs(np.mean(leaf**2) / variance - 1) < 5 * math.sqrt(2 / size), name
+            assert abs(np.mean(leaf)) < 5 * math.sqrt(variance / size), name
+        elif "fc" in name or "head" in name:
+            limit = 1 / math.sqrt(512 if "fc" in name else 1000)
+            assert np.abs(leaf).max() <= limit, name
+            assert abs(np.mean(leaf**2) / (limit**2 / 3) - 1) < 5 / math.sqrt(size), name
+        else:
+            value = 1.0 if name.endswith(("'scale']", "'var']")) else 0.0
+            np.testing.assert_array_equal(leaf, value, name)
+    other, _ = resnet18(10, head="source").init(jax.random.key(1))
+    assert np.mean(other["conv1"]["kernel"] == params["conv1"]["kernel"]) < 0.01
+
+
+def test_draws_do_not_overlap_and_lanes_of_keys_are_single_keys():
+    shapes = dict(a=((3, 4), normal(2.0)), b=((5,), uniform(3.0)), c=((2,), constant(7.0)), d=((12,), normal(2.0)))
+
+    def init():
+        return {name: one(None, shape, jnp.float32) for name, (shape, one) in shapes.items()}
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    lanes = jax.vmap(lambda key: fill(init, key))(keys)
+    one = fill(init, keys[1])
+    for name in shapes:
+        np.testing.assert_array_equal(lanes[name][1], one[name])
+    assert not np.isin(one["a"], one["d"]).any()
+    np.testing.assert_array_equal(one["c"], 7.0)
+
+
+def test_batch_norm_is_the_formula_with_the_unbiased_variance_kept():
+    x = np.asarray(jax.random.normal(jax.random.key(0), (4, 3, 2, 5), jnp.float64)) * 3 + 1
+    scale, bias, mean, var = np.random.default_rng(0).uniform(0.5, 2, (4, 5))
+    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "var": var}}
+    apply = jax.jit(lambda train: BatchNorm(dtype=jnp.float64).apply(variables, x, train, mutable=["batch_stats"]))
+    rows = x.reshape(-1, 5)
+    expected = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5) * scale + bias
+    running = {"mean": 0.9 * mean + 0.1 * rows.mean(0), "var": 0.9 * var + 0.1 * rows.var(0, ddof=1)}
+    static = [
+        BatchNorm(dtype=jnp.float64).apply(variables, x, train, mutable=["batch_stats"]) for train in (True, False)
+    ]
+    for y, changed in (apply(True), static[0]):
+        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+        for name, value in running.items():
+            np.testing.assert_allclose(changed["batch_stats"][name], value, rtol=1e-12)
+    for y, changed in (apply(False), static[1]):
+        np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5) * scale + bias, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(changed["batch_stats"]["mean"], mean)
+        np.testing.assert_array_equal(changed["batch_stats"]["var"], var)
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_max_pool_and_whom_its_gradient_goes_to(size):
+    # Few values, so that windows hold equal ones: the first in reading order takes the gradient, as in PyTorch.
+    x = np.random.default_rng(size).integers(0, 3, (2, size, size + 1, 2)).astype(np.float64)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    y, vjp = jax.vjp(max_pool, x)
+    g = np.random.default_rng(0).normal(size=y.shape)
+    expected, gradient = np.zeros(y.shape), np.zeros(padded.shape)
+    for n, i, j, c in np.ndindex(*y.shape):
+        window = padded[n, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3, c]
+        row, column = np.unravel_index(np.argmax(window), window.shape)  # the first of equals
+        expected[n, i, j, c] = window[row, column]
+        gradient[n, 2 * i + row, 2 * j + column, c] += g[n, i, j, c]
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(vjp(g)[0], gradient[:, 1:-1, 1:-1], rtol=1e-14)
+    assert y.shape[1:3] == ((size + 1) // 2, (size + 2) // 2)
+    assert np.isnan(max_pool(jnp.asarray(x).at[0, 0, 0, 0].set(jnp.nan))[0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
+    torch = pytest.importorskip("torch")
+    if dtype == "float32" and stem == "cifar":
+        pytest.skip("float64 of both stems and float32 of one will do")
+    twin = torch_twin(stem, "linear").to(getattr(torch, dtype))
+    torch.save(twin.state_dict(), tmp_path / "twin.pth")
+    model = resnet18(10, stem=stem, width=WIDTH, dtype=dtype)
+    params, state = load_torchvision(tmp_path / "twin.pth", *model.init(jax.random.key(0)))
+    x, labels = images(dtype), np.arange(6) % 10
+
+    def loss(params, train):
+        logits, moved = model.apply(params, state, x, train=train)
+        return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(6), labels]), (logits, moved)
+
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    tight = 1e-10 if dtype == "float64" else 1e-5
+    turned = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+    (_, (logits, unmoved)), _ = step(params, False)
+    twin.eval()
+    assert_near(logits, twin(turned).detach(), tight)
+    jax.tree.map(np.testing.assert_array_equal, unmoved, state)
+    (value, (logits, moved)), gradient = step(params, True)
+    twin.train()
+    outputs = twin(turned)
+    theirs = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(labels))
+    theirs.backward()
+    assert_near(logits, outputs.detach(), 10 * tight)
+    assert_near(value, theirs.detach(), 10 * tight)
+    # Their gradients and new statistics, brought into our order by the loader.
+    torch.save(
+        {name: value.grad for name, value in twin.named_parameters()} | dict(twin.named_buffers()), tmp_path / "g.pth"
+    )
+    their_gradient, their_state = load_torchvision(tmp_path / "g.pth", params, state)
+    loose = 1e-9 if dtype == "float64" else 2e-3  # batches of few values a channel magnify rounding
+    for ours, wanted, relative in ((gradient, their_gradient, loose), (moved, their_state, 10 * tight)):
+        for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(wanted), strict=True):
+            assert_near(one, other, relative, jax.tree_util.keystr(path))
+
+
+def test_both_files_of_weights_give_the_source_head_the_same_network(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    twin = torch_twin("imagenet", "source").eval()
+    torch.save(twin.state_dict(), tmp_path / "twin.pth")
+    save_file(twin.state_dict(), tmp_path / "twin.safetensors")
+    model = resnet18(10, head="source", width=WIDTH)
+    fresh = model.init(jax.random.key(0))
+    loaded = [load_torchvision(tmp_path / name, *fresh) for name in ("twin.pth", "twin.safetensors")]
+    jax.tree.map(np.testing.assert_array_equal, *loaded)
+    params, state = loaded[0]
+    np.testing.assert_array_equal(params["head"]["kernel"], fresh[0]["head"]["kernel"])
+    x = images(jnp.float32)
+    with torch.no_grad():
+        middle = twin(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    logits, _ = jax.jit(model.apply)(params, state, x)
+    assert_near(logits, middle @ params["head"]["kernel"] + params["head"]["bias"], 1e-5)
+
+
+def test_a_file_of_weights_that_does_not_fit_is_answered_in_one_line(tmp_path):
+    from safetensors.numpy import save_file
+
+    shapes = jax.eval_shape(resnet18(3, width=4).init, jax.random.key(0))
+    params, state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    arrays = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
+        parts = [key.key for key in path[1:]]
+        name = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+        module = (
+            ".".join(parts[:-1]).replace("_conv", ".0").replace("_bn", ".1").replace("_0", ".0").replace("_1", ".1")
+        )
+        arrays[f"{module}.{name.get(parts[-1], parts[-1])}"] = np.ascontiguousarray(
+            leaf.transpose({4: (3, 2, 0, 1), 2: (1, 0)}.get(leaf.ndim, (0,)))
+        )
+    assert "layer2.0.downsample.0.weight" in arrays
+    good = tmp_path / "good.safetensors"
+    save_file(arrays, good)
+    load_torchvision(good, params, state)
+    bent = arrays | {"fc.weight": np.zeros((4, 32), np.float32)}
+    for name, content, answer in (
+        (
+            "short",
+            {k: v for k, v in arrays.items() if k != "fc.bias"},
+            "short.safetensors: wanted .*got fc.bias missing",
+        ),
+        ("long", arrays | {"fc2.bias": arrays["fc.bias"]}, "long.safetensors: wanted .*got fc2.bias unknown"),
+        ("bent", bent, r"wanted fc.weight of shape \(32, 3\) in our order, got \(32, 4\)"),
+    ):
+        save_file(content, tmp_path / f"{name}.safetensors")
+        with pytest.raises(ValueError, match=answer) as caught:
+            load_torchvision(tmp_path / f"{name}.safetensors", params, state)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"wanted a file of weights, got .*none\.pth"):
+        load_torchvision(tmp_path / "none.pth", params, state)
+    (tmp_path / "w.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"wanted a \.pth or \.safetensors file, got w\.npz"):
+        load_torchvision(tmp_path / "w.npz", params, state)
+
+
+def test_bfloat16_computes_narrow_and_keeps_wide():
+    model = resnet18(10, width=4, dtype=jnp.bfloat16)
+    params, state = model.init(jax.random.key(0))
+    x = images(jnp.float32, 4)
+    apply = jax.jit(lambda train: model.apply(params, state, x, train=train))
+    logits, moved = apply(True)
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, state, moved, logits))} == {jnp.dtype(jnp.float32)}
+    wide, _ = jax.jit(lambda: resnet18(10, width=4).apply(params, state, x, train=False))()
+    assert 0 < np.abs(apply(False)[0] - wide).max() < 0.1 * np.abs(wide).max()
+
+
+def test_bad_input_is_answered_in_one_line():
+    model = resnet18(10, width=4)
+    params, state = jax.eval_shape(model.init, jax.random.key(0))
+    for call, answer in (
+        (lambda: resnet18(0), "num_classes: wanted an integer of at least 1, got 0"),
+        (lambda: resnet18(10, stem="vgg"), "stem: wanted one of imagenet, cifar; got 'vgg'"),
+        (lambda: resnet18(10, head="none"), "head: wanted one of linear, source; got 'none'"),
+        (lambda: resnet18(10, dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
+        (
+            lambda: model.apply(params, state, np.zeros((2, 32, 32, 1), np.float32)),
+            r"inputs: wanted floating-point images \(batch, height, width, 3\), got an array of shape \(2, 32, 32, 1\)",
+        ),
+        (
+            lambda: BatchNorm().init(jax.random.key(0), np.zeros((1, 3), np.float32), True),
+            r"batch normalization: wanted at least 2 values a channel, got shape \(1, 3\)",
+        ),
+    ):
+        with pytest.raises((TypeError, ValueError), match=answer) as caught:
+            call()
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from gdlab import plots
+
+RATES = np.geomspace(1e-4, 1.0, 5)
+
+
+def test_sensitivity_shows_means_intervals_and_the_best_rate():
+    scores = {
+        "one": np.array([[0.1, 0.2], [0.5, 0.7], [0.9, 0.8], [0.4, 0.4], [0.1, 0.1]]),
+        "two": np.full((5, 2), 0.3),
+    }
+    figure = plots.sensitivity(RATES, scores, labels=("rate", "accuracy"), chance=0.1)
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    np.testing.assert_allclose(lines["one"].get_ydata(), [0.15, 0.6, 0.85, 0.4, 0.1])
+    dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    np.testing.assert_allclose([dot.get_xdata()[0] for dot in dots], [RATES[2], RATES[0]])
+    assert len(axes.collections) == 2  # a band each
+    assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "rate", "accuracy")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
+    assert len(plots.sensitivity(RATES, {"one": np.zeros((5, 1))}).axes[0].collections) == 0  # one seed: no interval
+
+
+def test_loss_maps_share_a_scale_and_leave_what_diverged_white():
+    one = np.tile(np.array([2.0, 0.5, 0.1, 3.0, np.nan])[:, None], (1, 3))
+    figure = plots.loss_maps(RATES, {"a": one, "b": one * 2, "c": one * 40}, ceiling=5.0, columns=2)
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == ["a", "b", "c"]
+    meshes = [axes.collections[0] for axes in panels]
+    assert {(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes} == {(0.1, 5.0)}
+    drawn = meshes[0].get_array()
+    assert drawn.shape == (3, 5)
+    assert np.ma.getmaskarray(drawn)[:, 4].all()
+    np.testing.assert_allclose(drawn[:, :4], one.T[:, :4])
+    dots = [line.get_xdata()[0] for line in panels[0].get_lines()]
+    assert dots == [RATES[2]] * 3
+    assert len(plots.loss_maps(RATES[:1], {"a": one[:1]}).axes[0].collections) == 1
+
+
+def test_bad_input_is_answered_in_one_line():
+    for call, answer in (
+        (
+            lambda: plots.sensitivity(RATES, {"a": np.zeros(5)}),
+            r"scores\['a'\]: wanted finite .* \(5, seeds\), got shape \(5,\)",
+        ),
+        (lambda: plots.sensitivity(RATES, {"a": np.full((5, 2), np.nan)}), "wanted finite numbers"),
+        (lambda: plots.loss_maps(RATES, {"a": np.full((5, 2), np.inf)}), "losses: wanted at least one finite value"),
+    ):
+        with pytest.raises(ValueError, match=answer) as caught:
+            call()
+        assert "\n" not in str(caught.value)
