@@ -157,12 +157,12 @@ def make_arguments(name: str, steps: int) -> dict[str, Any]:
     return ARGUMENTS.get(name, {}) | ({"total_steps": steps} if "total_steps" in needs else {})
 
 
-def seconds_before(folder: Path) -> list[float]:
-    """Of the epochs that a run folder holds, whose rows `train` repeats."""
+def epochs_before(folder: Path) -> int:
+    """How many epochs a run folder holds, whose rows `train` repeats."""
     try:
-        return list(runs.read_run(folder).seconds.get("seconds", []))
+        return len(runs.read_run(folder).seconds.get("epoch", []))
     except (OSError, ValueError):
-        return []
+        return 0
 
 
 def event_writer(config: Config, *run: str) -> Any:
@@ -183,7 +183,7 @@ def run_all(config: Config) -> dict[str, dict[str, list[Training]]]:
     todo = list(itertools.product(config.protocols, config.optimizers, config.seeds))
     folders = {each: config.out.joinpath("runs", *each[:2], f"seed-{each[2]}") for each in todo}
     found: dict[str, dict[str, list[Training]]] = {}
-    before = sum(min(len(seconds_before(folder)), config.epochs) for folder in folders.values())
+    before = sum(min(epochs_before(folder), config.epochs) for folder in folders.values())
     with tqdm(
         total=len(todo) * config.epochs, initial=before, desc="all runs", unit="epoch", position=0, disable=None
     ) as total:
@@ -216,9 +216,8 @@ def run_one(
 ) -> Training:
     """Train, or go on; each epoch gives a line, a tick of both bars, and events."""
     protocol, name, seed = each
-    before, part = len(seconds_before(folder)), "valid" if config.hold_out else "test"
+    before, part = epochs_before(folder), "valid" if config.hold_out else "test"
     writer = event_writer(config, protocol, name, f"seed-{seed}")
-    clock = [time.perf_counter()]
     label = f"{protocol} {shown(name)} {seed}"
     with tqdm(
         total=config.epochs, initial=before, desc=label, unit="epoch", position=1, leave=False, disable=None
@@ -226,16 +225,14 @@ def run_one(
         bar.set_postfix_str("compiling")
 
         def follow(row: Mapping[str, Any]) -> None:
-            epoch, seconds = row["epoch"], seconds_before(folder)
-            clock.append(time.perf_counter())  # epochs that have no checkpoint yet are timed here
-            took = seconds[epoch - 1] if epoch <= len(seconds) else clock[-1] - clock[-2]
+            epoch = row["epoch"]
             tqdm.write(
                 f"{epoch:>6}{row['train_accuracy']:>11.2%}{row['train_loss']:>12.4f}{row[f'{part}_accuracy']:>10.2%}"
-                f"{row[f'{part}_loss']:>11.4f}{took:>8.1f} s"
+                f"{row[f'{part}_loss']:>11.4f}{row['seconds']:>8.1f} s"
             )
             if writer is not None:
                 for key, value in row.items():
-                    if key != "epoch" and np.isfinite(value):
+                    if key not in ("epoch", "seconds") and np.isfinite(value):
                         writer.add_scalar(key.replace("_", "/", 1), value, epoch)
             if epoch > before:
                 bar.set_postfix(train=f"{row['train_loss']:.3f}", val=f"{row[f'{part}_accuracy']:.1%}")
@@ -257,8 +254,6 @@ def run_one(
     if writer is not None:
         writer.close()
     done = len(training.seconds)
-    if done > config.epochs:
-        raise ValueError(f"epochs: {folder} holds a run of {done}; wanted at least as many, or another --out")
     if training.diverged:
         tqdm.write(f"diverged: the loss of step {training.failed_at} is not finite; the other runs go on")
     elif training.stopped:

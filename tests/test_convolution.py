@@ -1,5 +1,7 @@
 """Expected values: a loop over taps in NumPy float64, and XLA's own convolution with its own derivatives."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,6 +62,8 @@ def assert_near(got, wanted, relative):
 def test_every_algorithm_is_the_convolution_and_its_gradients(name, geometry):
     if name == "winograd" and not takes_winograd(geometry):
         pytest.skip("another kernel or stride")
+    if name == "dense" and math.prod(geometry.image) * math.prod(geometry.outputs) > 1000:
+        pytest.skip("a matrix that takes long to compile")
     x, kernel, g = operands(geometry, jnp.float64)
 
     @jax.jit
@@ -78,8 +82,8 @@ def test_every_algorithm_is_the_convolution_and_its_gradients(name, geometry):
 @pytest.mark.parametrize("size", [4, 8])
 def test_winograd_in_float32_is_within_1e_5_of_the_largest(size):
     geometry = Geometry((size, size), (3, 3), 1, 1)
-    assert choose(geometry, 256, 64) == "winograd"
-    x, kernel, g = operands(geometry, jnp.float32, 256, 64, 8)
+    assert choose(geometry, 128, 32) == "winograd"
+    x, kernel, g = operands(geometry, jnp.float32, 128, 32, 2)
     x = jnp.maximum(x, 0)
     wanted = numpy_passes(*(np.asarray(value, np.float64) for value in (x, kernel, g)), geometry)
     passes = (

@@ -171,12 +171,9 @@ def test_max_pool_and_whom_its_gradient_goes_to(size):
     assert np.isnan(max_pool(jnp.asarray(x).at[0, 0, 0, 0].set(jnp.nan))[0, 0, 0, 0])
 
 
-@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dtype", "stem"), [("float64", "imagenet"), ("float32", "cifar")])
 def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
     torch = pytest.importorskip("torch")
-    if dtype == "float32" and stem == "cifar":
-        pytest.skip("float64 of both stems and float32 of one will do")
     twin = torch_twin(stem, "linear").to(getattr(torch, dtype))
     torch.save(twin.state_dict(), tmp_path / "twin.pth")
     model = resnet18(10, stem=stem, width=WIDTH, dtype=dtype)

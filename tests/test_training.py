@@ -197,6 +197,7 @@ def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
     seen.clear()
     train(task, optimizer, epochs=2, folder=folder, **settings)
     assert [row["epoch"] for row in seen] == [1, 2]
+    assert all(row["seconds"] > 0 for row in seen)
     seen.clear()
     longer = train(task, optimizer, epochs=4, folder=folder, **settings)
     assert [row["epoch"] for row in seen] == [1, 2, 3, 4]  # those from before are shown again
@@ -218,6 +219,8 @@ def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
     again = train(task, optimizer, epochs=4, folder=folder, **settings)
     np.testing.assert_array_equal(again.history["test_loss"], whole.history["test_loss"])
     assert (folder / "checkpoint.npz").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="epochs: wanted at least the 4 that the folder holds, got 3"):
+        train(task, optimizer, epochs=3, folder=folder, **settings)
     # Whatever a checkpoint lost is done again.
     os.truncate(folder / "checkpoint.npz", 1000)
     (folder / "metrics.jsonl").write_text("torn")
@@ -303,7 +306,7 @@ def whole(tmp_path_factory):
 
 
 # Files are moved into place in this order: config, environment, and in each epoch best, checkpoint, metrics, seconds.
-@pytest.mark.parametrize(("fatal", "when"), [(2, "before"), (4, "before"), (4, "after"), (9, "after")])
+@pytest.mark.parametrize(("fatal", "when"), [(4, "after"), (9, "before")])
 def test_a_killed_process_goes_on_and_ends_in_the_same_bits(whole, fatal, when):
     folder = whole.parent / f"killed-{fatal}-{when}"
     assert run_child(folder, fatal, when).returncode == -signal.SIGKILL

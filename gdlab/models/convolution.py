@@ -42,7 +42,8 @@ def convolve(
             raise ValueError(f"{name}: wanted floating-point numbers ({axes}, channels), got {describe(value)}")
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"kernel: wanted {x.shape[3]} inputs, as x has channels, got shape {kernel.shape}")
-    geometry = Geometry(x.shape[1:3], kernel.shape[:2], stride, padding)
+    (_, height, width, _), (rows, columns, _, _) = x.shape, kernel.shape
+    geometry = Geometry((height, width), (rows, columns), stride, padding)
     if min(geometry.outputs) < 1:
         raise ValueError(f"kernel: wanted one that fits into the padded image, got {kernel.shape[:2]} for {x.shape}")
     dtype = jnp.promote_types(x.dtype, kernel.dtype)

@@ -15,7 +15,8 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, PyTree
 
-Initializer = Callable[..., "Undrawn"]
+Initializer = Callable[..., Any]
+"""`initializer(key, shape, dtype)`, as Flax calls it; gives an `Undrawn`, which a module sees as the array."""
 
 
 class Distribution(NamedTuple):

@@ -7,7 +7,7 @@ at least.
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,7 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _stored(body: Callable[[Array], Array], x: Array) -> Array:
+def _stored(body: Callable[[Any], Array], x: Any) -> Array:
     """`body(x)` as a call that XLA does not inline: it would copy the body into each user of the result.
 
     `jax.lax.optimization_barrier` does not help, XLA's CPU compiler drops it before it fuses.
@@ -98,7 +98,7 @@ def _ceil(number: int, divisor: int) -> int:
 # Patches
 
 
-def _patches(x: Array, size: tuple[int, int], stride: int) -> Array:
+def _patches(x: Array, size: Sequence[int], stride: int) -> Array:
     """Every window as a row: (batch, rows, columns, size[0] size[1] channels)."""
 
     def neighbours(x: Array, axis: int) -> Array:
@@ -226,19 +226,21 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             coefficients = times_root(coefficients, root)
         return coefficients
 
-    def powers(count: int) -> list[list[Fraction]]:
-        return [[point**power for power in range(count)] for point in POINTS]
+    def powers(count: int) -> np.ndarray:
+        """The points' powers, and the leading coefficient for infinity."""
+        return _floats([[point**power for power in range(count)] for point in POINTS] + [[0] * (count - 1) + [1]])
 
     others = [[other for other in POINTS if other != point] for point in POINTS]
     denominators = [
         math.prod((point - other for other in rest), start=Fraction(1))
         for point, rest in zip(POINTS, others, strict=True)
     ]
-    image = [[*product(rest), Fraction(0)] for rest in others] + [product(POINTS)]
-    kernel = [[p / d for p in row] for row, d in zip(powers(TAPS), denominators, strict=True)] + [[0, 0, 1]]
-    output = [*powers(TILE), [0, 0, 0, 1]]
-    image, kernel, output = (np.array([[float(v) for v in row] for row in m]) for m in (image, kernel, output))
-    return image, kernel, output
+    image = _floats([[*product(rest), Fraction(0)] for rest in others] + [product(POINTS)])
+    return image, powers(TAPS) / _floats([[*denominators, 1]]).T, powers(TILE)
+
+
+def _floats(rows: Sequence[Sequence[Fraction | int]]) -> np.ndarray:
+    return np.array([[float(number) for number in row] for row in rows])
 
 
 IMAGE, KERNEL, OUTPUT = _transforms()
@@ -310,7 +312,7 @@ def _winograd_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
 def _winograd_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
     """The convolution of g with the mirrored kernel."""
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return _winograd_forward(g, mirrored, Geometry(g.shape[1:3], geometry.kernel, 1, TAPS - 1 - geometry.padding))
+    return _winograd_forward(g, mirrored, Geometry(geometry.outputs, geometry.kernel, 1, TAPS - 1 - geometry.padding))
 
 
 def _winograd_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:

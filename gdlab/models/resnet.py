@@ -71,7 +71,7 @@ class ResNet(nn.Module):
 
 def _require_images(images: Any, channels: int) -> None:
     shape = getattr(images, "shape", ())
-    if len(shape) != 4 or shape[-1] != channels or not jnp.issubdtype(images.dtype, jnp.floating):
+    if len(shape) != 4 or tuple(shape)[-1:] != (channels,) or not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             f"inputs: wanted floating-point images (batch, height, width, {channels}), got {describe(images)}"
         )
@@ -103,7 +103,7 @@ def resnet18(
     require_count("channels", channels)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype: wanted a floating-point type, got {jnp.dtype(dtype)}")
-    if jnp.dtype(dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+    if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError("dtype: wanted jax_enable_x64 to be set for float64, got it unset")
     module = ResNet(num_classes, stem, head, width, channels, jnp.dtype(dtype))
     return from_linen(module, (1, 32, 32, channels), dtype)

@@ -164,26 +164,29 @@ def _metric_names(task: Task, params: PyTree, state: PyTree, examples: PyTree, s
 
 
 class Program(NamedTuple):
-    """begin(seed) -> Learner; epoch(learner, data, seed) -> (Learner, Summary), which takes the learner's memory.
+    """A run's programs, traced but not compiled yet.
 
-    like: the learner's shapes. digest: of the program's text: two programs that share it compute the same numbers on
-    one version of JAX and one kind of device. compile_seconds: of both, tracing included.
+    like: the learner's shapes. digest: of the programs' text: two runs that share it compute the same numbers on one
+    version of JAX and one kind of device. lowered: of `begin(seed)` and `epoch(learner, data, seed)`. device: where
+    they are to run. seconds: what tracing took.
     """
+
+    like: Learner
+    digest: str
+    lowered: tuple[Any, Any]
+    device: jax.Device
+    seconds: float
+
+
+class Compiled(NamedTuple):
+    """begin(seed) -> Learner; epoch(learner, data, seed) -> (Learner, Summary), which takes the learner's memory."""
 
     begin: Callable[[Any], Learner]
     epoch: Callable[[Learner, Data, Any], tuple[Learner, Summary]]
-    like: Learner
-    digest: str
-    compile_seconds: float
 
 
-_COMPILED: dict[tuple[str, jax.Device], tuple[Callable[..., Any], Callable[..., Any]]] = {}
-KEPT = 4
-"""Programs that are remembered by their text, so that a second seed compiles nothing."""
-
-
-def compile_program(task: Task, optimizer: optax.GradientTransformation, data: Data, device: jax.Device) -> Program:
-    """The programs of a run, compiled for the device; the last few texts are remembered."""
+def trace_program(task: Task, optimizer: optax.GradientTransformation, data: Data, device: jax.Device) -> Program:
+    """Trace a run's programs for the device; a run that is finished needs no more."""
     began = time.perf_counter()
     place = jax.sharding.SingleDeviceSharding(device)
     settings: dict[str, Any] = {"out_shardings": place, "compiler_options": compiler_options(device)}
@@ -202,12 +205,23 @@ def compile_program(task: Task, optimizer: optax.GradientTransformation, data: D
         jax.jit(epoch, donate_argnums=0, in_shardings=place, **settings).lower(like, shapes, seed),
     )
     digest = hashlib.sha256("".join(text.as_text() for text in lowered).encode()).hexdigest()
-    key = digest, device
+    return Program(like, digest, lowered, device, time.perf_counter() - began)
+
+
+_COMPILED: dict[tuple[str, jax.Device], Compiled] = {}
+KEPT = 4
+"""Programs that are remembered by their text, so that a second seed compiles nothing."""
+
+
+def compile_program(program: Program) -> Compiled:
+    """Compile, or find what was compiled for the same text."""
+    key = program.digest, program.device
     if key not in _COMPILED:
         while len(_COMPILED) >= KEPT:
             del _COMPILED[next(iter(_COMPILED))]
-        _COMPILED[key] = lowered[0].compile(), lowered[1].compile()
-    return Program(*_COMPILED[key], like, digest, time.perf_counter() - began)
+        begin_lowered, epoch_lowered = program.lowered
+        _COMPILED[key] = Compiled(begin_lowered.compile(), epoch_lowered.compile())
+    return _COMPILED[key]
 
 
 def compiler_options(device: jax.Device) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from gdlab.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.optimizers import evaluation_params
 from gdlab.runs import RunFolder
 from gdlab.tasks import Task, require_task
-from gdlab.training.program import Data, Learner, Program, compile_program, data_of
+from gdlab.training.program import Data, Learner, Program, compile_program, data_of, trace_program
 
 
 class Training(NamedTuple):
@@ -27,7 +27,8 @@ class Training(NamedTuple):
 
     history: of each metric its values, one an epoch: train_loss, train_accuracy, valid_... (where images are held
     out), test_..., gradient_norm (the mean over steps of the gradient's norm), learning_rate (where it was given).
-    seconds: of each epoch, evaluation and checkpoint included, compilation not. params, state: the model to use: the
+    seconds: of each epoch, evaluation and checkpoint included, compilation not. compile_seconds: tracing included; a
+    run that was finished before is traced only. params, state: the model to use: the
     best epoch's with early stopping, else the last one's, at `evaluation_params`. best_epoch: from 1, the one with the
     least loss that was watched (None where no epoch was well). failed_at: the first step, from 1, whose loss was not
     finite; 0: none. stopped: whether patience ran out.
@@ -69,14 +70,16 @@ def train(
     seed: decides initial parameters, the order of the data, augmentation and dropout, the same for every optimizer.
     folder: of the run (see `gdlab.runs.RunFolder`). The same call goes on where a killed one stopped, and ends in the
         same bits; a call with another program, data, seed or patience raises ValueError. More epochs continue a run,
-        where the optimizer's schedules do not ask for another program. A damaged checkpoint begins anew.
+        where the optimizer's schedules do not ask for another program; fewer raise ValueError. A damaged checkpoint
+        begins anew.
     config: written to the folder's config.json, for its readers.
     patience: stop when the loss has not improved for so many epochs, and keep the best model: the loss of the held-out
         examples, where the task has some, else that of the test set. None: never.
     learning_rate: a number or schedule of steps to record after each epoch; it does not change the run.
     checkpoint_every: epochs between checkpoints; a killed run repeats those since its last one.
     progress: a bar of epochs, with a string as its label; False: none.
-    on_epoch: called with each epoch's row of metrics; after a restart first with the rows from before.
+    on_epoch: called with each epoch's row: its metrics, its number and its seconds; after a restart first with the rows
+        from before.
     device: default JAX's first.
 
     A loss that is not finite ends the run after its epoch; that is a result (`failed_at`), not an error.
@@ -96,7 +99,7 @@ def train(
         require_callable("on_epoch", on_epoch)
     device = device or jax.devices()[0]
     data = data_of(task, device)
-    program = compile_program(task, optimizer, data, device)
+    program = trace_program(task, optimizer, data, device)
     run = _Run(task, program, data, epochs, np.uint32(seed), patience, learning_rate, checkpoint_every)
     label = progress if isinstance(progress, str) else task.name
     if folder is None:
@@ -145,6 +148,7 @@ class _Run:
         self.best_epoch: int | None = None
         self.best: tuple[PyTree, PyTree] | None = None
         self.failed_at = 0
+        self.compile_seconds = program.seconds
 
     def loop(
         self,
@@ -154,24 +158,29 @@ class _Run:
         on_epoch: Callable[[Mapping[str, Any]], None] | None,
     ) -> Training:
         learner = self._resume(place) if place else None
-        if learner is None:
-            learner = self.program.begin(self.seed)
-        for row in self.rows:
+        if len(self.rows) > self.epochs:
+            raise ValueError(f"epochs: wanted at least the {len(self.rows)} that the folder holds, got {self.epochs}")
+        for row, seconds in zip(self.rows, self.seconds, strict=True):
             if on_epoch:
-                on_epoch(row)
+                on_epoch(row | seconds)
+        if learner is None or not self._over():
+            began = time.perf_counter()
+            compiled = compile_program(self.program)
+            self.compile_seconds += time.perf_counter() - began
+            learner = compiled.begin(self.seed) if learner is None else learner
         with tqdm(
             total=self.epochs, initial=len(self.rows), desc=label, unit="epoch", disable=None if progress else True
         ) as bar:
             while not self._over():
                 began = time.perf_counter()
-                learner, found = self.program.epoch(learner, self.data, self.seed)
+                learner, found = compiled.epoch(learner, self.data, self.seed)
                 self._record(learner, jax.device_get(found))
                 if place and (self._over() or len(self.rows) % self.checkpoint_every == 0):
                     self._checkpoint(place, learner, began)
                 else:
                     self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
                 if on_epoch:
-                    on_epoch(self.rows[-1])
+                    on_epoch(self.rows[-1] | self.seconds[-1])
                 bar.set_postfix(
                     {k: f"{v:.4g}" for k, v in self.rows[-1].items() if k in ("train_loss", "test_accuracy")}
                 )
@@ -239,7 +248,7 @@ class _Run:
         return Training(
             history,
             np.array([row["seconds"] for row in self.seconds]),
-            self.program.compile_seconds,
+            self.compile_seconds,
             params,
             state,
             self.best_epoch,
