@@ -6,7 +6,7 @@ runs a round as one `lax.scan`; PyTorch has channels last and one thread a core,
 works, and the quicker of the two counts. On a CPU all is float32. On a GPU both compute in bfloat16, and the share of
 `peak_tflops` that the multiplications make is given; no GPU was at hand when this was written, so that is unmeasured.
 
-Command: python -m benchmarks.training_speed [--batch 512] [--table] [--no-compiled]
+Command: python -m benchmarks.training_speed [--batch 512] [--threads 1] [--table] [--no-compiled]
 Writes benchmarks/results/training_speed.json. Bounds on two cores: gdlab at least 0.8 of PyTorch's images a second with
 the source stem and 0.6 with the other. Runtime: 5 to 8 minutes on two cores. Processor seconds stand beside the
 wall's, since a shared machine shows in the latter.
@@ -43,7 +43,10 @@ LEARNING_RATE, MOMENTUM = 0.01, 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What and how often; steps is that of one round. peak_tflops: a GPU's limit in bfloat16."""
+    """What and how often; steps is that of one round. peak_tflops: a GPU's limit in bfloat16.
+
+    threads: of both. On a busy machine compare with one, by processor time: PyTorch's threads wait awake.
+    """
 
     batch: int = 64
     steps: int = 4
@@ -52,6 +55,7 @@ class Config:
     compiled: bool = True
     table: bool = False
     peak_tflops: float | None = None
+    threads: int = os.cpu_count() or 1
 
 
 class Clock:
@@ -302,7 +306,8 @@ def measure(config: Config, name: str) -> dict[str, Any]:
 
 
 def main(config: Config) -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-config.threads :])  # XLA counts these when it begins
+    torch.set_num_threads(config.threads)
     content: dict[str, Any] = {
         "environment": environment() | {"torch": torch.__version__, "torch_threads": torch.get_num_threads()},
         "config": dataclasses.asdict(config),
@@ -311,7 +316,7 @@ def main(config: Config) -> None:
     content["stems"] = {name: measure(config, name) for name in config.stems}
     if config.table:
         content["table"] = {name: table(config, STEMS[name][0]) for name in config.stems}
-    suffix = "" if config.batch == 64 else f"_{config.batch}"
+    suffix = ("" if config.batch == 64 else f"_{config.batch}") + ("_one_thread" if config.threads == 1 else "")
     write_json(RESULTS / f"training_speed{suffix}.json", content)
 
 

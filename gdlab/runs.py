@@ -231,7 +231,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """What a measurement depends on: date, command, Python, versions, processor, cores and devices."""
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "optax")}
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "optax", "flax")}
     commit = git_commit()
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

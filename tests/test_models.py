@@ -203,7 +203,7 @@ def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
         {name: value.grad for name, value in twin.named_parameters()} | dict(twin.named_buffers()), tmp_path / "g.pth"
     )
     their_gradient, their_state = load_torchvision(tmp_path / "g.pth", params, state)
-    loose = 1e-9 if dtype == "float64" else 2e-3  # batches of few values a channel magnify rounding
+    loose = 1e-9 if dtype == "float64" else 1e-2  # rounding moves single pixels across the ReLUs' corners
     for ours, wanted, relative in ((gradient, their_gradient, loose), (moved, their_state, 10 * tight)):
         for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(wanted), strict=True):
             assert_near(one, other, relative, jax.tree_util.keystr(path))

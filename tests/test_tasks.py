@@ -121,7 +121,8 @@ def test_a_perceptron_learns_digits():
 @needs_cifar10
 def test_a_narrow_resnet_learns_cifar10(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
-    task = tasks.cifar10_resnet18(SHARED, width=16, train_size=5000, test_size=2000)
+    # Batches of 16 give 936 steps in three epochs; two seeds ended at 39 and 41%, and a fair guess is right in 10%.
+    task = tasks.cifar10_resnet18(SHARED, width=24, head="linear", train_size=5000, test_size=2000, batch_size=16)
     found = train(task, optimizers.adam(1e-3), epochs=3, progress=False)
     assert found.history["test_accuracy"][-1] > 0.35
 
