@@ -7,15 +7,17 @@ works, and the quicker of the two counts. On a CPU all is float32. On a GPU both
 `peak_tflops` that the multiplications make is given; no GPU was at hand when this was written, so that is unmeasured.
 
 Command: python -m benchmarks.training_speed [--batch 512] [--threads 1] [--table] [--no-compiled]
-Writes benchmarks/results/training_speed.json. Bounds on two cores: gdlab at least 0.8 of PyTorch's images a second with
-the source stem and 0.6 with the other. Runtime: 5 to 8 minutes on two cores. Processor seconds stand beside the
-wall's, since a shared machine shows in the latter.
+Writes benchmarks/results/training_speed.json, or beside it for another batch and for one thread. Bounds on two cores:
+gdlab at least 0.8 of PyTorch's images a second with the source stem and 0.6 with the other. Runtime: 3 minutes with
+--no-compiled --rounds 3 --steps 2 on two busy cores. Processor seconds stand beside the wall's, since a shared machine
+shows in the latter.
 """
 
 import dataclasses
 import itertools
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -309,7 +311,12 @@ def main(config: Config) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-config.threads :])  # XLA counts these when it begins
     torch.set_num_threads(config.threads)
     content: dict[str, Any] = {
-        "environment": environment() | {"torch": torch.__version__, "torch_threads": torch.get_num_threads()},
+        "environment": environment()
+        | {
+            "command": " ".join(["python -m benchmarks.training_speed", *sys.argv[1:]]),
+            "torch": torch.__version__,
+            "torch_threads": torch.get_num_threads(),
+        },
         "config": dataclasses.asdict(config),
         "bounds": {"source": 0.8, "cifar": 0.6},
     }

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -129,23 +130,26 @@ class RunFolder:
         self.folder = Path(folder)
         require_folder(self.folder)
         self._held: Any = None
-        described = to_json(dict(identity))
+        described = to_json({**config, "identity": dict(identity)})
         manifest = self.folder / "config.json"
+        inside = list(self.folder.iterdir()) if self.folder.exists() and not manifest.exists() else []
+        if stray := [path.name for path in inside if path.name != ".lock" and not _left_over(path)]:
+            raise ValueError(f"folder: wanted a new or empty folder, or a run's, got {self.folder} with {stray[0]}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._hold()
         try:
             if manifest.exists():
-                held = _read_config(manifest)["identity"]
-                different = [name for name in {**held, **described} if held.get(name) != described.get(name)]
+                held, wanted = _read_config(manifest)["identity"], described["identity"]
+                different = [name for name in {**held, **wanted} if held.get(name) != wanted.get(name)]
                 if different:
                     raise ValueError(
                         f"folder: {self.folder} holds another run, which differs in: {', '.join(different)}; choose "
                         "another folder, or remove this one"
                     )
-            elif stray := [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]:
-                raise ValueError(f"folder: wanted a new or empty folder, or a run's, got {self.folder} with {stray[0]}")
-            else:
-                write_json(manifest, {**config, "identity": described})
+            for path in filter(_left_over, self.folder.iterdir()):
+                path.unlink(missing_ok=True)
+            if not manifest.exists() or _read_config(manifest) != described:
+                write_json(manifest, described)
             starts = self.folder / "environment.json"
             try:
                 before = json.loads(starts.read_text())["starts"] if starts.exists() else []
@@ -179,6 +183,10 @@ class RunFolder:
     def close(self) -> None:
         """Let other processes have the folder; the operating system does it for a process that is killed."""
         if self._held is not None:
+            with contextlib.suppress(ImportError):
+                import fcntl
+
+                fcntl.flock(self._held, fcntl.LOCK_UN)  # a forked child may still have the file open
             self._held.close()
             self._held = None
 
@@ -192,12 +200,18 @@ class RunFolder:
         with contextlib.suppress(ImportError):  # no such locks on Windows
             import fcntl
 
-            self._held = (self.folder / ".lock").open("w")
+            self._held = (self.folder / ".lock").open("a")
             try:
                 fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self.close()
+                self._held.close()
+                self._held = None
                 raise BlockingIOError(f"folder: {self.folder} is held by another process, which trains there") from None
+
+
+def _left_over(path: Path) -> bool:
+    """Whether the file is a temporary one of `atomic_path`, of a process that was killed."""
+    return re.fullmatch(r"\.[a-z0-9-]+-[0-9a-f]{32}\.(json|jsonl|npz)", path.name) is not None
 
 
 class RunRecord(NamedTuple):
@@ -216,7 +230,7 @@ def read_run(folder: str | Path) -> RunRecord:
     columns = []
     for name in ("metrics.jsonl", "seconds.jsonl"):
         rows = read_lines(folder / name) if (folder / name).exists() else []
-        columns.append({key: [row[key] for row in rows] for key in (rows[0] if rows else {})})
+        columns.append({key: [row.get(key) for row in rows] for key in (rows[0] if rows else {})})
     return RunRecord(_read_config(folder / "config.json"), *columns)
 
 
@@ -254,7 +268,11 @@ def git_commit() -> str:
 
         def git(*arguments: str) -> str:
             return subprocess.run(
-                ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+                ["git", "--no-optional-locks", "-C", str(here), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
             ).stdout.strip()
 
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "gdlab") else "")

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
 from gdlab.arguments import require_count
-from gdlab.models.layers import Linear
+from gdlab.models.layers import Linear, param_dtype
 from gdlab.models.model import Model, from_linen
 
 
@@ -22,11 +22,12 @@ class Perceptron(nn.Module):
     def __call__(
         self, inputs: Shaped[Array, "batch ..."], train: bool | Bool[Array, ""] = False
     ) -> Float[Array, "batch outputs"]:
+        """Logits, in the parameters' dtype; train changes nothing."""
         del train
         x = inputs.reshape(len(inputs), -1).astype(self.dtype)
         for size in self.sizes[:-1]:
             x = nn.relu(Linear(size, self.dtype)(x))
-        return Linear(self.sizes[-1], self.dtype)(x)
+        return Linear(self.sizes[-1], self.dtype)(x).astype(param_dtype(self.dtype))
 
 
 def mlp(
@@ -34,7 +35,8 @@ def mlp(
 ) -> Model:
     """Dense layers of the `hidden` sizes with ReLU, and a linear one of `num_classes`.
 
-    input_shape: of one example, such as (8, 8, 1). Layers begin as PyTorch's do (`layers.Linear`). The digits' network of the default sizes has 8,970 parameters.
+    input_shape: of one example, such as (8, 8, 1). Layers begin as PyTorch's do (`layers.Linear`); logits are float32
+    whatever the dtype of the layers. The digits' network of the default sizes has 8,970 parameters.
     """
     for size in (*input_shape, *hidden):
         require_count("input_shape, hidden", size)

@@ -1,7 +1,6 @@
 """A sweep's results on disk while it runs: one file a block of lanes, so that a killed sweep can go on."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ class Store:
                     f"save_to: {self.folder} holds another sweep, which differs in: {', '.join(different)}; choose "
                     "another folder, or remove this one"
                 )
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
             raise ValueError(f"save_to: wanted a new or empty folder, or one with a sweep, got {self.folder}")
         else:
             write_json(manifest, described)
@@ -49,7 +48,7 @@ class Store:
             with self._path(factory, part).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 dtypes = json.loads(str(archive["dtypes"]))  # NumPy's files know no bfloat16
                 return {name: archive[name].view(jnp.dtype(dtype)) for name, dtype in dtypes.items()}
-        except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        except Exception:  # a damaged archive raises whatever its bytes suggest
             return None
 
     def save(self, factory: int, part: Part, arrays: Any) -> None:

@@ -1,6 +1,5 @@
 """The programs of a sweep over trainings: one lane alone, or several mapped by vmap, and which of them is quicker."""
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -88,38 +87,39 @@ class Build(NamedTuple):
         shape = () if width is None else (width,)
         return [jax.ShapeDtypeStruct(shape, np.float32)] * len(self.names), jax.ShapeDtypeStruct(shape, np.uint32)
 
-    def digest(self) -> str:
-        """Of the text of one lane's programs: what the factory, the task and their settings come to."""
+    def trace(self, width: int | None, device: jax.Device) -> tuple[list[Any], list[Any]]:
+        """begin and epoch for calls of `width` lanes (None: one, unmapped), traced and lowered for the device."""
         start, epoch = self.functions()
-        values, seed = self.shapes(None)
-        like = jax.eval_shape(start, values, seed)
-        limit = jax.ShapeDtypeStruct((), np.int32)
-        texts = [
-            jax.jit(start).lower(values, seed).as_text(),
-            jax.jit(epoch).lower(values, seed, like, self.data, limit).as_text(),
-        ]
-        return hashlib.sha256("".join(texts).encode()).hexdigest()
-
-
-def compile_lanes(build: Build, width: int | None, devices: Sequence[jax.Device]) -> Lanes:
-    """The programs for calls of `width` lanes (None: one, unmapped), on each of the devices."""
-    start, epoch = build.functions()
-    if width is not None:
-        start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
-    values, seed = build.shapes(width)
-    begins, epochs = {}, {}
-    for device in devices:
+        if width is not None:
+            start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
         place = jax.sharding.SingleDeviceSharding(device)
         settings: dict[str, Any] = {"out_shardings": place, "compiler_options": compiler_options(device)}
-        begins[device] = jax.jit(start, **settings).lower(values, seed).compile()
+        values, seed = self.shapes(width)
         like = jax.eval_shape(start, values, seed)
-        data = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), build.data)
+        data = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self.data)
         limit = jax.ShapeDtypeStruct((), np.int32)
-        lowered = jax.jit(epoch, donate_argnums=2, in_shardings=place, **settings).lower(
-            values, seed, like, data, limit
-        )
-        epochs[device] = lowered.compile()
-    return Lanes(begins, epochs, width)
+        jitted = jax.jit(epoch, donate_argnums=2, in_shardings=place, **settings)
+        traced = [jax.jit(start, **settings).trace(values, seed), jitted.trace(values, seed, like, data, limit)]
+        return traced, [each.lower() for each in traced]
+
+
+Lowered = Mapping[jax.Device, Sequence[Any]]
+"""Of each device, begin and epoch, lowered."""
+
+
+def lower_lanes(build: Build, width: int | None, devices: Sequence[jax.Device]) -> Lowered:
+    """The programs on each of the devices; to be called where the caller's settings hold."""
+    return {device: build.trace(width, device)[1] for device in devices}
+
+
+def compile_lanes(lowered: Lowered, width: int | None) -> Lanes:
+    """Compile; any thread may."""
+    compiled = {device: [each.compile() for each in both] for device, both in lowered.items()}
+    return Lanes(
+        {device: both[0] for device, both in compiled.items()},
+        {device: both[1] for device, both in compiled.items()},
+        width,
+    )
 
 
 def widest(lane: Lanes, device: jax.Device, callers: int) -> int:

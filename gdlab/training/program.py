@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ class Learner(NamedTuple):
     """All that training carries from epoch to epoch.
 
     params, state: of the task. optimizer: its state. epoch: how many are done. failed_at: the first step of all, from
-    1, whose loss was not finite; 0: none.
+    1, whose loss was not finite, or after which an evaluation's was not; 0: none.
     """
 
     params: PyTree
@@ -67,9 +67,9 @@ def run_epoch(
 ) -> tuple[Learner, Summary]:
     """One epoch of training and, after it, evaluation at `evaluation_params`; a pure function.
 
-    limit: a bound on the training steps and on the batches of each evaluation, which may be traced, for a look at how
-    long they take. Training metrics are means over the examples seen, as they were seen: in training mode, before the
-    step that they led to. Once a loss is not finite all metrics are NaN.
+    limit: a bound on the training steps, which may be traced, for a look at how long they take; of each evaluation the
+    same share is done. Training metrics are means over the examples seen, as they were seen: in training mode, before
+    the step that they led to. Once a loss, of training or of evaluation, is not finite all metrics are NaN.
     """
     full = optax.with_extra_args_support(optimizer)
     # Each use of a key costs a part of a second to compile on a CPU: few are made here.
@@ -109,7 +109,8 @@ def run_epoch(
 
     names = _metric_names(task, learner.params, learner.state, data.train, batch_size)
     nothing = dict.fromkeys((*names, "gradient_norm"), jnp.zeros([], jnp.float32))
-    most = _at_most(count // batch_size, limit)
+    steps = count // batch_size
+    most = steps if limit is None else jnp.minimum(steps, limit)
     learner, sums = jax.lax.fori_loop(0, most, step, (learner, nothing))
     norm = sums.pop("gradient_norm") / most
     summary = {f"train_{name}": total / (most * batch_size) for name, total in sums.items()}
@@ -119,8 +120,13 @@ def run_epoch(
         examples = getattr(data, part)
         if examples is not None:
             part_key = jax.random.fold_in(for_evaluation, place)
-            found = run_evaluation(task, params, learner.state, examples, part_key, limit)
+            batches = -(-count_examples(examples) // task.evaluation_batch)
+            few = None if limit is None else (most * batches + steps - 1) // steps
+            found = run_evaluation(task, params, learner.state, examples, part_key, few)
             summary |= {f"{part}_{name}": mean for name, mean in found.items()}
+    losses = [value for name, value in summary.items() if name.endswith("_loss")]
+    failed = (learner.failed_at == 0) & ~jnp.isfinite(jnp.stack(losses)).all()
+    learner = learner._replace(failed_at=jnp.where(failed, done + most, learner.failed_at).astype(jnp.int32))
     summary["gradient_norm"] = norm
     well = learner.failed_at == 0
     return learner, {name: jnp.where(well, value, jnp.nan) for name, value in summary.items()}
@@ -146,12 +152,9 @@ def run_evaluation(
         return state, jax.tree.map(jnp.add, sums, found)
 
     nothing = dict.fromkeys(_metric_names(task, params, state, examples, size), jnp.zeros([], jnp.float32))
-    _, sums = jax.lax.fori_loop(0, _at_most(-(-count // size), limit), step, (state, nothing))
+    batches = -(-count // size)
+    _, sums = jax.lax.fori_loop(0, batches if limit is None else jnp.minimum(batches, limit), step, (state, nothing))
     return {name: total / count for name, total in sums.items()}
-
-
-def _at_most(count: int, limit: Any) -> Any:
-    return count if limit is None else jnp.minimum(count, limit)
 
 
 def _sums(metrics: dict[str, Array]) -> Summary:
@@ -166,13 +169,12 @@ def _metric_names(task: Task, params: PyTree, state: PyTree, examples: PyTree, s
 class Program(NamedTuple):
     """A run's programs, traced but not compiled yet.
 
-    like: the learner's shapes. digest: of the programs' text: two runs that share it compute the same numbers on one
-    version of JAX and one kind of device. lowered: of `begin(seed)` and `epoch(learner, data, seed)`. device: where
-    they are to run. seconds: what tracing took.
+    like: the learner's shapes. digest: see `digest_of`. lowered: of `begin(seed)` and `epoch(learner, data, seed)`.
+    device: where they are to run. seconds: what tracing took.
     """
 
     like: Learner
-    digest: str
+    digest: str | None
     lowered: tuple[Any, Any]
     device: jax.Device
     seconds: float
@@ -200,12 +202,29 @@ def trace_program(task: Task, optimizer: optax.GradientTransformation, data: Dat
     seed = jax.ShapeDtypeStruct((), np.uint32)
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
     like = jax.eval_shape(start, seed)
-    lowered = (
-        jax.jit(start, **settings).lower(seed),
-        jax.jit(epoch, donate_argnums=0, in_shardings=place, **settings).lower(like, shapes, seed),
+    traced = (
+        jax.jit(start, **settings).trace(seed),
+        jax.jit(epoch, donate_argnums=0, in_shardings=place, **settings).trace(like, shapes, seed),
     )
-    digest = hashlib.sha256("".join(text.as_text() for text in lowered).encode()).hexdigest()
-    return Program(like, digest, lowered, device, time.perf_counter() - began)
+    lowered = traced[0].lower(), traced[1].lower()
+    return Program(like, digest_of(traced, lowered), lowered, device, time.perf_counter() - began)
+
+
+def digest_of(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None:
+    """By which programs are told apart: two that share it compute the same on one version of JAX and kind of device.
+
+    It covers the programs' text and the arrays that their functions close over. None where they call back into Python:
+    what is behind the call cannot be told.
+    """
+    digest = hashlib.sha256()
+    for one, text in zip(traced, (each.as_text() for each in lowered), strict=True):
+        if "callback" in text:
+            return None
+        digest.update(text.encode())
+        for constant in one.jaxpr.consts:
+            array = np.asarray(constant)
+            digest.update(f"{array.shape}{array.dtype}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 _COMPILED: dict[tuple[str, jax.Device], Compiled] = {}
@@ -215,6 +234,8 @@ KEPT = 4
 
 def compile_program(program: Program) -> Compiled:
     """Compile, or find what was compiled for the same text."""
+    if program.digest is None:
+        return Compiled(program.lowered[0].compile(), program.lowered[1].compile())
     key = program.digest, program.device
     if key not in _COMPILED:
         while len(_COMPILED) >= KEPT:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
@@ -23,8 +24,8 @@ from gdlab.sweeps.space import by_name, local_devices
 from gdlab.sweeps.store import Store
 from gdlab.sweeps.workers import Part, with_settings
 from gdlab.tasks import Task, require_task
-from gdlab.training.lanes import WHOLE, Build, Lanes, compile_lanes, seconds_a_lane, widest
-from gdlab.training.program import Data, data_of
+from gdlab.training.lanes import WHOLE, Build, Lanes, compile_lanes, lower_lanes, seconds_a_lane, widest
+from gdlab.training.program import Data, data_of, digest_of
 from gdlab.training.training import fingerprint
 
 RESERVED = ("optimizer", "function", "trial", "seed", "epoch", "failed_at", "gradient_norm")
@@ -65,7 +66,7 @@ def sweep(
 
     Returns a Dataset with the dimensions optimizer (where several were asked for), the hyperparameters', seed and
     epoch, and the variables train_loss, test_loss, ... as in `Training.history`, NaN from the epoch on in which a
-    lane's loss was no longer finite, and `failed_at` without epoch: the first step (from 1) with such a loss, 0: none.
+    lane's loss was no longer finite, and `failed_at` without epoch, as in `Training`: the step (from 1), 0: none.
     Its attributes say what was done, on what, in how many seconds, and by which strategy, with what both took.
 
     Raises TypeError and ValueError for arguments that the factory does not take or that cannot be traced.
@@ -163,17 +164,27 @@ class _Sweep:
         arrays["failed_at"] = np.zeros(shape, np.int32)
         with self._explained():
             store = self._store()
+        indices = range(len(self.builds))
         with ThreadPoolExecutor(len(self.places)) as pool:
             self.plan = self._plan(store, pool)
             width = self.plan["width"]
-            todo = [index for index in range(len(self.builds)) if not self._done(index, width, store)]
-            list(pool.map(with_settings(lambda index: self._compiled(index, width)), todo))
+            held = [{part: store.load(index, part) for part in self._parts()} if store else {} for index in indices]
+            todo = [index for index in indices if any(held[index].get(part) is None for part in self._parts())]
+            # Traced here, where the caller's settings hold; compiled by all threads.
+            with self._explained():
+                lowered = {
+                    index: lower_lanes(self.builds[index], width, self.devices)
+                    for index in todo
+                    if (index, width) not in self.programs
+                }
+            made = pool.map(lambda index: compile_lanes(lowered[index], width), lowered)
+            self.programs |= {(index, width): lanes for index, lanes in zip(lowered, made, strict=True)}
             self.compile_seconds = time.perf_counter() - began
             total = len(self.factories) * self.lanes * self.epochs
             with tqdm(total=total, unit=" epochs", unit_scale=True, disable=None if self.progress else True) as bar:
                 for index, name in enumerate(self.factories):
                     bar.set_description(name)
-                    self._train(index, self.programs.pop((index, width), None), store, pool, arrays, bar)
+                    self._train(index, self.programs.pop((index, width), None), held[index], store, pool, arrays, bar)
         return self._label(arrays, time.perf_counter() - began)
 
     def _store(self) -> Store | None:
@@ -184,14 +195,20 @@ class _Sweep:
         identity = {
             "task": self.task.name,
             "data": fingerprint(Data(self.task.train, self.task.valid, self.task.test)),
-            "factory": " ".join([str(list(self.factories)), *(build.digest() for build in self.builds)]),
+            "factory": " ".join([str(list(self.factories)), *map(self._digest, self.builds)]),
             "hyperparameters": f"{values} {self.axes}",
             "seeds": str(self.seeds.tolist()),
             "epochs": str(self.epochs),
             "strategy": f"{self.strategy} {self.chunk}",
-            "versions and platform": f"jax {jax.__version__} {device.platform} {device.device_kind}",
+            "versions and platform": f"jax {jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}",
         }
         return Store(self.save_to, identity)
+
+    def _digest(self, build: Build) -> str:
+        digest = digest_of(*build.trace(None, self.devices[0]))
+        if digest is None:
+            raise ValueError("save_to: wanted a task and a factory of JAX alone, got a call back into Python")
+        return digest
 
     def _plan(self, store: Store | None, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """How many lanes a call steps: as asked for, as the folder says, or by the clock with the first optimizer."""
@@ -199,7 +216,7 @@ class _Sweep:
         if file is not None and file.exists():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 held = json.loads(file.read_text())
-                if held["width"] is None or held["width"] >= 1:
+                if (held["width"] is None or held["width"] >= 1) and held["block"] >= 1:
                     return dict(held)
         plan: dict[str, Any]
         if self.strategy == "map" or self.lanes == 1:
@@ -208,6 +225,9 @@ class _Sweep:
             plan = {"strategy": "vmap", "width": self.chunk}
         else:
             plan = self._measured(pool)
+        # Whole calls, some for each worker, so that all end at about the same time.
+        width = plan["width"] or 1
+        plan["block"] = width * max(1, -(-self.lanes // width) // (8 * len(self.places)))
         if file is not None:
             write_json(file, plan)
         return plan
@@ -221,6 +241,7 @@ class _Sweep:
         both = one, self._compiled(0, width)
         taken = seconds_a_lane(both, self.data, self._values(0), self._seeds(), pool, self.places, self.task.steps)
         best = "map" if taken[0] <= taken[1] else "vmap"
+        self.programs[0, None if best == "map" else width] = both[best == "vmap"]
         return {
             "strategy": best,
             "width": width if best == "vmap" else None,
@@ -229,13 +250,8 @@ class _Sweep:
         }
 
     def _compiled(self, index: int, width: int | None) -> Lanes:
-        if (index, width) not in self.programs:
-            with self._explained():
-                self.programs[index, width] = compile_lanes(self.builds[index], width, self.devices)
-        return self.programs[index, width]
-
-    def _done(self, index: int, width: int | None, store: Store | None) -> bool:
-        return store is not None and all(store.load(index, part) is not None for part in self._parts(width))
+        with self._explained():
+            return compile_lanes(lower_lanes(self.builds[index], width, self.devices), width)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -262,16 +278,16 @@ class _Sweep:
         """Of all lanes."""
         return np.tile(self.seeds, self.lanes // len(self.seeds))
 
-    def _parts(self, width: int | None) -> list[Part]:
-        """Blocks of lanes: whole calls, some for each worker, so that all end at about the same time."""
-        calls = -(-self.lanes // (width or 1))
-        size = (width or 1) * max(1, calls // (8 * len(self.places)))
+    def _parts(self) -> list[Part]:
+        """Blocks of lanes."""
+        size = self.plan["block"]
         return [Part(0, low, min(low + size, self.lanes)) for low in range(0, self.lanes, size)]
 
     def _train(
         self,
         index: int,
         lanes: Lanes | None,
+        held: Mapping[Part, dict[str, np.ndarray] | None],
         store: Store | None,
         pool: ThreadPoolExecutor,
         arrays: dict[str, np.ndarray],
@@ -281,7 +297,7 @@ class _Sweep:
         free = list(self.places)
 
         def work(part: Part) -> None:
-            found = store.load(index, part) if store else None
+            found = held.get(part)
             if found is not None:
                 bar.update((part.high - part.low) * self.epochs)
             elif lanes is not None and not self.stopped.is_set():
@@ -300,7 +316,7 @@ class _Sweep:
                 arrays[name][index, part.low : part.high] = array
 
         try:
-            list(pool.map(with_settings(work), self._parts(self.plan["width"])))
+            list(pool.map(with_settings(work), self._parts()))
         except BaseException:
             self.stopped.set()
             raise
@@ -322,6 +338,7 @@ class _Sweep:
                 bar.update(high - low)
             call = {name: np.stack([row[name] for row in rows], axis=-1) for name in rows[0]}
             call["failed_at"] = np.asarray(learner.failed_at)
+            del learner  # before the next call's is made
             if lanes.width is None:
                 call = {name: array[None] for name, array in call.items()}
             calls.append({name: array[: high - low] for name, array in call.items()})

@@ -1,5 +1,6 @@
 """`train`: the one loop over epochs, with checkpoints, early stopping and a record of what happened."""
 
+import dataclasses
 import hashlib
 import time
 import warnings
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import optax
 from jaxtyping import Float, PyTree
@@ -27,11 +29,11 @@ class Training(NamedTuple):
 
     history: of each metric its values, one an epoch: train_loss, train_accuracy, valid_... (where images are held
     out), test_..., gradient_norm (the mean over steps of the gradient's norm), learning_rate (where it was given).
-    seconds: of each epoch, evaluation and checkpoint included, compilation not. compile_seconds: tracing included; a
-    run that was finished before is traced only. params, state: the model to use: the
-    best epoch's with early stopping, else the last one's, at `evaluation_params`. best_epoch: from 1, the one with the
-    least loss that was watched (None where no epoch was well). failed_at: the first step, from 1, whose loss was not
-    finite; 0: none. stopped: whether patience ran out.
+    seconds: of each epoch, evaluation included, checkpoint and compilation not. compile_seconds: tracing included; a run
+    that was finished before is only traced. params, state: the model to use, on the host: the best epoch's with early
+    stopping, else the last one's, at `evaluation_params`. best_epoch: from 1, the one with the least loss that was
+    watched (None where no epoch was well). failed_at: the first step, from 1, whose loss was not finite, or after which
+    an evaluation's was not; 0: none. stopped: whether patience ran out.
     """
 
     history: dict[str, Float[np.ndarray, " epochs"]]
@@ -70,8 +72,8 @@ def train(
     seed: decides initial parameters, the order of the data, augmentation and dropout, the same for every optimizer.
     folder: of the run (see `gdlab.runs.RunFolder`). The same call goes on where a killed one stopped, and ends in the
         same bits; a call with another program, data, seed or patience raises ValueError. More epochs continue a run,
-        where the optimizer's schedules do not ask for another program; fewer raise ValueError. A damaged checkpoint
-        begins anew.
+        where the optimizer's schedules do not ask for another program; fewer than are done raise ValueError. A damaged
+        checkpoint begins anew.
     config: written to the folder's config.json, for its readers.
     patience: stop when the loss has not improved for so many epochs, and keep the best model: the loss of the held-out
         examples, where the task has some, else that of the test set. None: never.
@@ -104,12 +106,16 @@ def train(
     label = progress if isinstance(progress, str) else task.name
     if folder is None:
         return run.loop(None, label, progress is not False, on_epoch)
+    if program.digest is None:
+        raise ValueError(
+            "folder: wanted a task and an optimizer of JAX alone, got a call back into Python, untraceable"
+        )
     identity = {
         "seed": seed,
         "patience": patience,
         "program": program.digest,
         "data": fingerprint(Data(task.train, task.valid, task.test)),
-        "versions and device": f"jax {jax.__version__} {device.platform} {device.device_kind}",
+        "versions and device": f"jax {jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}",
     }
     described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
     with RunFolder(folder, identity, described) as place:
@@ -126,29 +132,29 @@ def fingerprint(data: Data) -> str:
     return digest.hexdigest()
 
 
+@dataclasses.dataclass
 class _Run:
     """A checked request, and where it stands."""
 
-    def __init__(
-        self,
-        task: Task,
-        program: Program,
-        data: Data,
-        epochs: int,
-        seed: np.uint32,
-        patience: int | None,
-        learning_rate: Any,
-        checkpoint_every: int,
-    ):
-        self.task, self.program, self.data, self.epochs, self.seed = task, program, data, epochs, seed
-        self.patience, self.learning_rate, self.checkpoint_every = patience, learning_rate, checkpoint_every
-        self.watched = "test_loss" if task.valid is None else "valid_loss"
-        self.rows: list[dict[str, Any]] = []
-        self.seconds: list[dict[str, float]] = []
-        self.best_epoch: int | None = None
-        self.best: tuple[PyTree, PyTree] | None = None
-        self.failed_at = 0
-        self.compile_seconds = program.seconds
+    task: Task
+    program: Program
+    data: Data
+    epochs: int
+    seed: np.uint32
+    patience: int | None
+    learning_rate: Any
+    checkpoint_every: int
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Of each epoch the metrics; the learning rate is put in where they are shown."""
+    seconds: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best_epoch: int | None = None
+    best: tuple[PyTree, PyTree] | None = None
+    best_written: int | None = None
+    failed_at: int = 0
+
+    def __post_init__(self) -> None:
+        self.watched = "test_loss" if self.task.valid is None else "valid_loss"
+        self.compile_seconds = self.program.seconds
 
     def loop(
         self,
@@ -162,7 +168,7 @@ class _Run:
             raise ValueError(f"epochs: wanted at least the {len(self.rows)} that the folder holds, got {self.epochs}")
         for row, seconds in zip(self.rows, self.seconds, strict=True):
             if on_epoch:
-                on_epoch(row | seconds)
+                on_epoch(self._shown(row) | seconds)
         if learner is None or not self._over():
             began = time.perf_counter()
             compiled = compile_program(self.program)
@@ -175,17 +181,16 @@ class _Run:
                 began = time.perf_counter()
                 learner, found = compiled.epoch(learner, self.data, self.seed)
                 self._record(learner, jax.device_get(found))
+                self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
                 if place and (self._over() or len(self.rows) % self.checkpoint_every == 0):
-                    self._checkpoint(place, learner, began)
-                else:
-                    self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
+                    self._checkpoint(place, learner)
                 if on_epoch:
-                    on_epoch(self.rows[-1] | self.seconds[-1])
+                    on_epoch(self._shown(self.rows[-1]) | self.seconds[-1])
                 bar.set_postfix(
                     {k: f"{v:.4g}" for k, v in self.rows[-1].items() if k in ("train_loss", "test_accuracy")}
                 )
                 bar.update()
-        return self._result(learner, place)
+        return self._result(learner)
 
     def _over(self) -> bool:
         return len(self.rows) >= self.epochs or self.failed_at > 0 or self._out_of_patience()
@@ -195,29 +200,37 @@ class _Run:
 
     def _record(self, learner: Learner, found: Mapping[str, Any]) -> None:
         epoch = len(self.rows) + 1
-        row: dict[str, Any] = {"epoch": epoch, **{name: float(value) for name, value in found.items()}}
-        if self.learning_rate is not None:
-            rate = self.learning_rate
-            row["learning_rate"] = float(rate(jnp.asarray(epoch * self.task.steps - 1)) if callable(rate) else rate)
-        self.rows.append(row)
+        # Not inf: a file of JSON would not give it back.
+        self.rows.append({"epoch": epoch} | {k: float(v) if np.isfinite(v) else np.nan for k, v in found.items()})
         self.failed_at = int(learner.failed_at)
-        before = min((r[self.watched] for r in self.rows[:-1] if np.isfinite(r[self.watched])), default=np.inf)
-        if row[self.watched] < before:
+        watched = [np.inf if np.isnan(row[self.watched]) else row[self.watched] for row in self.rows]
+        if watched[-1] < min(watched[:-1], default=np.inf):
             self.best_epoch = epoch
             if self.patience is not None:
                 self.best = jax.device_get(self._model(learner))
 
+    def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with the learning rate of the epoch's last step, where it was given."""
+        if self.learning_rate is None:
+            return row
+        step = row["epoch"] * self.task.steps - 1
+        rate = self.learning_rate(jnp.asarray(step)) if callable(self.learning_rate) else self.learning_rate
+        return row | {"learning_rate": float(rate)}
+
     def _model(self, learner: Learner) -> tuple[PyTree, PyTree]:
         return evaluation_params(learner.optimizer, learner.params), learner.state
 
-    def _checkpoint(self, place: RunFolder, learner: Learner, began: float) -> None:
-        if self.best is not None and self.best_epoch is not None and not place.best(self.best_epoch).exists():
+    def _checkpoint(self, place: RunFolder, learner: Learner) -> None:
+        if self.best is not None and self.best_epoch is not None and self.best_written != self.best_epoch:
             save_tree(place.best(self.best_epoch), self.best)
-        self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
+            self.best_written = self.best_epoch
         note = {"rows": self.rows, "seconds": self.seconds, "best_epoch": self.best_epoch}
         save_tree(place.checkpoint, learner, note)
-        place.write_rows(self.rows, self.seconds)
-        place.keep_best(self.best_epoch)
+        self._write_rows(place)
+        place.keep_best(self.best_written)
+
+    def _write_rows(self, place: RunFolder) -> None:
+        place.write_rows(map(self._shown, self.rows), self.seconds)
 
     def _resume(self, place: RunFolder) -> Learner | None:
         """The learner of the folder's checkpoint; None where there is none, or none that is whole."""
@@ -237,14 +250,14 @@ class _Run:
             return None
         self.rows = [{name: np.nan if value is None else value for name, value in row.items()} for row in rows]
         self.seconds, self.best_epoch, self.failed_at = seconds, best_epoch, int(learner.failed_at)
-        place.write_rows(self.rows, self.seconds)
+        self.best_written = best_epoch if self.best is not None else None
+        self._write_rows(place)
         return jax.device_put(learner, jax.tree.leaves(self.data)[0].sharding)
 
-    def _result(self, learner: Learner, place: RunFolder | None) -> Training:
-        del place
-        names = [name for name in self.rows[0] if name != "epoch"]
-        history = {name: np.array([row[name] for row in self.rows]) for name in names}
-        params, state = self.best if self.best is not None else self._model(learner)
+    def _result(self, learner: Learner) -> Training:
+        rows = [self._shown(row) for row in self.rows]
+        history = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "epoch"}
+        params, state = self.best if self.best is not None else jax.device_get(self._model(learner))
         return Training(
             history,
             np.array([row["seconds"] for row in self.seconds]),
