@@ -198,6 +198,7 @@ def run_all(config: Config) -> dict[str, dict[str, list[Training]]]:
                     tqdm.write(HEAD)
                     about = {"optimizer": {"name": name, "arguments": arguments}, "dataset": config.dataset}
                     training = run_one(config, task, optimizer, each, folders[each], about, total)
+                    training = training._replace(params=None, state=None)  # the folders have them
                     found.setdefault(protocol, {}).setdefault(name, []).append(training)
     return found
 
@@ -296,7 +297,7 @@ def at_epoch(trainings: Sequence[Training], metric: str, which: str = "final") -
             values.append(history[training.best_epoch - 1])
         else:
             failure = np.inf if metric.endswith("loss") else -np.inf
-            values.append(failure if training.diverged else history[-1])
+            values.append(failure if training.diverged or np.isnan(history[-1]) else history[-1])
     return np.array(values, float)
 
 

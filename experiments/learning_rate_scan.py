@@ -116,26 +116,29 @@ def scan(config: Config, task: Task) -> xr.Dataset:
 
 
 def measure(ds: xr.Dataset, chance: float) -> list[dict[str, Any]]:
-    """One record an optimizer, the best first."""
+    """One record an optimizer, the best first. chance: the accuracy of a run that diverged."""
     records = []
     rates = ds.learning_rate.values
     last = ds.isel(epoch=-1)
     for name in ds.optimizer.values:
-        chosen_by = last.valid_accuracy.sel(optimizer=name).fillna(chance).values  # (rates, seeds)
-        best = int(np.argmax(chosen_by.mean(axis=1)))
-        test = last.test_accuracy.sel(optimizer=name).fillna(chance).values[best]
-        interval = st.bootstrap_interval(test)
+        one = last.sel(optimizer=name)
+        chosen_by = one.valid_accuracy.fillna(chance).values  # (rates, seeds)
+        failures = (one.failed_at > 0).sum("seed").values
+        # The best mean; among equal ones that with the fewest failures, then the lowest rate.
+        best = int(np.lexsort((rates, failures, -chosen_by.mean(axis=1)))[0])
+        interval = st.bootstrap_interval(one.test_accuracy.fillna(chance).values[best])
         region = st.good_region(rates, np.maximum(chosen_by.mean(axis=1) - chance, 0.0))
         records.append(
             {
                 "optimizer": str(name),
                 "learning_rate": float(rates[best]),
                 "at_the_edge": best in (0, len(rates) - 1),
+                "failures_there": int(failures[best]),
                 "valid_accuracy": float(chosen_by[best].mean()),
                 "test_accuracy": float(interval.estimate),
                 "test_low": float(interval.low),
                 "test_high": float(interval.high),
-                "test_loss": float(np.nanmean(last.test_loss.sel(optimizer=name).values[best])),
+                "test_loss": float(one.test_loss.values[best].mean()),  # NaN where a seed failed
                 "good_decades": 0.0 if region is None else float(region.decades),
                 "good_low": None if region is None else float(region.low),
                 "good_high": None if region is None else float(region.high),
@@ -195,7 +198,7 @@ def main(config: Config) -> None:
     with staged_folder(config.out) as folder:
         task = make_task(config)
         ds = scan(config, task)
-        labels = task.test.labels
+        labels = task.valid.labels
         chance = float(np.bincount(labels).max() / len(labels))
         records = measure(ds, chance)
         table = tabulate(records)
@@ -227,5 +230,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"learning_rate_scan: {error}")

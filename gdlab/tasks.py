@@ -112,22 +112,22 @@ def classify(
 
     mean, std: of each channel in units of the full range; images are normalized by them. hold_out: training images
     that are set aside as `valid`, the same ones in every run: the last of a fixed shuffle. train_size, test_size: take
-    only so many, from the front of a fixed shuffle. init: in place of the model's own, to begin from trained weights.
-    dtype: that of the normalized images. Raises ValueError where there are fewer images than asked for.
+    only so many of the others, from the front of a fixed shuffle. init: in place of the model's own, to begin from
+    trained weights. dtype: that of the normalized images. Raises ValueError where there are fewer images than asked for.
     """
     protocol = protocol or Protocol()
     require_count("batch_size", batch_size)
     require_count("evaluation_batch", evaluation_batch)
     require_count("hold_out", hold_out, low=0)
-    test = _take("test_size", dataset.test, test_size)
-    train = _take("train_size", dataset.train, None if train_size is None else train_size + hold_out)
-    valid = None
+    test = _take("test_size", Images(*dataset.test), test_size)
+    train, valid = Images(*dataset.train), None
     if hold_out:
         if hold_out >= len(train.labels):
             raise ValueError(f"hold_out: wanted less than the {len(train.labels)} training images, got {hold_out}")
         order = np.random.default_rng(1).permutation(len(train.labels))
-        valid = Images(train.images[order[-hold_out:]], train.labels[order[-hold_out:]])
-        train = Images(train.images[order[:-hold_out]], train.labels[order[:-hold_out]])
+        valid = Images(*(array[order[-hold_out:]] for array in train))
+        train = Images(*(array[order[:-hold_out]] for array in train))
+    train = _take("train_size", train, train_size)
     if batch_size > len(train.labels):
         raise ValueError(f"batch_size: wanted at most the {len(train.labels)} training images, got {batch_size}")
 
@@ -187,15 +187,15 @@ def classify(
     )
 
 
-def _take(name: str, split: Any, size: int | None) -> Images:
+def _take(name: str, images: Images, size: int | None) -> Images:
     """The first `size` of a fixed shuffle; all, in their order, where size is None."""
     if size is None:
-        return Images(split.images, split.labels)
+        return images
     require_count(name, size)
-    if size > len(split.labels):
-        raise ValueError(f"{name}: wanted at most the {len(split.labels)} images there are, got {size}")
-    order = np.random.default_rng(0).permutation(len(split.labels))[:size]
-    return Images(split.images[order], split.labels[order])
+    if size > len(images.labels):
+        raise ValueError(f"{name}: wanted at most the {len(images.labels)} images there are, got {size}")
+    order = np.random.default_rng(0).permutation(len(images.labels))[:size]
+    return Images(*(array[order] for array in images))
 
 
 SOURCE_MEAN = tuple(value / 255 for value in (129.3, 124.1, 112.4))
@@ -225,17 +225,12 @@ def cifar10_resnet18(
 ) -> Task:
     """The source article's task: torchvision's ResNet18 with its second head, crop and flip, batches of 64.
 
-    protocol: a name in `PROTOCOLS`. stem, head, width, dtype: of `models.resnet18`. weights: a state dict of
-    torchvision's ResNet18 to begin from (`models.load_torchvision`); its last layer is used where shapes agree.
-    settings: of `classify`, batch_size, hold_out, train_size and test_size among them.
+    protocol: a name in `PROTOCOLS`. stem, head, width, dtype: of `models.resnet18`. weights: a file of torchvision's
+    ResNet18 to begin from (`models.load_torchvision`), the article's `pretrained=True`; the second layer of
+    head="source" is drawn. settings: of `classify`, batch_size, hold_out, train_size and test_size among them.
     """
     model = models.resnet18(10, stem=stem, head=head, width=width, dtype=dtype)
-    init = None
-    if weights is not None:
-
-        def init(key: Array) -> tuple[PyTree, PyTree]:
-            return models.load_torchvision(weights, *model.init(key))
-
+    init = None if weights is None else _pretrained(model, weights)
     return classify(
         "cifar10_resnet18",
         load("cifar10", data_dir),
@@ -252,6 +247,20 @@ def cifar10_resnet18(
         },
         **settings,
     )
+
+
+def _pretrained(model: models.Model, weights: str | Path) -> Callable[[Array], tuple[PyTree, PyTree]]:
+    """An `init` that takes from the file what the file has, which is read once, here."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    trained = models.load_torchvision(weights, *shapes)
+
+    def init(key: Array) -> tuple[PyTree, PyTree]:
+        def pick(mine: Any, drawn: Array) -> Array:
+            return drawn if isinstance(mine, jax.ShapeDtypeStruct) else mine
+
+        return jax.tree.map(pick, trained, model.init(key))
+
+    return init
 
 
 def perceptron(
@@ -298,14 +307,41 @@ TASKS: NameTable[Callable[..., Task]] = NameTable(
 """Functions that return a task: `make(data_dir=None, **settings)`."""
 
 
-def require_task(name: str, task: Any) -> None:
-    """Raise TypeError unless `task` is a Task, ValueError where its arrays do not fit together."""
+def require_task(name: str, task: Any) -> tuple[str, ...]:
+    """The names of the task's metrics; TypeError unless `task` is a Task, ValueError where its parts do not fit."""
     if not isinstance(task, Task):
         raise TypeError(f"{name}: wanted a Task, as the functions in gdlab.tasks.TASKS return, got {describe(task)}")
-    for part in ("train", "valid", "test"):
+    require_count(f"{name}.batch_size", task.batch_size)
+    require_count(f"{name}.evaluation_batch", task.evaluation_batch)
+    for part, least in (("train", task.batch_size), ("valid", 1), ("test", 1)):
         examples = getattr(task, part)
-        lengths = {len(leaf) for leaf in jax.tree.leaves(examples)}
-        if len(lengths) != (examples is not None):
+        if examples is None and part == "valid":
+            continue
+        lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(examples)}
+        if len(lengths) != 1 or lengths == {()}:
             raise ValueError(f"{name}: wanted arrays of one length in {part}, got lengths {sorted(lengths)}")
-    if task.steps < 1:
-        raise ValueError(f"{name}: wanted at least {task.batch_size} training examples, a batch, got fewer")
+        if count_examples(examples) < least:
+            what = "training examples, a batch" if part == "train" else f"example in {part}"
+            raise ValueError(f"{name}: wanted at least {least} {what}, got {count_examples(examples)}")
+    key = jax.random.key(0)
+    params, state = jax.eval_shape(task.init, key)
+    batch = abstract_batch(task.train, task.batch_size)
+    trained = tuple(jax.eval_shape(task.loss, params, state, batch, key)[1][1])
+    evaluated = metric_names(task, params, state, task.test)
+    if set(trained) != set(evaluated) or "loss" not in trained:
+        raise ValueError(
+            f'{name}: wanted the same metrics, "loss" among them, from loss and evaluate, got {sorted(trained)} and '
+            f"{sorted(evaluated)}"
+        )
+    return evaluated
+
+
+def abstract_batch(examples: PyTree, size: int) -> PyTree:
+    """Shapes and dtypes of so many of the examples."""
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct((size, *array.shape[1:]), array.dtype), examples)
+
+
+def metric_names(task: Task, params: PyTree, state: PyTree, examples: PyTree) -> tuple[str, ...]:
+    """Of what `evaluate` returns."""
+    batch = abstract_batch(examples, min(task.evaluation_batch, count_examples(examples)))
+    return tuple(jax.eval_shape(task.evaluate, params, state, batch, jax.random.key(0))[1])

@@ -36,7 +36,7 @@ def test_what_is_held_out_is_not_trained_on():
     task = make(hold_out=20)
     assert len(set(numbers(task.valid))) == 20
     assert set(numbers(task.valid)) | set(numbers(task.train)) == set(range(60))
-    assert numbers(task.valid) == numbers(make(hold_out=20).valid)
+    assert numbers(task.valid) == numbers(make(hold_out=20, train_size=9).valid)
     assert task.steps == 5
     small = make(hold_out=10, train_size=30, test_size=7)
     assert len(set(numbers(small.train))) == 30
@@ -129,28 +129,30 @@ def test_a_narrow_resnet_learns_cifar10(monkeypatch, tmp_path):
 
 def test_trained_weights_are_begun_from(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(
-        tasks,
-        "load",
-        lambda name, place: striped()._replace(
-            train=Split(np.zeros((8, 8, 8, 3), np.uint8), np.zeros(8, np.int32)),
-            test=Split(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int32)),
-        ),
-    )
-    from tests.test_models import torch_resnet18
+    from tests.test_models import torch_twin
 
-    twin = torch_resnet18(1000, width=4)
+    black = Split(np.zeros((8, 8, 8, 3), np.uint8), np.zeros(8, np.int32))
+    monkeypatch.setattr(tasks, "load", lambda name, place: striped()._replace(train=black, test=black))
+    twin = torch_twin("imagenet", "linear", width=4, num_classes=1000)
     torch.save(twin.state_dict(), tmp_path / "weights.pth")
     task = tasks.cifar10_resnet18(width=4, weights=tmp_path / "weights.pth", batch_size=4)
-    params, _ = task.init(jax.random.key(0))
-    kernel = np.asarray(twin.conv1.weight.detach()).transpose(2, 3, 1, 0)
-    assert any(leaf.shape == kernel.shape and np.array_equal(leaf, kernel) for leaf in jax.tree.leaves(params))
+    one, other = (jax.jit(task.init)(jax.random.key(seed))[0] for seed in (0, 1))
+    kernel = np.asarray(twin.state_dict()["conv1.weight"]).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(one["conv1"]["kernel"], kernel)
+    for name in one:
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), one[name], other[name])
+        assert all(jax.tree.leaves(same)) == (name != "head"), name  # only the second head is drawn
+    with pytest.raises(FileNotFoundError, match="wanted a file of weights"):
+        tasks.cifar10_resnet18(width=4, weights=tmp_path / "none.pth")
 
 
 def test_bad_input_is_answered_in_one_line():
     for call, answer in (
         (lambda: make(hold_out=60), "hold_out: wanted less than the 60 training images, got 60"),
         (lambda: make(train_size=61), "train_size: wanted at most the 60 images there are, got 61"),
+        (lambda: make(train_size=0, hold_out=5), "train_size: wanted an integer of at least 1, got 0"),
+        (lambda: make(train_size="5", hold_out=5), "train_size: wanted an integer, got '5'"),
+        (lambda: make(train_size=45, hold_out=20), "train_size: wanted at most the 40 images there are, got 45"),
         (lambda: make(test_size=24), "test_size: wanted at most the 23 images there are, got 24"),
         (lambda: make(batch_size=61), "batch_size: wanted at most the 60 training images, got 61"),
         (lambda: make(batch_size=0), "batch_size: wanted an integer of at least 1, got 0"),

@@ -15,7 +15,7 @@ from gdlab import optimizers, tasks
 from gdlab.runs import RunFolder, read_run
 from gdlab.schedules import cosine
 from gdlab.tasks import Task
-from gdlab.training import train
+from gdlab.training import program, train
 from gdlab.training.program import run_evaluation
 
 
@@ -111,6 +111,74 @@ def test_each_epoch_sees_each_example_once_in_another_order():
     assert runs[0].state["when"].tolist() != runs[2].state["when"].tolist()
 
 
+def drawing(**fields):
+    """A task whose state remembers a number drawn from each step's key, and whose evaluation shows one."""
+
+    def loss(params, state, batch, key):
+        clock, seen = state
+        seen = seen.at[clock].set(jax.random.uniform(key, dtype=jnp.float32))
+        return params.sum(), ((clock + 1, seen), {"loss": jnp.zeros(len(batch))})
+
+    def evaluate(params, state, batch, key):
+        return state, {"loss": jnp.broadcast_to(jax.random.uniform(key, dtype=jnp.float32), (len(batch),))}
+
+    begin = (jnp.zeros((), jnp.int32), jnp.zeros(6, jnp.float32))
+    arrays = np.zeros(6), np.zeros(4)
+    return make_task(lambda key: (jax.random.normal(key, (2,)), begin), loss, evaluate, *arrays, batch_size=2, **fields)
+
+
+def test_every_step_epoch_seed_and_evaluation_has_randomness_of_its_own():
+    task = drawing(valid=np.zeros(4))
+    runs = [train(task, optimizers.sgd(0.0), epochs=2, seed=seed, progress=False) for seed in (0, 1)]
+    draws = [float(value) for run in runs for value in run.state[1]]
+    for run in runs:
+        draws += [*run.history["test_loss"], *run.history["valid_loss"]]
+    assert len(set(draws)) == 2 * (6 + 2 + 2)
+    assert runs[0].params.tolist() != runs[1].params.tolist()
+    again = train(task, optimizers.sgd(0.0), epochs=2, seed=1, progress=False)
+    assert again.state[1].tolist() == runs[1].state[1].tolist()
+
+
+def test_programs_are_kept_and_take_the_memory_of_what_they_are_given(monkeypatch):
+    monkeypatch.setattr(program, "_COMPILED", {})
+    task = drawing()
+    for seed in (0, 1):
+        train(task, optimizers.sgd(0.5), epochs=1, seed=seed, progress=False)
+    assert len(program._COMPILED) == 1
+    train(task, optimizers.sgd(0.25), epochs=1, progress=False)
+    assert len(program._COMPILED) == 2
+    (compiled, _) = program._COMPILED.values()
+    learner = compiled.begin(np.uint32(0))
+    compiled.epoch(learner, program.data_of(task), np.uint32(0))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(learner.params))
+
+
+def test_a_limit_bounds_the_steps():
+    task, x, y = regression(shuffled=False)
+    optimizer = optimizers.sgd(0.05)
+    learner = program.begin(task, optimizer, 0)
+    after, summary = program.run_epoch(task, optimizer, learner, program.data_of(task), 0, jnp.int32(1))
+    gradient = 2 * x[:4].T @ (x[:4] @ np.zeros(3) - y[:4]) / 4
+    np.testing.assert_allclose(after.params, -0.05 * gradient, rtol=1e-12)
+    np.testing.assert_allclose(summary["train_loss"], np.mean(y[:4] ** 2), rtol=1e-6)
+
+
+def test_calls_back_into_python_are_not_mistaken_for_one_another(tmp_path):
+    def calling(value):
+        def loss(params, state, batch, key):
+            shape = jax.ShapeDtypeStruct((), jnp.float32)
+            slope = jax.pure_callback(lambda: np.float32(value), shape)
+            return slope * params.sum(), (state, {"loss": jnp.zeros(len(batch))})
+
+        task = drawing()
+        return task._replace(loss=loss, init=lambda key: (jnp.zeros(1, jnp.float32), task.init(key)[1]))
+
+    for value in (1.0, 5.0):
+        assert train(calling(value), optimizers.sgd(1.0), epochs=1, progress=False).params == -3 * value
+    with pytest.raises(ValueError, match="folder: wanted a task and an optimizer of JAX alone"):
+        train(calling(1.0), optimizers.sgd(1.0), epochs=1, folder=tmp_path / "run", progress=False)
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 7, 100])
 def test_evaluation_counts_every_example_once(size):
     task, x, y = regression(evaluation_batch=size)
@@ -125,6 +193,10 @@ def test_optimizers_of_every_sort_train():
         arguments = {"total_steps": 4} if name.startswith("demon") else {}
         found = train(task, optimizers.OPTIMIZERS[name](**arguments), epochs=2, progress=False)
         assert np.isfinite(found.history["test_loss"]).all(), name
+    narrow = tasks.digits_mlp(hidden=(8,), train_size=128, test_size=64, dtype=jnp.bfloat16)
+    found = train(narrow, optimizers.adam(), epochs=2, progress=False)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {np.dtype(np.float32)}
+    assert np.isfinite(found.history["test_loss"]).all()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run():
@@ -139,6 +211,19 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     assert epochs == -(-found.failed_at // 3)  # three steps an epoch; the one in which it failed is the last
     assert np.isnan(found.history["test_loss"][-1])
     assert np.isfinite(found.history["train_loss"][:-1]).all()
+
+
+def test_an_evaluation_that_is_not_finite_ends_the_run():
+    task, _, _ = regression()
+    narrow = jax.tree.map(lambda array: array.astype(np.float32), (task.train, task.test))
+    task = task._replace(
+        train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}), batch_size=13
+    )
+    found = train(task, optimizers.sgd(1e30), epochs=5, patience=2, progress=False)
+    assert found.failed_at == 1  # the only step of the first epoch, whose own loss was well
+    assert found.best_epoch is None
+    assert not found.stopped
+    assert len(found.history["test_loss"]) == 1
 
 
 def scripted(losses, where="test"):
@@ -175,6 +260,11 @@ def test_early_stopping_keeps_the_best(where, tmp_path):
     again = train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
     assert again.params == 3.0
     assert again.stopped
+    (tmp_path / "run" / "best-0003.npz").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="begins anew"):
+        train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
+    healed = train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
+    assert healed.params == 3.0
     patient = train(task, optimizers.sgd(1.0), epochs=7, patience=4, progress=False)
     assert not patient.stopped
     assert patient.best_epoch == 7
@@ -213,12 +303,17 @@ def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
     assert len(record.seconds["seconds"]) == 4
     starts = json.loads((folder / "environment.json").read_text())["starts"]
     assert len(starts) == 2
+    assert record.config["epochs"] == 4
     assert {"versions", "devices", "date", "command"} <= set(starts[0])
     # A finished run is only read.
     before = (folder / "checkpoint.npz").stat().st_mtime_ns
     again = train(task, optimizer, epochs=4, folder=folder, **settings)
     np.testing.assert_array_equal(again.history["test_loss"], whole.history["test_loss"])
     assert (folder / "checkpoint.npz").stat().st_mtime_ns == before
+    # The learning rate is only shown.
+    other = train(task, optimizer, epochs=4, folder=folder, **(settings | {"learning_rate": None}))
+    assert "learning_rate" not in other.history
+    assert "learning_rate" in train(task, optimizer, epochs=4, folder=folder, **settings).history
     with pytest.raises(ValueError, match="epochs: wanted at least the 4 that the folder holds, got 3"):
         train(task, optimizer, epochs=3, folder=folder, **settings)
     # Whatever a checkpoint lost is done again.
@@ -317,6 +412,7 @@ def test_a_killed_process_goes_on_and_ends_in_the_same_bits(whole, fatal, when):
     assert again.stdout == "done\n", again.stderr
     assert files(folder) == files(whole)
     assert "anew" not in again.stderr
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]  # nothing is left over
 
 
 def test_a_process_killed_at_any_moment_goes_on(whole):
@@ -338,6 +434,14 @@ def test_bad_input_is_answered_in_one_line():
     for call, answer in (
         (lambda: train("cifar10", sgd, epochs=1), "task: wanted a Task, .* got 'cifar10'"),
         (lambda: train(task, optimizers.sgd, epochs=1), "optimizer: wanted an optax transformation, .* got function"),
+        (lambda: train(task, sgd._replace(update=None), epochs=1), "optimizer: wanted an optax transformation"),
+        (lambda: train(task._replace(train=None), sgd, epochs=1), "wanted arrays of one length in train"),
+        (lambda: train(task._replace(test=(np.ones((0, 3)), np.ones(0))), sgd, epochs=1), "1 example in test, got 0"),
+        (lambda: train(task._replace(evaluation_batch=0), sgd, epochs=1), "evaluation_batch: wanted an integer of at"),
+        (
+            lambda: train(task._replace(evaluate=lambda p, s, b, k: (s, {"error": b[1]})), sgd, epochs=1),
+            r"the same metrics, \"loss\" among them, .* got \['large', 'loss'\] and \['error'\]",
+        ),
         (lambda: train(task, sgd, epochs=0), "epochs: wanted an integer of at least 1, got 0"),
         (lambda: train(task, sgd, epochs=1, seed=-1), "seed: wanted an integer of at least 0, got -1"),
         (lambda: train(task, sgd, epochs=1, patience=0), "patience: wanted an integer of at least 1"),
@@ -346,7 +450,7 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: train(task._replace(batch_size=14), sgd, epochs=1), "wanted at least 14 training examples"),
         (
             lambda: train(task._replace(test=(np.ones(3), np.ones(2))), sgd, epochs=1),
-            r"one length in test, .* \[2, 3\]",
+            r"one length in test, got lengths",
         ),
         (lambda: train(task, sgd, epochs=1, checkpoint_every=0), "checkpoint_every: wanted an integer of at least 1"),
     ):

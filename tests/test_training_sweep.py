@@ -1,4 +1,10 @@
 import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +16,7 @@ from gdlab import optimizers
 from gdlab.sweeps import log_range, sample_hyperparameters
 from gdlab.tasks import Task
 from gdlab.training import sweep, train
-from gdlab.training.lanes import Build, compile_lanes, memory, widest
+from gdlab.training.lanes import Build, Lanes, compile_lanes, lower_lanes, memory, seconds_a_lane, widest
 from gdlab.training.program import data_of
 
 
@@ -117,9 +123,11 @@ def test_held_out_examples_are_evaluated_too():
     assert dict(found.sizes) == {"seed": 1, "epoch": 1}
 
 
-def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path):
+def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path, monkeypatch):
     calls = dict(seeds=5, epochs=2, progress=False, strategy="vmap", chunk=3, save_to=tmp_path / "sweep")
     grid = {"learning_rate": np.geomspace(1e-3, 1, 20)}
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / ".sweep-0123.json").write_text("{")  # of a process that was killed at its first file
     whole = sweep(task, optimizers.adam, grid, **calls)
     blocks = sorted((tmp_path / "sweep").glob("*.npz"))
     assert len(blocks) > 3
@@ -129,7 +137,10 @@ def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path):
     again = sweep(task, optimizers.adam, grid, **calls)
     xr.testing.assert_identical(whole.drop_attrs(), again.drop_attrs())
     assert blocks[1].stat().st_mtime_ns == kept
-    done = sweep(task, optimizers.adam, grid, **calls)  # nothing left: nothing is compiled
+    with monkeypatch.context() as patch:  # nothing is left: nothing is compiled
+        patch.setattr("gdlab.training.sweeping.compile_lanes", lambda *_: pytest.fail("nothing is left to do"))
+        patch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)  # nor do cores matter
+        done = sweep(task, optimizers.adam, grid, **calls)
     xr.testing.assert_identical(whole.drop_attrs(), done.drop_attrs())
     for changed, differs in (
         ({"epochs": 3}, "epochs"),
@@ -145,11 +156,62 @@ def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path):
 def test_lanes_fit_into_memory(task, monkeypatch):
     device = jax.devices()[0]
     functions = task._replace(train=None, valid=None, test=None)
-    one = compile_lanes(Build(functions, optimizers.sgd, ("learning_rate",), data_of(task)), None, [device])
+    build = Build(functions, optimizers.sgd, ("learning_rate",), data_of(task))
+    one = compile_lanes(lower_lanes(build, None, [device]), None)
     assert memory(device) > 1e8
     assert widest(one, device, 2) == 16  # the most on a CPU, for so small a lane
     monkeypatch.setattr("gdlab.training.lanes.memory", lambda _: 1.0)
     assert widest(one, device, 2) == 1
+
+
+def test_programs_are_compared_over_the_same_steps_of_a_lane():
+    looked = []
+
+    def pretend(width, seconds):
+        def epoch(values, seed, learner, data, limit):
+            looked.append((width, int(limit)))
+            time.sleep(seconds * int(limit))
+            return learner, {}
+
+        device = jax.devices()[0]
+        return Lanes({device: lambda values, seed: jnp.zeros(())}, {device: epoch}, width)
+
+    programs = [pretend(None, 2e-3), pretend(4, 4e-3)]
+    device = jax.devices()[0]
+    with ThreadPoolExecutor(1) as pool:
+        arguments = [np.zeros(4, np.float32)], np.zeros(4, np.uint32)
+        alone, mapped = seconds_a_lane(programs, {device: None}, *arguments, pool, [device], 1000)
+    assert 1.5 < alone / mapped < 2.5  # 2 ms a lane and step against 4 ms for four
+    limits = {limit for width, limit in looked if width == 4}
+    assert len(limits) == 1
+    assert limits <= {limit for width, limit in looked if width is None}
+
+
+DEVICES = """
+import sys
+import numpy as np
+import jax
+assert len(jax.devices()) == 2
+from tests.test_training_sweep import small_task
+from gdlab import optimizers
+from gdlab.training import sweep
+found = sweep(small_task(), optimizers.sgd, {"learning_rate": np.geomspace(1e-3, 0.1, 7)}, seeds=1, epochs=2,
+              strategy="vmap", chunk=2, progress=False)
+np.save(sys.argv[1], found.test_loss.values)
+"""
+
+
+def test_several_devices_share_the_lanes(task, tmp_path):
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    subprocess.run([sys.executable, "-c", DEVICES, tmp_path / "found.npy"], env=environment, check=True, timeout=300)
+    rates = {"learning_rate": np.geomspace(1e-3, 0.1, 7)}
+    alone = sweep(task, optimizers.sgd, rates, seeds=1, epochs=2, strategy="map", progress=False)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), alone.test_loss.values, rtol=2e-5)
 
 
 def test_bad_input_is_answered_in_one_line(task):

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import optax
 from jaxtyping import Array, Int, Key, PyTree
 
 from gdlab.optimizers import evaluation_params
-from gdlab.tasks import Task, count_examples
+from gdlab.tasks import Task, count_examples, metric_names
 
 Summary = dict[str, Array]
 """Means over an epoch by name: train_loss, train_accuracy, ..., valid_loss, ..., test_loss, ..., gradient_norm."""
@@ -107,7 +108,7 @@ def run_epoch(
             jax.tree.map(jnp.add, sums, found),
         )
 
-    names = _metric_names(task, learner.params, learner.state, data.train, batch_size)
+    names = metric_names(task, learner.params, learner.state, data.test)
     nothing = dict.fromkeys((*names, "gradient_norm"), jnp.zeros([], jnp.float32))
     steps = count // batch_size
     most = steps if limit is None else jnp.minimum(steps, limit)
@@ -151,7 +152,7 @@ def run_evaluation(
         found = _sums({name: jnp.where(places < count, values, 0) for name, values in metrics.items()})
         return state, jax.tree.map(jnp.add, sums, found)
 
-    nothing = dict.fromkeys(_metric_names(task, params, state, examples, size), jnp.zeros([], jnp.float32))
+    nothing = dict.fromkeys(metric_names(task, params, state, examples), jnp.zeros([], jnp.float32))
     batches = -(-count // size)
     _, sums = jax.lax.fori_loop(0, batches if limit is None else jnp.minimum(batches, limit), step, (state, nothing))
     return {name: total / count for name, total in sums.items()}
@@ -159,11 +160,6 @@ def run_evaluation(
 
 def _sums(metrics: dict[str, Array]) -> Summary:
     return {name: jnp.sum(values.astype(jnp.float32)) for name, values in metrics.items()}
-
-
-def _metric_names(task: Task, params: PyTree, state: PyTree, examples: PyTree, size: int) -> list[str]:
-    batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct((size, *array.shape[1:]), array.dtype), examples)
-    return list(jax.eval_shape(task.evaluate, params, state, batch, root_key(0))[1])
 
 
 class Program(NamedTuple):
@@ -248,3 +244,8 @@ def compile_program(program: Program) -> Compiled:
 def compiler_options(device: jax.Device) -> dict[str, Any] | None:
     """What keeps a program's numbers the same from one process to the next: on a GPU, no choice by the clock."""
     return {"xla_gpu_deterministic_ops": True} if device.platform == "gpu" else None
+
+
+def platform_of(device: jax.Device) -> str:
+    """What else the bits of a result depend on: versions, and the kind of device."""
+    return f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, {device.platform} {device.device_kind}"

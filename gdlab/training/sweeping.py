@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
@@ -25,7 +24,7 @@ from gdlab.sweeps.store import Store
 from gdlab.sweeps.workers import Part, with_settings
 from gdlab.tasks import Task, require_task
 from gdlab.training.lanes import WHOLE, Build, Lanes, compile_lanes, lower_lanes, seconds_a_lane, widest
-from gdlab.training.program import Data, data_of, digest_of
+from gdlab.training.program import Data, data_of, digest_of, platform_of
 from gdlab.training.training import fingerprint
 
 RESERVED = ("optimizer", "function", "trial", "seed", "epoch", "failed_at", "gradient_norm")
@@ -71,7 +70,7 @@ def sweep(
 
     Raises TypeError and ValueError for arguments that the factory does not take or that cannot be traced.
     """
-    require_task("task", task)
+    names = require_task("task", task)
     factories = by_name("factory", factory)
     for name, entry in factories.items():
         if not callable(entry):
@@ -93,7 +92,8 @@ def sweep(
     if save_to is not None and not isinstance(save_to, (str, os.PathLike)):
         raise TypeError(f"save_to: wanted a folder's path, got {describe(save_to)}")
     named = list(factories) if isinstance(factory, Mapping) else None
-    metrics = _metric_names(task)
+    parts = ("train", "test") if task.valid is None else ("train", "valid", "test")
+    metrics = [f"{part}_{name}" for part in parts for name in names]
     numbers, axes = lay_out(hyperparameters, named, [task.name], (*RESERVED, *metrics))
     require_arguments(factories, numbers)
     return _Sweep(
@@ -111,15 +111,6 @@ def sweep(
         save_to,
         metrics,
     ).run()
-
-
-def _metric_names(task: Task) -> list[str]:
-    key = jax.random.key(0)
-    params, state = jax.eval_shape(task.init, key)
-    batch = jax.tree.map(lambda array: array[:1], task.test)
-    names = jax.eval_shape(task.evaluate, params, state, batch, key)[1]
-    parts = ("train", "test") if task.valid is None else ("train", "valid", "test")
-    return [f"{part}_{name}" for part in parts for name in names]
 
 
 @dataclasses.dataclass
@@ -190,7 +181,6 @@ class _Sweep:
     def _store(self) -> Store | None:
         if self.save_to is None:
             return None
-        device = self.devices[0]
         values = {name: f"{array.dims} {array.values.tolist()}" for name, array in sorted(self.numbers.items())}
         identity = {
             "task": self.task.name,
@@ -200,7 +190,7 @@ class _Sweep:
             "seeds": str(self.seeds.tolist()),
             "epochs": str(self.epochs),
             "strategy": f"{self.strategy} {self.chunk}",
-            "versions and platform": f"jax {jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}",
+            "versions and platform": platform_of(self.devices[0]),
         }
         return Store(self.save_to, identity)
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 import optax
 from jaxtyping import Float, PyTree
@@ -21,7 +20,7 @@ from gdlab.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.optimizers import evaluation_params
 from gdlab.runs import RunFolder
 from gdlab.tasks import Task, require_task
-from gdlab.training.program import Data, Learner, Program, compile_program, data_of, trace_program
+from gdlab.training.program import Data, Learner, Program, compile_program, data_of, platform_of, trace_program
 
 
 class Training(NamedTuple):
@@ -29,9 +28,9 @@ class Training(NamedTuple):
 
     history: of each metric its values, one an epoch: train_loss, train_accuracy, valid_... (where images are held
     out), test_..., gradient_norm (the mean over steps of the gradient's norm), learning_rate (where it was given).
-    seconds: of each epoch, evaluation included, checkpoint and compilation not. compile_seconds: tracing included; a run
-    that was finished before is only traced. params, state: the model to use, on the host: the best epoch's with early
-    stopping, else the last one's, at `evaluation_params`. best_epoch: from 1, the one with the least loss that was
+    seconds: of each epoch, evaluation included, checkpoint and compilation not. compile_seconds: tracing included; a
+    run that was finished before is only traced. params, state: the model to use, on the host: with early stopping the
+    best epoch's, else the last one's, at `evaluation_params`. best_epoch: from 1, the one with the least loss that was
     watched (None where no epoch was well). failed_at: the first step, from 1, whose loss was not finite, or after which
     an evaluation's was not; 0: none. stopped: whether patience ran out.
     """
@@ -115,7 +114,7 @@ def train(
         "patience": patience,
         "program": program.digest,
         "data": fingerprint(Data(task.train, task.valid, task.test)),
-        "versions and device": f"jax {jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}",
+        "versions and device": platform_of(device),
     }
     described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
     with RunFolder(folder, identity, described) as place:
