@@ -16,7 +16,15 @@ from gdlab.runs import environment, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-NAMES = ("ackley_descent", "gradient_accuracy", "optimizer_zoo", "basins", "stability", "toy_race")
+NAMES = (
+    "ackley_descent",
+    "gradient_accuracy",
+    "optimizer_zoo",
+    "basins",
+    "stability",
+    "toy_race",
+    "learning_rate_scan",
+)
 
 
 def run(name: str, folder: str) -> tuple[float, dict[str, Any]]:

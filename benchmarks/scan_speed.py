@@ -1,9 +1,9 @@
 """Trainings an hour: a sweep by vmap, a sweep by map, one `train` after another, and a PyTorch loop, all in one run.
 
 Case: the digits' perceptron (64, 64), batches of 64, 10 epochs with evaluation after each, Adam, float32; 128 learning
-rates, of which the slow contenders do some and are scaled up. Everything counts: compilation, evaluation, results on
-the host. Contenders take turns, in several rounds; medians. Second case: steps of a narrow ResNet18 on 32 x 32 images,
-several lanes by vmap against one after another, without compilation.
+rates (from one seed or from eight), of which the slow contenders do some and are scaled up. Everything counts:
+compilation, evaluation, results on the host. Contenders take turns, in several rounds; medians. Second case: steps of a
+narrow ResNet18 on 32 x 32 images, several lanes by vmap against one after another, without compilation.
 
 Command: python -m benchmarks.scan_speed (the PyTorch loop needs the extra `oracle`). About 5 minutes on 2 cores.
 Writes benchmarks/results/scan_speed.json.
@@ -26,7 +26,7 @@ from gdlab.data import Dataset, Split
 from gdlab.runs import environment, write_json
 from gdlab.tables import Table
 from gdlab.training import sweep, train
-from gdlab.training.lanes import Build, compile_lanes, seconds_a_lane
+from gdlab.training.lanes import Build, compile_lanes, lower_lanes, seconds_a_lane
 from gdlab.training.program import data_of
 
 RATES = np.geomspace(1e-4, 1e-1, 128)
@@ -34,20 +34,20 @@ EPOCHS = 10
 ROUNDS = 3
 
 
-def swept(strategy: str, task: tasks.Task) -> tuple[float, float, int]:
+def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, int]:
     """Seconds, test accuracy at the best rate, and how many trainings it was."""
     began = time.perf_counter()
     found = sweep(
         task,
         optimizers.adam,
         {"learning_rate": RATES},
-        seeds=1,
+        seeds=seeds,
         epochs=EPOCHS,
         strategy=strategy,
         progress=False,
     )
     accuracy = float(found.test_accuracy.isel(epoch=-1, seed=0).max())
-    return time.perf_counter() - began, accuracy, len(RATES)
+    return time.perf_counter() - began, accuracy, len(RATES) * seeds
 
 
 def one_by_one(task: tasks.Task) -> tuple[float, float, int]:
@@ -107,7 +107,7 @@ def resnet_lanes(lanes: int = 4, width: int = 8) -> dict[str, Any]:
     functions, arrays = task._replace(train=None, valid=None, test=None), data_of(task)
     build = Build(functions, optimizers.adam, ("learning_rate",), arrays)
     device = jax.devices()[0]
-    programs = [compile_lanes(build, None, [device]), compile_lanes(build, lanes, [device])]
+    programs = [compile_lanes(lower_lanes(build, count, [device]), count) for count in (None, lanes)]
     values, seeds = [np.full(lanes, 1e-3, np.float32)], np.arange(lanes, dtype=np.uint32)
     places = [device] * 2
     with ThreadPoolExecutor(2) as pool:
@@ -118,9 +118,10 @@ def resnet_lanes(lanes: int = 4, width: int = 8) -> dict[str, Any]:
 def main() -> None:
     task = tasks.digits_mlp()
     contenders: dict[str, Callable[[], tuple[float, float, int]]] = {
-        "gdlab sweep, auto": functools.partial(swept, "auto", task),
-        "gdlab sweep, vmap": functools.partial(swept, "vmap", task),
-        "gdlab sweep, map": functools.partial(swept, "map", task),
+        "gdlab sweep of 1,024, auto": functools.partial(swept, "auto", 8, task),
+        "gdlab sweep of 128, auto": functools.partial(swept, "auto", 1, task),
+        "gdlab sweep of 128, vmap": functools.partial(swept, "vmap", 1, task),
+        "gdlab sweep of 128, map": functools.partial(swept, "map", 1, task),
         "gdlab train, one at a time": functools.partial(one_by_one, task),
     }
     if importlib.util.find_spec("torch"):

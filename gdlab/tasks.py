@@ -8,12 +8,30 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PyTree, UInt8
+from jaxtyping import Array, Float, Key, PyTree
 
 from gdlab import losses, models
 from gdlab.arguments import describe, require_count
 from gdlab.data import Dataset, crop_and_flip, load, normalize
 from gdlab.types import NameTable
+
+__all__ = [
+    "PROTOCOLS",
+    "TASKS",
+    "Images",
+    "Phase",
+    "Protocol",
+    "Task",
+    "cifar10_resnet18",
+    "classify",
+    "count_examples",
+    "digits_mlp",
+    "fashion_mnist_mlp",
+    "metric_names",
+    "mnist_mlp",
+    "perceptron",
+    "require_task",
+]
 
 Metrics = dict[str, Float[Array, " batch"]]
 """One number an example and name; "loss" is among the names."""
@@ -59,9 +77,9 @@ def count_examples(examples: PyTree) -> int:
 
 
 class Images(NamedTuple):
-    """A batch, or all, of a labelled set."""
+    """A batch of a labelled set, or all of it: uint8 images, shape (count, height, width, channels), and classes."""
 
-    images: UInt8[Array, "count height width channels"]
+    images: Any
     labels: Any
 
 
@@ -113,7 +131,7 @@ def classify(
     mean, std: of each channel in units of the full range; images are normalized by them. hold_out: training images
     that are set aside as `valid`, the same ones in every run: the last of a fixed shuffle. train_size, test_size: take
     only so many of the others, from the front of a fixed shuffle. init: in place of the model's own, to begin from
-    trained weights. dtype: that of the normalized images. Raises ValueError where there are fewer images than asked for.
+    trained weights. dtype: of the normalized images. Raises ValueError where there are fewer images than asked for.
     """
     protocol = protocol or Protocol()
     require_count("batch_size", batch_size)
@@ -292,12 +310,12 @@ def digits_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
 
 
 def mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
-    """`perceptron` on MNIST."""
+    """`perceptron` on MNIST: 60,000 images of 28 x 28, prepared before (`gdlab.data`)."""
     return perceptron("mnist", data_dir, **settings)
 
 
 def fashion_mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
-    """`perceptron` on Fashion-MNIST."""
+    """`perceptron` on Fashion-MNIST: 60,000 images of 28 x 28, prepared before (`gdlab.data`)."""
     return perceptron("fashion_mnist", data_dir, **settings)
 
 
@@ -342,6 +360,6 @@ def abstract_batch(examples: PyTree, size: int) -> PyTree:
 
 
 def metric_names(task: Task, params: PyTree, state: PyTree, examples: PyTree) -> tuple[str, ...]:
-    """Of what `evaluate` returns."""
+    """The names of what the task's `evaluate` returns, found without running it."""
     batch = abstract_batch(examples, min(task.evaluation_batch, count_examples(examples)))
     return tuple(jax.eval_shape(task.evaluate, params, state, batch, jax.random.key(0))[1])

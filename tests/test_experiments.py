@@ -240,10 +240,11 @@ def test_learning_rate_scan(tmp_path, capsys):
         resume=tmp_path / "lanes",
     )
     experiment.main(config)
-    results = json.loads((out / "results.json").read_text())
-    records = {r["optimizer"]: r for r in results["results"]}
+    records = {r["optimizer"]: r for r in json.loads((out / "results.json").read_text())}
     assert set(records) == {"adam", "demon_sgdm"}
-    assert results["lanes"] == 2 * 3 * 2
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["lanes"] == 2 * 3 * 2
+    assert settings["config"]["epochs"] == 3
     import xarray as xr
 
     ds = xr.load_dataset(out / "scan.nc", engine="scipy")
