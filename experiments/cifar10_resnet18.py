@@ -19,11 +19,11 @@ Every (protocol, optimizer, seed) is a run folder below --out. The same command 
 same numbers.
 
 Command:   python experiments/cifar10_resnet18.py [--protocol both] [--seeds 0 1 2] [--dtype bfloat16] [--smoke]
-Expect:    an epoch's row on the console (its time is with evaluation and checkpoint); report.md, results.json, tables
+Expect:    an epoch's row on the console (its time is with evaluation); report.md, results.json, tables
            and learning curves in --out. A run that diverges is recorded, and the others go on. The smoke run tells
            whether all works, not which optimizer is better.
-Runtime:   --smoke takes 5 minutes of processor time, nearly all of it compilation, which a restart repeats: some 4
-           minutes on 2 idle CPU cores, 8 were measured on two that others used as well. The benchmark needs a GPU.
+Runtime:   --smoke takes 2.5 minutes on 2 idle CPU cores, nearly all of it compilation; 8 were measured on two that
+           others used as well. The benchmark needs a GPU.
 """
 
 import dataclasses
