@@ -25,7 +25,7 @@ from gdlab import models, optimizers, tasks
 from gdlab.data import Dataset, Split
 from gdlab.runs import environment, write_json
 from gdlab.tables import Table
-from gdlab.training import sweep, train
+from gdlab.training import program, sweep, train
 from gdlab.training.lanes import Build, compile_lanes, lower_lanes, seconds_a_lane
 from gdlab.training.program import data_of
 
@@ -52,6 +52,7 @@ def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, in
 
 def one_by_one(task: tasks.Task) -> tuple[float, float, int]:
     few = RATES[8::40]
+    program._COMPILED.clear()  # of an earlier round: each rate is another program, whose compilation counts
     began = time.perf_counter()
     best = max(
         train(task, optimizers.adam(float(rate)), epochs=EPOCHS, progress=False).history["test_accuracy"][-1]
@@ -157,7 +158,12 @@ def main() -> None:
     print(f"narrow ResNet18: {narrow['lanes']} lanes by vmap step {narrow['vmap_is_faster_by']:.2f} times as fast")
     write_json(
         Path(__file__).parent / "results" / "scan_speed.json",
-        {"environment": environment(), "epochs": EPOCHS, "results": rows, "resnet": narrow},
+        {
+            "environment": environment() | {"command": "python -m benchmarks.scan_speed"},
+            "epochs": EPOCHS,
+            "results": rows,
+            "resnet": narrow,
+        },
     )
 
 
