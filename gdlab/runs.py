@@ -138,8 +138,9 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._hold()
         try:
-            if manifest.exists():
-                held, wanted = _read_config(manifest)["identity"], described["identity"]
+            before = _read_config(manifest) if manifest.exists() else None
+            if before is not None:
+                held, wanted = before["identity"], described["identity"]
                 different = [name for name in {**held, **wanted} if held.get(name) != wanted.get(name)]
                 if different:
                     raise ValueError(
@@ -148,14 +149,14 @@ class RunFolder:
                     )
             for path in filter(_left_over, self.folder.iterdir()):
                 path.unlink(missing_ok=True)
-            if not manifest.exists() or _read_config(manifest) != described:
+            if before != described:
                 write_json(manifest, described)
             starts = self.folder / "environment.json"
             try:
-                before = json.loads(starts.read_text())["starts"] if starts.exists() else []
+                earlier = json.loads(starts.read_text())["starts"] if starts.exists() else []
             except (ValueError, KeyError, TypeError):
-                before = []
-            write_json(starts, {"starts": [*before, environment()]})
+                earlier = []
+            write_json(starts, {"starts": [*earlier, environment()]})
         except BaseException:
             self.close()
             raise

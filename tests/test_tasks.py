@@ -114,6 +114,8 @@ def test_the_source_freezes_after_its_first_epoch_and_augments_test_images():
 
 
 def test_a_perceptron_learns_digits():
+    params = jax.eval_shape(tasks.digits_mlp().init, jax.random.key(0))[0]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 65 * 64 + 65 * 64 + 65 * 10 == 8970
     found = train(tasks.digits_mlp(), optimizers.adam(1e-2), epochs=5, progress=False)
     assert found.history["test_accuracy"][-1] > 0.93  # 5 epochs of logistic regression reach 0.9
 

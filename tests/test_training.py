@@ -446,6 +446,10 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: train(task, sgd, epochs=1, seed=-1), "seed: wanted an integer of at least 0, got -1"),
         (lambda: train(task, sgd, epochs=1, patience=0), "patience: wanted an integer of at least 1"),
         (lambda: train(task, sgd, epochs=1, learning_rate="fast"), "learning_rate: wanted a number, got 'fast'"),
+        (lambda: train(task, sgd, epochs=1, progress=5), "progress: wanted True, False or a label, got 5"),
+        (lambda: train(task, sgd, epochs=1, folder=5), "folder: wanted a folder's path, got 5"),
+        (lambda: train(task, sgd, epochs=1, config=5), "config: wanted a mapping, got 5"),
+        (lambda: train(task, sgd, epochs=1, device="gpu"), "device: wanted a device, .* got 'gpu'"),
         (lambda: train(task, sgd, epochs=1, on_epoch=5), "on_epoch: wanted a function, got 5"),
         (lambda: train(task._replace(batch_size=14), sgd, epochs=1), "wanted at least 14 training examples"),
         (

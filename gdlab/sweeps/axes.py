@@ -61,6 +61,21 @@ def lay_out(
     return arrays, axes
 
 
+def coordinates(numbers: Mapping[str, xr.DataArray], axes: Mapping[str, int], dropped: Sequence[str]) -> dict[str, Any]:
+    """The coordinates of a result: an index for each axis without values, and each argument's values along its own.
+
+    dropped: dimensions that the result does not have; values along them are those of the first entry.
+    """
+    found: dict[str, Any] = {
+        axis: np.arange(length, dtype=np.int32) for axis, length in axes.items() if axis not in numbers
+    }
+    for name, array in numbers.items():
+        found |= {str(k): v for k, v in array.coords.items() if str(k) in axes}
+        kept = array.isel({dimension: 0 for dimension in dropped if dimension in array.dims})
+        found[name] = (kept.dims, kept.values)
+    return found
+
+
 def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | None]) -> xr.DataArray:
     """The array with its optimizers and functions in the order of ours, by their labels where it has them."""
     for dimension, ours in names.items():

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gdlab.sweeps.axes import coordinates
 from gdlab.sweeps.space import Space
 
 ORDER = ("value", "point", "steps", "converged", "diverged", "reached", "first_reached")
@@ -40,30 +41,19 @@ def _tail(name: str, count: int, steps: int | None, reduced: bool) -> list[str]:
 
 
 def _coordinates(space: Space, steps: int | None) -> dict[str, Any]:
-    coordinates: dict[str, Any] = {
+    found: dict[str, Any] = {
         "start": np.arange(space.starts.shape[1], dtype=np.int32),
         "coordinate": np.arange(space.dim, dtype=np.int32),
     }
     if space.named_factories:
-        coordinates["optimizer"] = list(space.factories)
+        found["optimizer"] = list(space.factories)
     if space.named_functions:
-        coordinates["function"] = list(space.functions)
-        coordinates["start_point"] = (("function", "start", "coordinate"), np.array(space.starts))
+        found["function"] = list(space.functions)
+        found["start_point"] = (("function", "start", "coordinate"), np.array(space.starts))
     else:
-        coordinates["start_point"] = (("start", "coordinate"), np.array(space.starts[0]))
+        found["start_point"] = (("start", "coordinate"), np.array(space.starts[0]))
     if steps is not None:
-        coordinates["step"] = np.arange(steps + 1, dtype=np.int32)
-    for axis, length in space.axes.items():
-        if axis not in space.numbers:
-            coordinates[axis] = np.arange(length, dtype=np.int32)
-    for name, array in space.numbers.items():
-        coordinates |= {str(k): v for k, v in array.coords.items() if str(k) in space.axes}
-        kept = array.isel(
-            {
-                d: 0
-                for d, named in (("optimizer", space.named_factories), ("function", space.named_functions))
-                if d in array.dims and not named
-            }
-        )
-        coordinates[name] = (kept.dims, kept.values)
-    return coordinates
+        found["step"] = np.arange(steps + 1, dtype=np.int32)
+    named = {"optimizer": space.named_factories, "function": space.named_functions}
+    dropped = [dimension for dimension, keep in named.items() if not keep]
+    return found | coordinates(space.numbers, space.axes, dropped)

@@ -23,7 +23,7 @@ from gdlab.sweeps.lane import AT_TARGET, Task, decode
 from gdlab.sweeps.program import compile_for, plan_for
 from gdlab.sweeps.space import Space, explained, local_devices, make_space
 from gdlab.sweeps.store import Store
-from gdlab.sweeps.workers import Crew, Part, milestones, with_settings
+from gdlab.sweeps.workers import Crew, Part, milestones, usable_cores, with_settings
 
 PART = 1 << 18
 """Lanes of a block at most."""
@@ -140,7 +140,7 @@ class _Sweep:
 
     def __post_init__(self) -> None:
         self.history = self.record == "path" or self.reduce is not None
-        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.cores = usable_cores()
         self.backend = self.devices[0].platform
         self.workers = max(self.cores, len(self.devices)) if self.backend == "cpu" else 2 * len(self.devices)
         self.arrays: dict[str, np.ndarray] = {}  # of shape (optimizers, functions, lanes, ...)

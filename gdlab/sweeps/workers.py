@@ -7,6 +7,7 @@ company: it sees the same operations in the same order.
 """
 
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -52,6 +53,11 @@ class Pool:
         self.pieces = [(lanes[most:], [array[most:] for array in state])] if len(lanes) > most else []
         self.size = max(len(lanes) - most, 0)
         return lanes[:most], [array[:most] for array in state]
+
+
+def usable_cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:

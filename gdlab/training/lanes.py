@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt32
 
 from gdlab.sweeps.workers import with_settings
 from gdlab.tasks import Task
-from gdlab.training.program import Data, Learner, Summary, begin, compiler_options, run_epoch
+from gdlab.training.program import Data, Learner, Summary, begin, run_epoch, shapes_of, trace_pair
 
 WHOLE = np.int32(2**31 - 1)
 """No bound on the steps of an epoch."""
@@ -87,20 +87,15 @@ class Build(NamedTuple):
         shape = () if width is None else (width,)
         return [jax.ShapeDtypeStruct(shape, np.float32)] * len(self.names), jax.ShapeDtypeStruct(shape, np.uint32)
 
-    def trace(self, width: int | None, device: jax.Device) -> tuple[list[Any], list[Any]]:
+    def trace(self, width: int | None, device: jax.Device) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """begin and epoch for calls of `width` lanes (None: one, unmapped), traced and lowered for the device."""
         start, epoch = self.functions()
         if width is not None:
             start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
-        place = jax.sharding.SingleDeviceSharding(device)
-        settings: dict[str, Any] = {"out_shardings": place, "compiler_options": compiler_options(device)}
         values, seed = self.shapes(width)
         like = jax.eval_shape(start, values, seed)
-        data = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self.data)
-        limit = jax.ShapeDtypeStruct((), np.int32)
-        jitted = jax.jit(epoch, donate_argnums=2, in_shardings=place, **settings)
-        traced = [jax.jit(start, **settings).trace(values, seed), jitted.trace(values, seed, like, data, limit)]
-        return traced, [each.lower() for each in traced]
+        arguments = values, seed, like, shapes_of(self.data), jax.ShapeDtypeStruct((), np.int32)
+        return trace_pair(device, start, (values, seed), epoch, arguments, learner=2)
 
 
 Lowered = Mapping[jax.Device, Sequence[Any]]

@@ -186,8 +186,6 @@ class Compiled(NamedTuple):
 def trace_program(task: Task, optimizer: optax.GradientTransformation, data: Data, device: jax.Device) -> Program:
     """Trace a run's programs for the device; a run that is finished needs no more."""
     began = time.perf_counter()
-    place = jax.sharding.SingleDeviceSharding(device)
-    settings: dict[str, Any] = {"out_shardings": place, "compiler_options": compiler_options(device)}
 
     def start(seed: Array) -> Learner:
         return begin(task, optimizer, seed)
@@ -196,14 +194,36 @@ def trace_program(task: Task, optimizer: optax.GradientTransformation, data: Dat
         return run_epoch(task, optimizer, learner, data, seed)
 
     seed = jax.ShapeDtypeStruct((), np.uint32)
-    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
     like = jax.eval_shape(start, seed)
-    traced = (
-        jax.jit(start, **settings).trace(seed),
-        jax.jit(epoch, donate_argnums=0, in_shardings=place, **settings).trace(like, shapes, seed),
-    )
-    lowered = traced[0].lower(), traced[1].lower()
+    traced, lowered = trace_pair(device, start, (seed,), epoch, (like, shapes_of(data), seed), learner=0)
     return Program(like, digest_of(traced, lowered), lowered, device, time.perf_counter() - began)
+
+
+def shapes_of(data: Data) -> Data:
+    """Shapes and dtypes, to trace with."""
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)
+
+
+def trace_pair(
+    device: jax.Device,
+    start: Callable[..., Learner],
+    start_arguments: Sequence[Any],
+    epoch: Callable[..., tuple[Learner, Summary]],
+    epoch_arguments: Sequence[Any],
+    *,
+    learner: int,
+) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Both programs of a run or of lanes, traced, and lowered for the device.
+
+    learner: the place among epoch's arguments of the learner, whose memory is taken.
+    """
+    place = jax.sharding.SingleDeviceSharding(device)
+    settings: dict[str, Any] = {"out_shardings": place, "compiler_options": compiler_options(device)}
+    traced = (
+        jax.jit(start, **settings).trace(*start_arguments),
+        jax.jit(epoch, donate_argnums=learner, in_shardings=place, **settings).trace(*epoch_arguments),
+    )
+    return traced, (traced[0].lower(), traced[1].lower())
 
 
 def digest_of(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None:

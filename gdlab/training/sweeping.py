@@ -18,13 +18,13 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import describe, require_choice, require_count
 from gdlab.runs import environment, to_json, write_json
-from gdlab.sweeps.axes import Factory, lay_out, require_arguments
+from gdlab.sweeps.axes import Factory, coordinates, lay_out, require_arguments
 from gdlab.sweeps.space import by_name, local_devices
 from gdlab.sweeps.store import Store
-from gdlab.sweeps.workers import Part, with_settings
+from gdlab.sweeps.workers import Part, usable_cores, with_settings
 from gdlab.tasks import Task, require_task
 from gdlab.training.lanes import WHOLE, Build, Lanes, compile_lanes, lower_lanes, seconds_a_lane, widest
-from gdlab.training.program import Data, data_of, digest_of, platform_of
+from gdlab.training.program import data_of, digest_of, platform_of
 from gdlab.training.training import fingerprint
 
 RESERVED = ("optimizer", "function", "trial", "seed", "epoch", "failed_at", "gradient_norm")
@@ -132,9 +132,8 @@ class _Sweep:
     metrics: list[str]
 
     def __post_init__(self) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         on_cpu = self.devices[0].platform == "cpu"
-        workers = max(cores, len(self.devices)) if on_cpu else len(self.devices)
+        workers = max(usable_cores(), len(self.devices)) if on_cpu else len(self.devices)
         self.places = [self.devices[k % len(self.devices)] for k in range(workers)]
         self.lanes = int(np.prod(list(self.axes.values()), dtype=np.int64)) * len(self.seeds)
         self.data = {device: data_of(self.task, device) for device in self.devices}
@@ -184,7 +183,7 @@ class _Sweep:
         values = {name: f"{array.dims} {array.values.tolist()}" for name, array in sorted(self.numbers.items())}
         identity = {
             "task": self.task.name,
-            "data": fingerprint(Data(self.task.train, self.task.valid, self.task.test)),
+            "data": fingerprint(self.task),
             "factory": " ".join([str(list(self.factories)), *map(self._digest, self.builds)]),
             "hyperparameters": f"{values} {self.axes}",
             "seeds": str(self.seeds.tolist()),
@@ -342,19 +341,13 @@ class _Sweep:
             tail = ("epoch",) if array.ndim == 3 else ()
             labelled = xr.DataArray(array.reshape(*shape, *array.shape[2:]), dims=(*dims, *tail))
             variables[name] = labelled if self.named else labelled.isel(optimizer=0)
-        coordinates: dict[str, Any] = {
+        found: dict[str, Any] = {
             "seed": self.seeds.astype(np.int64),
             "epoch": np.arange(1, self.epochs + 1, dtype=np.int32),
         }
         if self.named:
-            coordinates["optimizer"] = list(self.factories)
-        for axis, length in self.axes.items():
-            if axis not in self.numbers:
-                coordinates[axis] = np.arange(length, dtype=np.int32)
-        for name, number in self.numbers.items():
-            coordinates |= {str(k): v for k, v in number.coords.items() if str(k) in self.axes}
-            kept = number if self.named or "optimizer" not in number.dims else number.isel(optimizer=0)
-            coordinates[name] = (kept.dims, kept.values)
+            found["optimizer"] = list(self.factories)
+        found |= coordinates(self.numbers, self.axes, ["function"] if self.named else ["function", "optimizer"])
         attributes = {
             "task": self.task.name,
             "description": json.dumps(to_json(self.task.description)),
@@ -365,4 +358,4 @@ class _Sweep:
             "plan": json.dumps(to_json(self.plan)),
             "environment": json.dumps(environment()),
         }
-        return xr.Dataset(variables, coords=coordinates, attrs=attributes)
+        return xr.Dataset(variables, coords=found, attrs=attributes)

@@ -98,6 +98,14 @@ def train(
         require_number("learning_rate", learning_rate)
     if on_epoch is not None:
         require_callable("on_epoch", on_epoch)
+    for name, value, kinds, wanted in (
+        ("progress", progress, (bool, str), "True, False or a label"),
+        ("folder", folder, (str, Path, type(None)), "a folder's path"),
+        ("config", config, (Mapping, type(None)), "a mapping"),
+        ("device", device, (jax.Device, type(None)), "a device, such as jax.devices()[0]"),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name}: wanted {wanted}, got {describe(value)}")
     device = device or jax.devices()[0]
     data = data_of(task, device)
     program = trace_program(task, optimizer, data, device)
@@ -113,7 +121,7 @@ def train(
         "seed": seed,
         "patience": patience,
         "program": program.digest,
-        "data": fingerprint(Data(task.train, task.valid, task.test)),
+        "data": fingerprint(task),
         "versions and device": platform_of(device),
     }
     described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
@@ -121,10 +129,10 @@ def train(
         return run.loop(place, label, progress is not False, on_epoch)
 
 
-def fingerprint(data: Data) -> str:
-    """A digest of all arrays, with their shapes and dtypes."""
+def fingerprint(task: Task) -> str:
+    """A digest of all arrays of the task, with their shapes and dtypes."""
     digest = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(data):
+    for leaf in jax.tree.leaves((task.train, task.valid, task.test)):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(array.view(np.uint8).data)
