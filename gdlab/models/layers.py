@@ -18,9 +18,10 @@ def param_dtype(dtype: Any) -> Any:
 
 
 class Convolution(nn.Module):
-    """A convolution with a square kernel and no bias; He initialization over the outputs, N(0, 2 / (size^2 outputs)).
+    """A convolution with a square kernel; He initialization over the outputs, N(0, 2 / (size^2 outputs)).
 
-    That is `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
+    That is `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`. bias: how it begins; None: there is
+    none.
     """
 
     outputs: int
@@ -29,6 +30,7 @@ class Convolution(nn.Module):
     padding: int = 0
     dtype: Any = jnp.float32
     initializer: Initializer | None = None
+    bias: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns outputs"]:
@@ -36,21 +38,27 @@ class Convolution(nn.Module):
         initializer = self.initializer or normal(math.sqrt(2 / (self.size**2 * self.outputs)))
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", initializer, shape, param_dtype(self.dtype))
-        return convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
+        y = convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
+        if self.bias is None:
+            return y
+        return y + self.param("bias", self.bias, (self.outputs,), param_dtype(self.dtype)).astype(self.dtype)
 
 
 class Linear(nn.Module):
-    """x W + b; weights and biases U(-1/sqrt(inputs), 1/sqrt(inputs)), as `torch.nn.Linear` begins."""
+    """x W + b; weights and biases U(-1/sqrt(inputs), 1/sqrt(inputs)), as `torch.nn.Linear` begins, or as asked for."""
 
     outputs: int
     dtype: Any = jnp.float32
+    initializer: Initializer | None = None
+    bias: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """The outputs, for any leading axes."""
         limit = 1 / math.sqrt(x.shape[-1])
-        kernel = self.param("kernel", uniform(limit), (x.shape[-1], self.outputs), param_dtype(self.dtype))
-        bias = self.param("bias", uniform(limit), (self.outputs,), param_dtype(self.dtype))
+        kernel, bias = self.initializer or uniform(limit), self.bias or uniform(limit)
+        kernel = self.param("kernel", kernel, (x.shape[-1], self.outputs), param_dtype(self.dtype))
+        bias = self.param("bias", bias, (self.outputs,), param_dtype(self.dtype))
         return x @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 
 

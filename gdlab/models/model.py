@@ -24,25 +24,26 @@ class Init(Protocol):
 class Apply(Protocol):
     """`apply(params, state, inputs, train=False, key=None)` gives (outputs, new state).
 
-    train may be a Python bool or a traced scalar; the state comes back unchanged where it is False. key is for dropout:
-    networks without it need none.
+    inputs and outputs are an array or a tuple of several, as the network's function says. train may be a Python bool or
+    a traced scalar; running statistics come back unchanged where it is False. key is for dropout and noise: networks
+    without them need none.
     """
 
     def __call__(
         self,
         params: PyTree,
         state: PyTree,
-        inputs: Array,
+        inputs: PyTree,
         *,
         train: bool | Bool[Array, ""] = False,
         key: AKey | None = None,
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[PyTree, PyTree]:
         """The outputs and the new state."""
         ...
 
 
 class Model(NamedTuple):
-    """init and apply; params is what is trained, state what training carries along (running statistics), or {}."""
+    """init and apply; params is what is trained, state what is carried along (statistics, a memory), or {}."""
 
     init: Init
     apply: Apply

@@ -1,0 +1,34 @@
+"""Tasks: data, model and loss joined as pure functions, by name in `TASKS`.
+
+Adding one is a model and a function here that returns a `Task`: `from_images` and `classify` make one of labelled
+images.
+"""
+
+from collections.abc import Callable
+
+from gdlab.tasks.images import PROTOCOLS, Images, Phase, Protocol, classify, from_images
+from gdlab.tasks.perceptron import digits_mlp, fashion_mnist_mlp, mnist_mlp, perceptron
+from gdlab.tasks.resnet import cifar10_resnet18
+from gdlab.tasks.task import Task, count_examples, metric_names, require_task
+from gdlab.types import NameTable
+
+TASKS: NameTable[Callable[..., Task]] = NameTable(
+    "task", {make.__name__: make for make in (digits_mlp, mnist_mlp, fashion_mnist_mlp, cifar10_resnet18)}
+)
+"""Functions that return a task: `make(data_dir=None, **settings)`."""
+
+__all__ = [
+    "PROTOCOLS",
+    "TASKS",
+    "Images",
+    "Phase",
+    "Protocol",
+    "Task",
+    "classify",
+    "count_examples",
+    "from_images",
+    "metric_names",
+    "require_task",
+    *sorted(TASKS),
+    "perceptron",
+]
