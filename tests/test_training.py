@@ -148,9 +148,48 @@ def test_programs_are_kept_and_take_the_memory_of_what_they_are_given(monkeypatc
     train(task, optimizers.sgd(0.25), epochs=1, progress=False)
     assert len(program._COMPILED) == 2
     (compiled, _) = program._COMPILED.values()
-    learner = compiled.begin(np.uint32(0))
-    compiled.epoch(learner, program.data_of(task), np.uint32(0))
+    learner = compiled.begin([], np.uint32(0))
+    compiled.epoch([], learner, program.data_of(task), np.uint32(0))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(learner.params))
+
+
+def test_hyperparameters_are_handed_to_one_program(monkeypatch, tmp_path):
+    monkeypatch.setattr(program, "_COMPILED", {})
+    monkeypatch.setattr(program, "_TRACED", {})
+    task, traced = drawing(), []
+
+    def build(learning_rate, momentum=0.0):
+        traced.append(learning_rate)
+        return optimizers.momentum(learning_rate, momentum=momentum)
+
+    def run(rate, **settings):
+        numbers = {"learning_rate": rate, "momentum": 0.5}
+        return train(task, build, hyperparameters=numbers, epochs=2, progress=False, **settings)
+
+    for rate in (0.5, 0.25):
+        alone = train(task, optimizers.momentum(rate, momentum=0.5), epochs=2, progress=False)
+        np.testing.assert_allclose(run(rate).params, alone.params, rtol=1e-6)
+    assert len(program._TRACED) == 3
+    concrete = [rate for rate in traced if not isinstance(rate, jax.core.Tracer)]
+    assert concrete == [0.5, 0.25]  # looked at once at the door; the second one was not traced
+    first = run(0.5, folder=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["identity"]["hyperparameters"] == {
+        "learning_rate": 0.5,
+        "momentum": 0.5,
+    }
+    again = run(0.5, folder=tmp_path / "run")
+    np.testing.assert_array_equal(again.params, first.params)
+    with pytest.raises(ValueError, match="hyperparameters"):
+        run(0.25, folder=tmp_path / "run")
+    for arguments, answer in (
+        (dict(optimizer=build), "optimizer: wanted an optax transformation.*for a function give hyperparameters too"),
+        (dict(optimizer=build, hyperparameters={"rate": 1.0}), "takes learning_rate, momentum; got 'rate'"),
+        (dict(optimizer=build, hyperparameters={"learning_rate": -1.0}), "learning_rate: wanted a number in"),
+        (dict(optimizer=build, hyperparameters={"learning_rate": "1"}), r"hyperparameters\['learning_rate'\]: wanted"),
+        (dict(optimizer=build, hyperparameters=0.5), "hyperparameters: wanted a mapping from names to numbers"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=answer):
+            train(task, **arguments, epochs=1, progress=False)
 
 
 def test_a_limit_bounds_the_steps():

@@ -15,7 +15,8 @@
 - `evaluation_params(state, params)` gives the parameters to evaluate at: an average, where the optimizer keeps one.
 
 The pieces, `scale_by_...`, hand out a direction and chain with optax's; `transformation` makes a piece or a factory of
-one's own take schedules and keep dtypes; `check_contract` tells whether it keeps the contract that all of these keep.
+one's own take schedules and keep dtypes; `check_contract` tells whether it keeps the contract that all of these keep;
+`one_of` makes several optimizers one, of which a traced number chooses.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from gdlab.optimizers.adopt import adopt, scale_by_adopt
 from gdlab.optimizers.aggmo import aggmo, scale_by_aggmo
 from gdlab.optimizers.amsgrad import amsgrad, scale_by_amsgrad
 from gdlab.optimizers.averaged_sgd import asgd
+from gdlab.optimizers.choice import one_of
 from gdlab.optimizers.contract import ContractReport, check_contract
 from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
 from gdlab.optimizers.evaluation import evaluation_params
@@ -75,6 +77,7 @@ __all__ = [
     "check_contract",
     "evaluation_params",
     "hutchinson",
+    "one_of",
     "orthogonalize",
     "scale_by_adabelief",
     "scale_by_adagrad",

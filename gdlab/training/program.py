@@ -1,7 +1,7 @@
 """An epoch as one program: shuffle, step through all batches, evaluate; nothing goes to the host before its end."""
 
 import hashlib
-import time
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -165,38 +165,96 @@ def _sums(metrics: dict[str, Array]) -> Summary:
 class Program(NamedTuple):
     """A run's programs, traced but not compiled yet.
 
-    like: the learner's shapes. digest: see `digest_of`. lowered: of `begin(seed)` and `epoch(learner, data, seed)`.
-    device: where they are to run. seconds: what tracing took.
+    like: the learner's shapes. digest: see `digest_of`. lowered: of `begin(values, seed)` and
+    `epoch(values, learner, data, seed)`. device: where they are to run.
     """
 
     like: Learner
     digest: str | None
     lowered: tuple[Any, Any]
     device: jax.Device
-    seconds: float
 
 
 class Compiled(NamedTuple):
-    """begin(seed) -> Learner; epoch(learner, data, seed) -> (Learner, Summary), which takes the learner's memory."""
+    """begin(values, seed) -> Learner; epoch(values, learner, data, seed) -> (Learner, Summary).
 
-    begin: Callable[[Any], Learner]
-    epoch: Callable[[Learner, Data, Any], tuple[Learner, Summary]]
+    The epoch takes the learner's memory.
+    """
+
+    begin: Callable[..., Learner]
+    epoch: Callable[..., tuple[Learner, Summary]]
 
 
-def trace_program(task: Task, optimizer: optax.GradientTransformation, data: Data, device: jax.Device) -> Program:
-    """Trace a run's programs for the device; a run that is finished needs no more."""
-    began = time.perf_counter()
+Build = Callable[..., optax.GradientTransformation]
+"""A factory, called with the hyperparameters that the program is handed, by name."""
 
-    def start(seed: Array) -> Learner:
-        return begin(task, optimizer, seed)
+KEPT = 4
+"""Programs that are remembered, traced and compiled, so that a second seed traces and compiles nothing."""
 
-    def epoch(learner: Learner, data: Data, seed: Array) -> tuple[Learner, Summary]:
-        return run_epoch(task, optimizer, learner, data, seed)
+_TRACED: dict[Any, Program] = {}
+_COMPILED: dict[Any, Compiled] = {}
+_LOCKS: dict[Any, threading.Lock] = {}
+"""One for each program, so that threads do not make the same one twice."""
 
-    seed = jax.ShapeDtypeStruct((), np.uint32)
-    like = jax.eval_shape(start, seed)
-    traced, lowered = trace_pair(device, start, (seed,), epoch, (like, shapes_of(data), seed), learner=0)
-    return Program(like, digest_of(traced, lowered), lowered, device, time.perf_counter() - began)
+
+def trace_program(
+    task: Task, build: Build, names: tuple[str, ...], data: Data, device: jax.Device, token: Any
+) -> Program:
+    """The programs of a run with `build(**hyperparameters)`, for the device; or what was traced for the same.
+
+    names: of the hyperparameters. token: what stands for `build` in memory: two that are equal are the same optimizer.
+    """
+    functions = task._replace(train=None, valid=None, test=None, description={})
+    shapes = shapes_of(data)
+    leaves, structure = jax.tree.flatten(shapes)
+    settings = tuple(getattr(jax.config, name) for name in SETTINGS)
+    key = (*functions[:5], *functions[8:11], token, names, tuple(leaves), structure, device, settings)
+
+    def start(values: Sequence[Array], seed: Array) -> Learner:
+        return begin(functions, build(**dict(zip(names, values, strict=True))), seed)
+
+    def epoch(values: Sequence[Array], learner: Learner, data: Data, seed: Array) -> tuple[Learner, Summary]:
+        return run_epoch(functions, build(**dict(zip(names, values, strict=True))), learner, data, seed)
+
+    def trace() -> Program:
+        arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
+        like = jax.eval_shape(start, *arguments)
+        traced, lowered = trace_pair(
+            device, start, arguments, epoch, (arguments[0], like, shapes, arguments[1]), learner=1
+        )
+        return Program(like, digest_of(traced, lowered), lowered, device)
+
+    try:
+        hash(key)
+    except TypeError:
+        return trace()
+    return _remembered(_TRACED, key, trace)
+
+
+SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_numpy_dtype_promotion",
+    "jax_debug_nans",
+    "jax_disable_jit",
+)
+"""Of JAX, that a traced program depends on."""
+
+
+def _remembered(held: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    """`held[key]`, made where it is not there; the oldest entries make room."""
+    if (found := held.get(key)) is not None:
+        return found
+    with _LOCKS.setdefault(key, threading.Lock()):
+        if (found := held.get(key)) is None:
+            found = make()
+            for oldest in list(held)[: max(0, len(held) - KEPT + 1)]:
+                held.pop(oldest, None)
+            held[key] = found
+    _LOCKS.pop(key, None)
+    return found
 
 
 def shapes_of(data: Data) -> Data:
@@ -243,22 +301,15 @@ def digest_of(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None:
     return digest.hexdigest()
 
 
-_COMPILED: dict[tuple[str, jax.Device], Compiled] = {}
-KEPT = 4
-"""Programs that are remembered by their text, so that a second seed compiles nothing."""
-
-
 def compile_program(program: Program) -> Compiled:
     """Compile, or find what was compiled for the same text."""
-    if program.digest is None:
+
+    def compile_both() -> Compiled:
         return Compiled(program.lowered[0].compile(), program.lowered[1].compile())
-    key = program.digest, program.device
-    if key not in _COMPILED:
-        while len(_COMPILED) >= KEPT:
-            del _COMPILED[next(iter(_COMPILED))]
-        begin_lowered, epoch_lowered = program.lowered
-        _COMPILED[key] = Compiled(begin_lowered.compile(), epoch_lowered.compile())
-    return _COMPILED[key]
+
+    if program.digest is None:
+        return compile_both()
+    return _remembered(_COMPILED, (program.digest, program.device), compile_both)
 
 
 def compiler_options(device: jax.Device) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from gdlab.arguments import describe, require_callable, require_count, require_n
 from gdlab.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.optimizers import evaluation_params
 from gdlab.runs import RunFolder
+from gdlab.sweeps.axes import require_arguments
 from gdlab.tasks import Task, require_task
 from gdlab.training.program import Data, Learner, Program, compile_program, data_of, platform_of, trace_program
 
@@ -52,9 +53,10 @@ class Training(NamedTuple):
 
 def train(
     task: Task,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | Callable[..., optax.GradientTransformation],
     *,
     epochs: int,
+    hyperparameters: Mapping[str, float] | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
@@ -67,7 +69,10 @@ def train(
 ) -> Training:
     """Train the task's model with the optimizer; each epoch, evaluation included, is one compiled program.
 
-    optimizer: any optax transformation; it is handed `value`, `grad` and `value_fn` too, for those that want them.
+    optimizer: any optax transformation; it is handed `value`, `grad` and `value_fn` too, for those that want them. Or,
+        with `hyperparameters`, a function that returns one, such as `adam` itself.
+    hyperparameters: numbers, by name, that the function is called with. They are handed to the compiled program as
+        float32 numbers, so that another setting of the same function traces and compiles nothing.
     seed: decides initial parameters, the order of the data, augmentation and dropout, the same for every optimizer.
     folder: of the run (see `gdlab.runs.RunFolder`). The same call goes on where a killed one stopped, and ends in the
         same bits; a call with another program, data, seed or patience raises ValueError. More epochs continue a run,
@@ -86,9 +91,7 @@ def train(
     A loss that is not finite ends the run after its epoch; that is a result (`failed_at`), not an error.
     """
     require_task("task", task)
-    for name in ("init", "update"):
-        if not callable(getattr(optimizer, name, None)):
-            raise TypeError(f"optimizer: wanted an optax transformation, such as adam(1e-3), got {describe(optimizer)}")
+    build, values, token = _require_optimizer(optimizer, hyperparameters)
     require_count("epochs", epochs)
     require_count("seed", seed, low=0)
     require_count("checkpoint_every", checkpoint_every)
@@ -108,8 +111,20 @@ def train(
             raise TypeError(f"{name}: wanted {wanted}, got {describe(value)}")
     device = device or jax.devices()[0]
     data = data_of(task, device)
-    program = trace_program(task, optimizer, data, device)
-    run = _Run(task, program, data, epochs, np.uint32(seed), patience, learning_rate, checkpoint_every)
+    began = time.perf_counter()
+    program = trace_program(task, build, tuple(values), data, device, token)
+    run = _Run(
+        task,
+        program,
+        [*values.values()],
+        data,
+        epochs,
+        np.uint32(seed),
+        patience,
+        learning_rate,
+        checkpoint_every,
+        time.perf_counter() - began,
+    )
     label = progress if isinstance(progress, str) else task.name
     if folder is None:
         return run.loop(None, label, progress is not False, on_epoch)
@@ -123,10 +138,33 @@ def train(
         "program": program.digest,
         "data": fingerprint(task),
         "versions and device": platform_of(device),
+        **({"hyperparameters": {name: float(value) for name, value in values.items()}} if values else {}),
     }
     described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
     with RunFolder(folder, identity, described) as place:
         return run.loop(place, label, progress is not False, on_epoch)
+
+
+def _require_optimizer(
+    optimizer: Any, hyperparameters: Mapping[str, float] | None
+) -> tuple[Callable[..., optax.GradientTransformation], dict[str, np.float32], Any]:
+    """The function that builds it, the numbers to call it with, and what the two stand for in memory."""
+    if hyperparameters is None:
+        for name in ("init", "update"):
+            if not callable(getattr(optimizer, name, None)):
+                hint = "; for a function give hyperparameters too" if callable(optimizer) else ""
+                raise TypeError(
+                    f"optimizer: wanted an optax transformation, such as adam(1e-3), got {describe(optimizer)}{hint}"
+                )
+        return lambda: optimizer, {}, (optimizer.init, optimizer.update)
+    if not isinstance(hyperparameters, Mapping):
+        raise TypeError(f"hyperparameters: wanted a mapping from names to numbers, got {describe(hyperparameters)}")
+    require_callable("optimizer", optimizer)
+    for name, value in hyperparameters.items():
+        require_number(f"hyperparameters[{name!r}]", value)
+    require_arguments({"optimizer": optimizer}, hyperparameters)
+    optimizer(**hyperparameters)  # numbers out of range are told at the door: traced ones are not looked at
+    return optimizer, {name: np.float32(value) for name, value in hyperparameters.items()}, optimizer
 
 
 def fingerprint(task: Task) -> str:
@@ -145,12 +183,14 @@ class _Run:
 
     task: Task
     program: Program
+    values: list[np.float32]
     data: Data
     epochs: int
     seed: np.uint32
     patience: int | None
     learning_rate: Any
     checkpoint_every: int
+    compile_seconds: float
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Of each epoch the metrics; the learning rate is put in where they are shown."""
     seconds: list[dict[str, float]] = dataclasses.field(default_factory=list)
@@ -161,7 +201,6 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.watched = "test_loss" if self.task.valid is None else "valid_loss"
-        self.compile_seconds = self.program.seconds
 
     def loop(
         self,
@@ -180,13 +219,13 @@ class _Run:
             began = time.perf_counter()
             compiled = compile_program(self.program)
             self.compile_seconds += time.perf_counter() - began
-            learner = compiled.begin(self.seed) if learner is None else learner
+            learner = compiled.begin(self.values, self.seed) if learner is None else learner
         with tqdm(
             total=self.epochs, initial=len(self.rows), desc=label, unit="epoch", disable=None if progress else True
         ) as bar:
             while not self._over():
                 began = time.perf_counter()
-                learner, found = compiled.epoch(learner, self.data, self.seed)
+                learner, found = compiled.epoch(self.values, learner, self.data, self.seed)
                 self._record(learner, jax.device_get(found))
                 self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
                 if place and (self._over() or len(self.rows) % self.checkpoint_every == 0):

@@ -1,0 +1,87 @@
+"""`one_of` against the chosen optimizers themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gdlab import optimizers
+from gdlab.optimizers import one_of
+from gdlab.schedules import step
+
+STEPS = 12
+BUILDS = [
+    lambda learning_rate, momentum: optimizers.adam(learning_rate, b1=momentum),
+    lambda learning_rate, momentum: optimizers.amsgrad(learning_rate, b1=momentum),
+    lambda learning_rate, momentum: optimizers.yellowfin(learning_rate),
+    lambda learning_rate, momentum: optimizers.aggmo(step(learning_rate, STEPS), betas=(0.0, momentum)),
+    lambda learning_rate, momentum: optimizers.demon_sgdm(learning_rate, momentum=momentum, total_steps=STEPS),
+    lambda learning_rate, momentum: optax.chain(
+        optax.clip_by_global_norm(0.5), optimizers.momentum(learning_rate, momentum=momentum)
+    ),
+]
+
+
+def start():
+    return {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.array([0.5, -0.25])}
+
+
+def value(params):
+    return jnp.sum(jnp.cosh(params["w"]) * jnp.arange(1.0, 7.0).reshape(2, 3)) + jnp.sum((params["b"] - 1) ** 4)
+
+
+def descend(optimizer):
+    def one(carried, _):
+        params, state = carried
+        updates, state = optimizer.update(jax.grad(value)(params), state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
+
+    params = start()
+    return jax.lax.scan(one, (params, optimizer.init(params)), length=STEPS)[1]
+
+
+def test_each_choice_is_that_optimizer_and_one_program_serves_all():
+    traced = []
+
+    @jax.jit
+    def run(choice, learning_rate, momentum):
+        traced.append(1)
+        return descend(one_of(BUILDS)(choice, learning_rate=learning_rate, momentum=momentum))
+
+    with jax.enable_x64(True):
+        for place, build in enumerate(BUILDS):
+            for rate in (0.01, 0.03):
+                found = run(float(place), rate, 0.8)
+                alone = descend(build(rate, 0.8))
+                for name in alone:
+                    # Norms are summed in another order.
+                    np.testing.assert_allclose(found[name], alone[name], rtol=1e-12, err_msg=f"{place} {name}")
+        assert len(traced) == 1
+        lanes = jax.vmap(run, in_axes=(0, None, None))(jnp.arange(len(BUILDS)), 0.01, 0.8)
+        for place, build in enumerate(BUILDS):
+            np.testing.assert_allclose(lanes["w"][place], descend(build(0.01, 0.8))["w"], rtol=1e-12)
+
+
+def test_choices_differ():
+    places = (0, 2, 3, 4, 5)  # where gradients' squares do not fall, AMSGrad is Adam
+    ends = [np.asarray(descend(one_of(BUILDS)(k, learning_rate=0.01, momentum=0.8))["w"][-1]) for k in places]
+    assert len({end.tobytes() for end in ends}) == len(places)
+
+
+def test_bad_input_is_answered_in_one_line():
+    averaging = one_of([lambda learning_rate: optimizers.asgd(learning_rate)])
+    mixed = {"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.bfloat16)}
+    adam = one_of([optimizers.adam])
+    for call, answer in (
+        (lambda: one_of([]), "builds: wanted a sequence of functions"),
+        (lambda: one_of([optimizers.adam(0.1)]), r"builds\[0\]: wanted a function"),
+        (lambda: adam(1), r"choice: wanted a number in \[0, 0\], got 1"),
+        (lambda: averaging(0, learning_rate=0.1).init(start()), "got one that keeps an average"),
+        (lambda: adam(0).init(mixed), "params: wanted one dtype, got bfloat16, float"),
+        (lambda: adam(0).update(start(), adam(0).init(start())), "wanted the parameters as update's third"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=answer) as caught:
+            call()
+        assert "\n" not in str(caught.value)
