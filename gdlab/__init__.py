@@ -49,6 +49,7 @@ _LATE = ("linear_range", "log_range", "sample_hyperparameters", "sweep")
 
 _MODULES = (
     "checkpoints",
+    "comparison",
     "data",
     "losses",
     "models",

@@ -156,7 +156,7 @@ def _trials_by_optimizer(
     return arrays, {"trial": len(given[optimizers[0]])}
 
 
-def require_arguments(factories: Mapping[str, Factory], numbers: Mapping[str, xr.DataArray]) -> None:
+def require_arguments(factories: Mapping[str, Factory], numbers: Mapping[str, Any]) -> None:
     """Raise unless every factory takes these arguments as traced numbers, and needs no others."""
     for label, factory in factories.items():
         try:

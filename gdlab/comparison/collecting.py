@@ -1,0 +1,106 @@
+"""What a study's folder holds: final runs and trials, finished or not, read without a task or an optimizer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from gdlab.comparison.study import Problem, Setting, Study, best_setting
+from gdlab.runs import read_run
+
+
+class Run(NamedTuple):
+    """A finished training. history: of each metric its values, NaN from the epoch on in which a loss was not finite."""
+
+    seed: int
+    history: dict[str, Float[np.ndarray, " epochs"]]
+    seconds: float
+    config: dict[str, Any]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss was not finite."""
+        return bool(np.isnan(self.history["train_loss"][-1]))
+
+
+class Collected(NamedTuple):
+    """A pair of problem and candidate.
+
+    setting: the best trial's; None while trials are missing. scores: of each trial, the measure on held-out examples,
+    mean over tuning seeds, inf where one diverged. at_the_edge: whether the chosen learning rate is the least or the
+    greatest that was tried. runs: of each length in epochs the final runs at `setting`. missing: how many trainings,
+    trials or final ones, are not done.
+    """
+
+    problem: str
+    candidate: str
+    trials: Sequence[Setting]
+    scores: Float[np.ndarray, " trials"]
+    setting: Setting | None
+    at_the_edge: bool
+    runs: dict[int, list[Run]]
+    missing: int
+
+
+def read_finished(folder: Path, epochs: int, seed: int) -> Run | None:
+    """The run in the folder; None where there is none or it has not all its epochs."""
+    try:
+        record = read_run(folder)
+    except (OSError, ValueError):
+        return None
+    history = {
+        name: np.array([np.nan if value is None else value for value in values], float)
+        for name, values in record.metrics.items()
+        if name != "epoch"
+    }
+    if not history:
+        return None
+    done = len(history["train_loss"])
+    if done < epochs and not np.isnan(history["train_loss"][-1]):
+        return None
+    return Run(seed, history, float(sum(record.seconds["seconds"])), record.config)
+
+
+def score(problem: Problem, run: Run, part: str) -> float:
+    """The problem's measure after the last epoch; inf for a run that diverged. part: "train", "valid" or "test"."""
+    value = run.history[f"{part}_{problem.measure.metric}"][-1]
+    converted = float(problem.measure.convert(value))
+    return converted if np.isfinite(converted) else np.inf
+
+
+def choose(study: Study, problem: Problem, candidate: str) -> tuple[Setting | None, np.ndarray, int]:
+    """The candidate's best setting, the trials' mean scores, and how many trials are missing."""
+    settings = problem.trials[candidate]
+    scores, missing = np.full((len(settings), len(study.tuning_seeds)), np.nan), 0
+    for row, setting in enumerate(settings):
+        for column, seed in enumerate(study.tuning_seeds):
+            folder = study.trial_folder(problem.name, candidate, setting, seed)
+            run = read_finished(folder, problem.tuning_epochs, seed)
+            if run is None:
+                missing += 1
+            else:
+                scores[row, column] = score(problem, run, "valid")
+    place, means = best_setting(settings, scores)
+    return (None if missing else settings[place]), means, missing
+
+
+def collect(study: Study, problem: str, candidate: str) -> Collected:
+    """What is there of the pair."""
+    one = study.problem(problem)
+    setting, scores, missing = choose(study, one, candidate)
+    runs: dict[int, list[Run]] = {epochs: [] for epochs in one.epochs}
+    for epochs, found in runs.items():
+        for seed in study.seeds:
+            run = None
+            if setting is not None:
+                run = read_finished(study.final_folder(problem, candidate, epochs, setting, seed), epochs, seed)
+            if run is None:
+                missing += 1
+            else:
+                found.append(run)
+    trials = one.trials[candidate]
+    rates = {trial["learning_rate"] for trial in trials}
+    edge = setting is not None and len(rates) > 1 and setting["learning_rate"] in (min(rates), max(rates))
+    return Collected(problem, candidate, trials, scores, setting, edge, runs, missing)
