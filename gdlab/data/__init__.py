@@ -1,18 +1,24 @@
-"""Labelled images as arrays, their preparation, and the augmentation that runs on the device."""
+"""Labelled images and text as arrays, their preparation, and the augmentation that runs on the device."""
 
 from gdlab.data.augment import crop_and_flip, normalize
 from gdlab.data.loading import DATASETS, DataError, Dataset, Split, find, load, places
 from gdlab.data.preparing import prepare
+from gdlab.data.text import Text, Windows, load_text, unigram_perplexity, windows
 
 __all__ = [
     "DATASETS",
     "DataError",
     "Dataset",
     "Split",
+    "Text",
+    "Windows",
     "crop_and_flip",
     "find",
     "load",
+    "load_text",
     "normalize",
     "places",
     "prepare",
+    "unigram_perplexity",
+    "windows",
 ]

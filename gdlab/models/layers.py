@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
+from gdlab.arguments import describe
 from gdlab.models.convolution import convolve
 from gdlab.models.initialization import Initializer, constant, normal, uniform
 
@@ -109,6 +110,39 @@ def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "ba
     each from the even and the odd pixels apart.
     """
     return _pool_axis(_pool_axis(x, 2), 1)
+
+
+def max_pool_pairs(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
+    """The greatest of every 2x2 window, stride 2; an odd last row or column is left out.
+
+    The gradient goes to the first of several equal ones in reading order, as in PyTorch.
+    """
+    for axis in (2, 1):
+        count = x.shape[axis] // 2
+        pairs = jax.lax.slice_in_dim(x, 0, 2 * count, axis=axis)
+        pairs = pairs.reshape(*x.shape[:axis], count, 2, *x.shape[axis + 1 :])
+        first, later = (jax.lax.index_in_dim(pairs, phase, axis + 1, keepdims=False) for phase in (0, 1))
+        x = _later_if_greater(first, later)
+    return x
+
+
+def require_images(images: Any, channels: int, *, least: int = 1) -> None:
+    """Raise ValueError unless these are NHWC floating-point images of so many channels, `least` pixels wide or more."""
+    shape = getattr(images, "shape", ())
+    if len(shape) != 4 or tuple(shape)[-1:] != (channels,) or not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"inputs: wanted floating-point images (batch, height, width, {channels}), got {describe(images)}"
+        )
+    if min(shape[1:3]) < least:
+        raise ValueError(f"inputs: wanted images of at least {least} x {least} pixels, got {describe(images)}")
+
+
+def require_dtype(dtype: Any) -> None:
+    """Raise unless a network can compute in it."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype: wanted a floating-point type, got {jnp.dtype(dtype)}")
+    if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError("dtype: wanted jax_enable_x64 to be set for float64, got it unset")
 
 
 def _pool_axis(x: Array, axis: int) -> Array:

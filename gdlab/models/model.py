@@ -1,6 +1,5 @@
 """A network as a pair of pure functions, and the one place where a Flax module becomes such a pair."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -49,16 +48,22 @@ class Model(NamedTuple):
     apply: Apply
 
 
-def from_linen(module: nn.Module, example: Sequence[int], dtype: Any = jnp.float32) -> Model:
+def from_linen(module: nn.Module, example: Any, dtype: Any = jnp.float32) -> Model:
     """The Model of a Linen module called as `module(inputs, train)`.
 
-    example: a shape of inputs that the module accepts; parameters must not depend on its batch size. Parameters are
-    drawn as `gdlab.models.initialization` says; the collection `batch_stats` becomes the state.
+    example: a shape of inputs, of `dtype`, that the module accepts, or a tuple of inputs where it takes several arrays;
+    parameters must not depend on their batch size. Parameters are drawn as `gdlab.models.initialization` says; the
+    collection `batch_stats` becomes the state.
     """
+    shown = jax.eval_shape(lambda: example if hasattr(example, "_fields") else jnp.zeros(example, dtype))
 
     @jax.jit
     def init(key: AKey) -> tuple[PyTree, PyTree]:
-        variables = dict(fill(lambda: module.init(jax.random.key(0), jnp.zeros(example, dtype), False), key))
+        def begin() -> PyTree:
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shown)
+            return module.init(jax.random.key(0), zeros, False)
+
+        variables = dict(fill(begin, key))
         return variables["params"], variables.get("batch_stats", {})
 
     def apply(

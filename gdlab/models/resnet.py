@@ -2,13 +2,20 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from gdlab.arguments import describe, require_choice, require_count
-from gdlab.models.layers import BatchNorm, Convolution, Linear, max_pool, param_dtype
+from gdlab.arguments import require_choice, require_count
+from gdlab.models.layers import (
+    BatchNorm,
+    Convolution,
+    Linear,
+    max_pool,
+    param_dtype,
+    require_dtype,
+    require_images,
+)
 from gdlab.models.model import Model, from_linen
 
 BLOCKS = (2, 2, 2, 2)
@@ -50,7 +57,7 @@ class ResNet(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool | Bool[Array, ""]
     ) -> Float[Array, "batch classes"]:
         """The logits."""
-        _require_images(images, self.channels)
+        require_images(images, self.channels)
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = Convolution(self.width, size, stride, size // 2, self.dtype, name="conv1")(images.astype(self.dtype))
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train))
@@ -67,14 +74,6 @@ class ResNet(nn.Module):
         else:
             x = Linear(self.num_classes, self.dtype, name="fc")(x)
         return x.astype(param_dtype(self.dtype))
-
-
-def _require_images(images: Any, channels: int) -> None:
-    shape = getattr(images, "shape", ())
-    if len(shape) != 4 or tuple(shape)[-1:] != (channels,) or not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"inputs: wanted floating-point images (batch, height, width, {channels}), got {describe(images)}"
-        )
 
 
 def resnet18(
@@ -101,9 +100,6 @@ def resnet18(
     require_choice("head", head, ("linear", "source"))
     require_count("width", width)
     require_count("channels", channels)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype: wanted a floating-point type, got {jnp.dtype(dtype)}")
-    if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype: wanted jax_enable_x64 to be set for float64, got it unset")
+    require_dtype(dtype)
     module = ResNet(num_classes, stem, head, width, channels, jnp.dtype(dtype))
     return from_linen(module, (1, 32, 32, channels), dtype)

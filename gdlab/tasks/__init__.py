@@ -6,15 +6,23 @@ images.
 
 from collections.abc import Callable
 
+from gdlab.tasks.autoencoding import mnist_vae
+from gdlab.tasks.capsules import fashion_mnist_capsnet
 from gdlab.tasks.images import PROTOCOLS, Images, Phase, Protocol, classify, from_images
+from gdlab.tasks.language import ptb_lstm
 from gdlab.tasks.perceptron import digits_mlp, fashion_mnist_mlp, mnist_mlp, perceptron
 from gdlab.tasks.resnet import cifar10_resnet18
 from gdlab.tasks.task import Task, count_examples, metric_names, require_task
+from gdlab.tasks.vgg import cifar100_vgg16
+from gdlab.tasks.wide_resnet import stl10_wrn16_8
 from gdlab.types import NameTable
 
-TASKS: NameTable[Callable[..., Task]] = NameTable(
-    "task", {make.__name__: make for make in (digits_mlp, mnist_mlp, fashion_mnist_mlp, cifar10_resnet18)}
+_TASKS: tuple[Callable[..., Task], ...] = (
+    *(digits_mlp, mnist_mlp, fashion_mnist_mlp),
+    *(cifar10_resnet18, cifar100_vgg16, stl10_wrn16_8, fashion_mnist_capsnet, ptb_lstm, mnist_vae),
 )
+
+TASKS: NameTable[Callable[..., Task]] = NameTable("task", {make.__name__: make for make in _TASKS})
 """Functions that return a task: `make(data_dir=None, **settings)`."""
 
 __all__ = [

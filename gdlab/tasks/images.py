@@ -189,8 +189,15 @@ def _take(name: str, images: Images, size: int | None) -> Images:
     return Images(*(array[order] for array in images))
 
 
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-"""Of CIFAR10's channels."""
+CHANNELS: NameTable[tuple[tuple[float, ...], tuple[float, ...]]] = NameTable(
+    "data set of colour images",
+    {
+        "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+        "stl10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
+    },
+)
+"""Mean and standard deviation of each channel over the labelled training images, in units of the full range."""
 
 PROTOCOLS: NameTable[Protocol] = NameTable(
     "protocol",
