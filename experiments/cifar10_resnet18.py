@@ -30,7 +30,6 @@ import dataclasses
 import inspect
 import itertools
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ from gdlab import OPTIMIZERS, plots, runs, tasks
 from gdlab import statistics as st
 from gdlab.arguments import require_choice, require_count, require_names
 from gdlab.runs import staged_folder, write_json
-from gdlab.tables import Table
+from gdlab.tables import Block, Table, render
 from gdlab.training import Training, train
 
 ARTICLE = {
@@ -499,24 +498,6 @@ def compare(sound: Found, source: Found) -> dict[str, Any]:
 
 COVERAGE = {2: 50, 3: 75, 4: 80, 5: 84, 6: 87, 8: 88, 10: 90, 20: 93}
 """Percent of percentile-bootstrap intervals for 95% that hold the mean of n normal samples (8,000 simulated)."""
-
-Block = str | Table
-"""A piece of the report: a paragraph, a heading (from "#") or a table."""
-
-
-def render(blocks: Sequence[Block], markdown: bool) -> str:
-    def text(block: Block) -> str:
-        if isinstance(block, Table):
-            return f"{block.caption}\n\n{block.markdown() if markdown else block.text()}"
-        if markdown:
-            return block
-        if block.startswith("#"):
-            return f"{block.lstrip('# ')}\n{'=' * len(block.lstrip('# '))}"
-        indents = ["  " if line.startswith("- ") else "" for line in block.splitlines()]
-        lines = zip(block.splitlines(), indents, strict=True)
-        return "\n".join(textwrap.fill(line, 120, subsequent_indent=indent) for line, indent in lines)
-
-    return "\n\n".join(map(text, blocks)) + "\n"
 
 
 def number(metric: str, value: float | None) -> str:

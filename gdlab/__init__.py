@@ -54,6 +54,8 @@ _MODULES = (
     "losses",
     "models",
     "plots",
+    "published",
+    "rankings",
     "runs",
     "statistics",
     "sweeps",

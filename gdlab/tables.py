@@ -1,9 +1,10 @@
-"""One table, four forms: text for the console, CSV, Markdown and LaTeX."""
+"""One table, four forms: text for the console, CSV, Markdown and LaTeX; and reports of tables and text."""
 
 import csv
 import dataclasses
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,3 +110,24 @@ def _latex_row(line: Sequence[str]) -> str:
 
 def _escape(cell: str) -> str:
     return "".join(_ESCAPES.get(character, character) for character in cell)
+
+
+Block = str | Table
+"""A piece of a report: a paragraph, a heading (from "#"), a list (lines from "- ") or a table."""
+
+
+def render(blocks: Sequence[Block], *, markdown: bool) -> str:
+    """The blocks one after another, tables under their captions; as Markdown or for the console, 120 columns wide."""
+
+    def text(block: Block) -> str:
+        if isinstance(block, Table):
+            return f"{block.caption}\n\n{block.markdown() if markdown else block.text()}"
+        if markdown:
+            return block
+        if block.startswith("#"):
+            return f"{block.lstrip('# ')}\n{'=' * len(block.lstrip('# '))}"
+        indents = ["  " if line.startswith("- ") else "" for line in block.splitlines()]
+        lines = zip(block.splitlines(), indents, strict=True)
+        return "\n".join(textwrap.fill(line, 120, subsequent_indent=indent) for line, indent in lines)
+
+    return "\n\n".join(map(text, blocks)) + "\n"

@@ -38,18 +38,21 @@ def squash(s: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
 
 
 def route(
-    predictions: Float[Array, "batch inputs outputs size"], iterations: int
+    predictions: Float[Array, "inputs batch outputs size"], iterations: int
 ) -> Float[Array, "batch outputs size"]:
     """Routing by agreement (procedure 1): logits start at 0; softmax over the outputs, weighted sum, squash, agreement.
 
-    Gradients go through all iterations; the paper leaves open whether they do.
+    Gradients go through all iterations; the paper leaves open whether they do. The inputs' axis is in front because
+    each of them has a product of its own.
     """
-    logits = jnp.zeros(predictions.shape[:3], predictions.dtype)
-    for iteration in range(iterations):
-        weights = jax.nn.softmax(logits, axis=2)
-        outputs = squash(jnp.sum(weights[..., None] * predictions, axis=1))
-        if iteration < iterations - 1:
-            logits = logits + jnp.sum(predictions * outputs[:, None], axis=-1)
+    if iterations < 1:
+        raise ValueError(f"iterations: wanted at least 1, got {iterations}")
+    outputs = squash(jnp.sum(predictions, axis=0) / predictions.shape[2])  # all weights are alike
+    logits = jnp.zeros((), predictions.dtype)
+    for _ in range(iterations - 1):
+        logits = logits + jnp.sum(predictions * outputs, axis=-1)
+        weights = jax.nn.softmax(logits, axis=-1)
+        outputs = squash(jnp.sum(weights[..., None] * predictions, axis=0))
     return outputs
 
 
@@ -79,8 +82,9 @@ class CapsNet(nn.Module):
         primary = squash(x.reshape(len(x), -1, self.capsule_size).astype(wide))
         shape = (primary.shape[1], self.capsule_size, self.num_classes * self.class_size)
         kernel = self.param("routing", normal(0.1), shape, wide)
-        predictions = jnp.einsum("bik,iko->bio", primary.astype(self.dtype), kernel.astype(self.dtype)).astype(wide)
-        predictions = predictions.reshape(*primary.shape[:2], self.num_classes, self.class_size)
+        by_input = jnp.swapaxes(primary, 0, 1).astype(self.dtype)
+        predictions = jnp.einsum("ibk,iko->ibo", by_input, kernel.astype(self.dtype)).astype(wide)
+        predictions = predictions.reshape(*by_input.shape[:2], self.num_classes, self.class_size)
         capsules = route(predictions, self.routing)
         lengths = safe_sqrt(jnp.sum(jnp.square(capsules), axis=-1))
         chosen = capsules * jax.nn.one_hot(labels, self.num_classes, dtype=wide)[..., None]

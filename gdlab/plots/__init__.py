@@ -4,9 +4,11 @@ The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `int
 """
 
 from gdlab.plots.atlas import Basins, Map, basins, maps
+from gdlab.plots.latent import image_grid, latent_map
 from gdlab.plots.learning import learning, learning_panels
 from gdlab.plots.overview import heatmap, panels, save_indexed
 from gdlab.plots.race import race, write_gif
+from gdlab.plots.ranks import critical_difference
 from gdlab.plots.scan import loss_maps, sensitivity
 from gdlab.plots.static import contour, contour3d, curves, draw_curves, levels, paths, save, scatter, surface, values
 from gdlab.plots.style import PALETTE, line_style
@@ -18,9 +20,12 @@ __all__ = [
     "basins",
     "contour",
     "contour3d",
+    "critical_difference",
     "curves",
     "draw_curves",
     "heatmap",
+    "image_grid",
+    "latent_map",
     "learning",
     "learning_panels",
     "levels",

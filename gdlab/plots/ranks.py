@@ -1,0 +1,71 @@
+"""Average ranks over tasks on one axis, and which of them are not told apart."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gdlab.arguments import require_number
+
+
+def critical_difference(
+    names: Sequence[str],
+    ranks: Sequence[float] | np.ndarray,
+    *,
+    difference: float,
+    groups: Sequence[Sequence[int]],
+    intervals: tuple[Any, Any] | None = None,
+    title: str = "",
+) -> Figure:
+    """Demsar's diagram (2006, JMLR 7, figure 1): the best rank to the left, a bar below solvers not told apart.
+
+    difference: the critical one, drawn as a ruler. groups: places of solvers that a bar joins. intervals: the low and
+    high end of each rank, drawn as a whisker on its name's line. Raises ValueError where lengths differ.
+    """
+    ranks = np.asarray(ranks, float)
+    count = len(names)
+    if ranks.shape != (count,) or count < 2 or not np.isfinite(ranks).all():
+        raise ValueError(f"ranks: wanted {count} finite numbers, one a name and two at least, got shape {ranks.shape}")
+    require_number("difference", difference, 0.0)
+    ends = None if intervals is None else [np.asarray(end, float) for end in intervals]
+    if ends is not None and any(end.shape != (count,) for end in ends):
+        raise ValueError(f"intervals: wanted two ends for each of {count} names, got shapes {[e.shape for e in ends]}")
+    order = np.argsort(ranks, kind="stable")
+    half = (count + 1) // 2
+    bars = [group for group in groups if len(group) > 1]
+    first = 0.55 + 0.28 * len(bars)  # the first label's depth below the axis
+    depth = first + 0.5 * half + 0.1
+    figure = Figure(figsize=(8.0, 0.9 + 0.42 * (depth + 1.6)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlim(1 - 0.36 * count, count + 0.36 * count)
+    axes.set_ylim(-depth - 0.1, 1.75)
+    axes.axis("off")
+    axes.plot([1, count], [0, 0], color="0.15", lw=1.2)
+    for tick in range(1, count + 1):
+        axes.plot([tick, tick], [0, 0.16], color="0.15", lw=1.0)
+        axes.text(tick, 0.26, str(tick), ha="center", va="bottom", fontsize=9)
+    if 0 < difference <= count - 1:
+        axes.plot([1, 1 + difference], [1.15, 1.15], color="0.15", lw=1.2)
+        for end in (1, 1 + difference):
+            axes.plot([end, end], [1.05, 1.25], color="0.15", lw=1.2)
+        axes.text(1 + difference / 2, 1.3, f"critical difference {difference:.2f}", ha="center", fontsize=9)
+    elif difference > 0:
+        axes.text(1, 1.15, f"critical difference {difference:.2f}: wider than the axis", fontsize=9)
+    for row, group in enumerate(bars):
+        own, height = ranks[list(group)], -0.3 - 0.28 * row
+        span = [own.min() - 0.05, own.max() + 0.05]
+        axes.plot(span, [height, height], color="#3d53ad", lw=3.2, solid_capstyle="round")
+    for place, index in enumerate(order):
+        left = place < half
+        # The right column lies between the left one's lines, so that no whisker covers another.
+        height = -first - 0.5 * place if left else -first - 0.5 * (count - 1 - place) - 0.25
+        side, edge = ("right", 0.8) if left else ("left", count + 0.2)
+        axes.plot([ranks[index], ranks[index], edge], [0, height, height], color="0.45", lw=0.8, zorder=1)
+        axes.plot(ranks[index], 0, "o", color="#ad2679", ms=4.5, zorder=3)
+        label = f"{names[index]}  {ranks[index]:.2f}" if left else f"{ranks[index]:.2f}  {names[index]}"
+        axes.text(edge - 0.08 if left else edge + 0.08, height, label, ha=side, va="center", fontsize=9)
+        if ends is not None and np.isfinite([end[index] for end in ends]).all():
+            axes.plot([end[index] for end in ends], [height, height], color="#ad2679", lw=2.4, alpha=0.55, zorder=2)
+    axes.set_title(title, fontsize=11)
+    return figure
