@@ -5,7 +5,7 @@ reads what there is, wherever it was computed.
 """
 
 from gdlab.comparison.collecting import Collected, collect
-from gdlab.comparison.running import run
+from gdlab.comparison.running import retrieve, run
 from gdlab.comparison.study import Candidate, Measure, Problem, Study, ladder
 
-__all__ = ["Candidate", "Collected", "Measure", "Problem", "Study", "collect", "ladder", "run"]
+__all__ = ["Candidate", "Collected", "Measure", "Problem", "Study", "collect", "ladder", "retrieve", "run"]

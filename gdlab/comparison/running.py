@@ -16,7 +16,7 @@ from gdlab.comparison.study import Problem, Setting, Study
 from gdlab.runs import to_json
 from gdlab.sweeps.workers import usable_cores, with_settings
 from gdlab.tasks import Task
-from gdlab.training import train
+from gdlab.training import Training, train
 from gdlab.training.program import KEPT
 
 Factories = dict[str, tuple[Callable[..., Any], dict[str, float]]]
@@ -176,10 +176,11 @@ class _Crew:
             seen += 1
             self._tick(1)
 
+        numbers = {**numbers, **setting, "total_steps": float(epochs * task.steps)}
         train(
             task,
             build,
-            hyperparameters={**numbers, **setting, "total_steps": float(epochs * task.steps)},
+            hyperparameters=numbers,
             epochs=epochs,
             seed=seed,
             folder=folder,
@@ -194,3 +195,30 @@ class _Crew:
     def _tick(self, epochs: int) -> None:
         with self.lock:
             self.bar.update(epochs)
+
+
+def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[Training, Task]:
+    """The final run of the first seed, with its model, and the task; it must be done."""
+    one = study.problem(problem)
+    setting, _, _ = choose(study, one, candidate)
+    if setting is None:
+        raise ValueError(f"{problem}, {candidate}: wanted all trials to be done, some are missing")
+    seed = study.seeds[0]
+    folder = study.final_folder(problem, candidate, epochs, setting, seed)
+    if read_finished(folder, epochs, seed) is None:
+        raise ValueError(f"{problem}, {candidate}: wanted a finished run in {folder}, got none")
+    task = one.make()
+    build, numbers = study.factories(one)[candidate]
+    numbers = {**numbers, **setting, "total_steps": float(epochs * task.steps)}
+    about = {"problem": problem, "candidate": candidate, "setting": dict(setting)}
+    training = train(
+        task,
+        build,
+        hyperparameters=numbers,
+        epochs=epochs,
+        seed=seed,
+        folder=folder,
+        config=about,
+        progress=False,
+    )
+    return training, task
