@@ -1,8 +1,10 @@
 """Text as streams of words: Penn Treebank in Mikolov's files, and any folder of files like them."""
 
+import itertools
 import math
+import os
+import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,61 +48,64 @@ def load_text(
 ) -> Text:
     """The text "ptb", or that of a folder.
 
-    The folder has ptb.train.txt, ptb.valid.txt and ptb.test.txt, or train.txt, valid.txt and test.txt: UTF-8, words
-    apart by blanks; "<eos>" is put at every line's end. "ptb" is looked for in `places(data_dir)`, in ptb,
-    ptb/data and simple-examples/data. Words are numbered by falling frequency in the training part, equal ones in
+    The folder has ptb.train.txt, ptb.valid.txt and ptb.test.txt, or train.txt, valid.txt and test.txt: UTF-8, lines
+    ended by "\\n" or "\\r\\n", words apart by spaces and tabs, and by nothing else that Unicode calls a blank; "<eos>" is
+    put at every line's end. "ptb" is looked for in `places(data_dir)`, in ptb, ptb/data and simple-examples/data. The
+    Text has that name, or the folder's own. Words are numbered by falling frequency in the training part, equal ones in
     alphabetical order; Penn Treebank has 10,000.
 
-    vocabulary_size: keep so many words, the most frequent ones, "<unk>" and "<eos>" among them; others are read as
-    "<unk>". unknown: what words of the other parts that training does not have are read as, such as "<unk>"; None: they
-    are an error, which a closed vocabulary such as Penn Treebank's never meets. Raises DataError where a file is
-    missing, empty or not UTF-8 and for such words, with the file and the place in it.
+    vocabulary_size: keep exactly so many words: "<unk>", "<eos>", `unknown`, and the most frequent others; what is cut
+    is read as "<unk>". unknown: what words of the other parts that training does not have are read as; it joins the
+    vocabulary. None: "<unk>" where vocabulary_size cuts words, since then rare words are read so in any case; else such
+    words are an error, which a closed vocabulary such as Penn Treebank's never meets.
+
+    Raises DataError where a file cannot be read, has no words or is not UTF-8, and for words that training does not
+    have, with the file and the place in it; ValueError where training has fewer words than vocabulary_size.
     """
     if vocabulary_size is not None:
-        require_count("vocabulary_size", vocabulary_size, low=2)
-    if unknown is not None and (not isinstance(unknown, str) or unknown.split() != [unknown]):
+        require_count("vocabulary_size", vocabulary_size)
+    if unknown is not None and (not isinstance(unknown, str) or not _WORD.fullmatch(unknown)):
         raise ValueError(f"unknown: wanted one word, such as {UNKNOWN!r}, or None, got {unknown!r}")
-    folder = _find(name, data_dir)
-    prefix = "ptb." if (folder / "ptb.train.txt").exists() else ""
+    label, folder = _find(name, data_dir)
+    prefix = "ptb." if os.path.exists(folder / "ptb.train.txt") else ""
     files = {part: folder / f"{prefix}{part}.txt" for part in ("train", "valid", "test")}
     contents = {part: _read(path) for part, path in files.items()}
-    counts = Counter(word for word, _ in _words(contents["train"]))
+    words = {part: _words(content) for part, content in contents.items()}
+    counts = Counter(words["train"])
     if unknown is not None:
-        counts.setdefault(unknown, 0)
-    if vocabulary_size is not None and vocabulary_size < len(counts):
-        always = {UNKNOWN, END, *([unknown] if unknown is not None else [])}
-        ordered = sorted(counts, key=lambda word: (word not in always, -counts[word], word))
-        kept = set(ordered[:vocabulary_size]) | always
-        lost = sum(count for word, count in counts.items() if word not in kept)
-        cut = {word for word in counts if word not in kept}
-        counts = Counter({word: counts[word] for word in kept})
-        counts[UNKNOWN] += lost
-    else:
-        cut = set()
+        counts[unknown] += 0
+    cut: list[str] = []
+    if vocabulary_size is not None:
+        always = dict.fromkeys([UNKNOWN, END, *([unknown] if unknown is not None else [])], 0)
+        counts.update(always)
+        if not len(always) <= vocabulary_size <= len(counts):
+            raise ValueError(
+                f"vocabulary_size: wanted {len(always)}, for {', '.join(always)}, to {len(counts)}, the words of "
+                f"{files['train']}, got {vocabulary_size}"
+            )
+        cut = sorted(counts, key=lambda word: (word not in always, -counts[word], word))[vocabulary_size:]
+        if cut and unknown is None:
+            unknown = UNKNOWN
+        counts[UNKNOWN] += sum(counts.pop(word) for word in cut)
     vocabulary = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
     number = {word: place for place, word in enumerate(vocabulary)}
-    for word in cut:
-        number[word] = number[UNKNOWN]
+    number |= {word: number[UNKNOWN] for word in cut}
+    other = None if unknown is None else number[unknown]
 
     def tokens(part: str) -> Int[np.ndarray, " tokens"]:
-        found = []
-        for word, place in _words(contents[part]):
-            known = number.get(word)
-            if known is None:
-                if unknown is None:
-                    raise DataError(
-                        f"{files[part]}: wanted words of the training part, got {word!r} at "
-                        f'{_where(contents[part], place)}; unknown="{UNKNOWN}" reads such words as that'
-                    )
-                known = number[unknown]
-            found.append(known)
+        found = [number.get(word, other) for word in words[part]]
+        if None in found:
+            place = found.index(None)
+            raise DataError(
+                f"{files[part]}: wanted words of the training part, got {words[part][place]!r} at "
+                f'{_where(contents[part], place)}; unknown="{UNKNOWN}" reads such words as that'
+            )
         return np.array(found, np.int32)
 
-    label = name if isinstance(name, str) and name in FOLDERS else folder.name
     origin = {"source": "text files", "folder": str(folder.resolve()), "words": str(len(vocabulary))}
     if unknown is not None:
         origin["unknown"] = unknown
-    return Text(str(label), tokens("train"), tokens("valid"), tokens("test"), vocabulary, origin)
+    return Text(label, tokens("train"), tokens("valid"), tokens("test"), vocabulary, origin)
 
 
 def windows(tokens: Int[np.ndarray, " tokens"], batch_size: int, steps: int) -> Windows:
@@ -145,18 +150,19 @@ def unigram_perplexity(
     return math.exp(-float(np.mean(np.log(counts[np.asarray(test)] / counts.sum()))))
 
 
-def _find(name: str | Path, data_dir: str | Path | None) -> Path:
+def _find(name: str | Path, data_dir: str | Path | None) -> tuple[str, Path]:
+    """The text's name and its folder."""
     if not isinstance(name, (str, Path)):
         raise TypeError(f"name: wanted {', '.join(FOLDERS)} or a folder's path, got {describe(name)}")
     if str(name) not in FOLDERS:
         folder = Path(name).expanduser()
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # Path's own raises for a name that is too long
             raise DataError(f"name: wanted {', '.join(FOLDERS)} or a folder with train.txt, got {name}, which is none")
-        return folder
+        return folder.resolve().name, folder
     looked = [place / below for place in places(data_dir) for below in FOLDERS[str(name)]]
     for folder in looked:
-        if (folder / f"{name}.train.txt").exists() or (folder / "train.txt").exists():
-            return folder
+        if any(os.path.exists(folder / file) for file in (f"{name}.train.txt", "train.txt")):
+            return str(name), folder
     raise DataError(
         f"{name}: wanted a folder with {name}.train.txt, {name}.valid.txt and {name}.test.txt, looked in "
         f"{', '.join(map(str, looked))}"
@@ -168,34 +174,32 @@ def _read(path: Path) -> str:
         content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: wanted a file of text, got none") from None
+    except OSError as error:
+        raise DataError(f"{path}: wanted a file of text, got an error: {error.strerror or error}") from error
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: wanted UTF-8, got byte 0x{content[error.start]:02x} at offset {error.start}"
         ) from None
-    if not text.strip():
-        raise DataError(f"{path}: wanted words, got an empty file of {len(content)} bytes, offset 0")
+    if not _WORD.search(text):
+        raise DataError(f"{path}: wanted words, got none up to the end at offset {len(content)}")
     return text
 
 
-def _words(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Each word and its place: the line's number from 0 and the word's in it."""
-    for row, line in enumerate(text.splitlines()):
-        for column, word in enumerate(line.split()):
-            yield word, (row, column)
-        yield END, (row, -1)
+_WORD = re.compile(r"(?:[^ \t\r\n]+|\r(?!\n))+")
+"""Not `str.split`, which also splits at form feeds, no-break spaces and the like."""
+_WORD_OR_END = re.compile(_WORD.pattern + r"|\r?\n")
 
 
-def _where(text: str, place: tuple[int, int]) -> str:
-    """Line and offset in bytes of the word at the place."""
-    row, column = place
-    lines = text.splitlines(keepends=True)
-    before, line = "".join(lines[:row]), lines[row]
-    begin = 0
-    for number, word in enumerate(line.split()):
-        begin = line.index(word, begin)
-        if number == column:
-            break
-        begin += len(word)
-    return f"line {row + 1}, offset {len((before + line[:begin]).encode())}"
+def _words(text: str) -> list[str]:
+    """All lines' words, END after each line's; a last line needs no line break."""
+    found = [END if word.endswith("\n") else word for word in _WORD_OR_END.findall(text)]
+    return found if text.endswith("\n") else [*found, END]
+
+
+def _where(text: str, place: int) -> str:
+    """Line and offset in bytes of the word at the place in `_words(text)`."""
+    before = text[: next(itertools.islice(_WORD_OR_END.finditer(text), place, None)).start()]
+    line = before.count("\n") + 1
+    return f"line {line}, offset {len(before.encode())}"

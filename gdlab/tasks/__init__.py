@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gdlab.tasks.autoencoding import mnist_vae
 from gdlab.tasks.capsules import fashion_mnist_capsnet
-from gdlab.tasks.images import PROTOCOLS, Images, Phase, Protocol, classify, from_images
+from gdlab.tasks.images import CHANNELS, PROTOCOLS, Images, Phase, Protocol, classify, from_images
 from gdlab.tasks.language import ptb_lstm
 from gdlab.tasks.perceptron import digits_mlp, fashion_mnist_mlp, mnist_mlp, perceptron
 from gdlab.tasks.resnet import cifar10_resnet18
@@ -26,6 +26,7 @@ TASKS: NameTable[Callable[..., Task]] = NameTable("task", {make.__name__: make f
 """Functions that return a task: `make(data_dir=None, **settings)`."""
 
 __all__ = [
+    "CHANNELS",
     "PROTOCOLS",
     "TASKS",
     "Images",
