@@ -170,20 +170,20 @@ TIERS: NameTable[Tier] = NameTable(
     {
         "smoke": Tier(
             {
-                "resnet18": {"head": "linear", "width": 16, **sized(2000, 500, 1000, 16)},
-                "vgg16": {"dataset": "cifar10", "width": 8, **sized(2000, 500, 500, 16)},
-                "wrn16_8": {"dataset": "cifar10", "depth": 10, "widen": 1, "width": 8, **sized(2000, 500, 500, 16)},
+                "resnet18": {"head": "linear", "width": 16, **sized(1500, 500, 500, 16)},
+                "vgg16": {"dataset": "cifar10", "width": 8, **sized(1000, 500, 500, 16)},
+                "wrn16_8": {"dataset": "cifar10", "depth": 10, "widen": 1, "width": 8, **sized(1000, 500, 500, 16)},
                 "capsnet": {
                     **{"width": 16, "capsules": 4, "capsule_size": 4, "class_size": 8, "decoder": (64,)},
-                    **sized(2500, 500, 500, 25),
+                    **sized(1500, 500, 500, 25),
                 },
                 "lstm": {
-                    **{"width": 64, "steps": 20, "dropout": 0.1, "vocabulary_size": 2000},
-                    **{"train_size": 50_000, "valid_size": 8_000, "test_size": 20_000},
+                    **{"width": 64, "steps": 20, "dropout": 0.1, "vocabulary_size": 1000},
+                    **{"train_size": 40_000, "valid_size": 8_000, "test_size": 8_000},
                 },
                 "vae": {"hidden": (128, 64), **sized(10_000, 1000, 2000, 50)},
             },
-            {"resnet18": 3, "vgg16": 3, "wrn16_8": 3, "capsnet": 3, "lstm": 3, "vae": 5},
+            {"resnet18": 2, "vgg16": 2, "wrn16_8": 2, "capsnet": 2, "lstm": 2, "vae": 5},
             dict.fromkeys(KINDS, 1),
             2,
             (0, 1),

@@ -1,0 +1,230 @@
+"""Studies on scikit-learn's digits: budgets, choices, resumption, shards; the choice is worked out here again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+
+from gdlab import comparison, optimizers, tasks
+from gdlab.comparison import Candidate, Measure, Problem, Study, collect, ladder
+from gdlab.training import train
+
+ERROR = Measure("error %", "accuracy", lambda accuracy: 100 * (1 - accuracy), 2)
+
+
+def build_adam(learning_rate, momentum, total_steps):
+    del total_steps
+    return optimizers.adam(learning_rate, b1=momentum)
+
+
+def build_demon(learning_rate, momentum, total_steps):
+    return optimizers.demon_sgdm(learning_rate, momentum=momentum, total_steps=total_steps)
+
+
+def make(hidden=8):
+    return tasks.digits_mlp(hold_out=300, train_size=400, hidden=(hidden,), batch_size=50)
+
+
+TRIALS = {
+    "adam": ({"learning_rate": 1e-4, "momentum": 0.9}, {"learning_rate": 2e-2, "momentum": 0.9}),
+    "demon": ({"learning_rate": 0.1, "momentum": 0.9}, {"learning_rate": 1e30, "momentum": 0.9}),
+}
+
+
+def problem(name="digits", **settings):
+    arguments = {"make": make, "epochs": (2, 3), "tuning_epochs": 2, "measure": ERROR, "trials": TRIALS} | settings
+    return Problem(name, **arguments)
+
+
+def study(folder, **settings):
+    both = Candidate("adam", build_adam), Candidate("demon", build_demon)
+    arguments = {"problems": [problem()], "candidates": both, "seeds": (0, 1), "tuning_seeds": (7,)} | settings
+    return Study(folder, **arguments)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("metrics.jsonl"))}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    comparison.run(study(folder), progress=False)
+    return folder
+
+
+def test_the_choice_is_the_best_trial_on_what_is_held_out_and_runs_are_trainings(whole):
+    task = make()
+    for name, build in (("adam", build_adam), ("demon", build_demon)):
+        found = collect(study(whole), "digits", name)
+        alone = []
+        for trial in TRIALS[name]:
+            numbers = {**trial, "total_steps": float(2 * task.steps)}
+            alone.append(train(task, build, hyperparameters=numbers, epochs=2, seed=7, progress=False))
+        errors = [100 * (1 - one.history["valid_accuracy"][-1]) for one in alone]
+        best = int(np.nanargmin(errors))
+        assert found.setting == TRIALS[name][best]
+        assert best == {"adam": 1, "demon": 0}[name]
+        assert found.at_the_edge
+        assert found.missing == 0
+        expected = np.where(np.isnan(errors), np.inf, errors)
+        np.testing.assert_allclose(found.scores, expected, atol=0.7)  # rounding may turn two of 300 images round
+        for epochs in (2, 3):
+            assert [run.seed for run in found.runs[epochs]] == [0, 1]
+            numbers = {**found.setting, "total_steps": float(epochs * task.steps)}
+            final = train(task, build, hyperparameters=numbers, epochs=epochs, seed=1, progress=False)
+            run = found.runs[epochs][1]
+            np.testing.assert_allclose(run.history["train_loss"], final.history["train_loss"], rtol=1e-3)
+            assert len(run.history["train_loss"]) == epochs
+            assert not run.diverged
+    assert np.isinf(collect(study(whole), "digits", "demon").scores[1])  # a trial that diverged is a result
+
+
+def test_the_test_set_has_no_say(whole):
+    # A study whose test set is another one chooses the same.
+    def blind():
+        task = make()
+        return task._replace(test=task.test._replace(labels=np.zeros_like(task.test.labels)))
+
+    folder = whole.parent / "blind"
+    other = study(folder, problems=[problem(make=blind)])
+    comparison.run(other, candidates=["adam"], progress=False)
+    one, two = collect(study(whole), "digits", "adam"), collect(other, "digits", "adam")
+    assert one.setting == two.setting
+    np.testing.assert_array_equal(one.scores, two.scores)
+    assert one.runs[2][0].history["test_accuracy"][-1] != two.runs[2][0].history["test_accuracy"][-1]
+
+
+def test_shards_and_single_programs_make_the_same(whole, tmp_path):
+    for number in (1, 2):
+        comparison.run(study(tmp_path / "shards"), shard=(number, 2), workers=1, progress=False)
+    assert files(tmp_path / "shards") == files(whole)
+    apart = study(tmp_path / "apart", together=False)
+    comparison.run(apart, progress=False)
+    assert set(files(tmp_path / "apart")) == set(files(whole))
+    for name in TRIALS:
+        for epochs in (2, 3):
+            pairs = zip(
+                collect(apart, "digits", name).runs[epochs], collect(study(whole), "digits", name).runs[epochs], strict=True
+            )
+            for one, other in pairs:
+                np.testing.assert_allclose(one.history["train_loss"], other.history["train_loss"], rtol=1e-3)
+
+
+def test_a_second_run_trains_nothing_and_another_task_is_refused(whole, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("checkpoint.npz")}
+    assert len(before) == 2 * (2 + 4)
+    with monkeypatch.context() as patch:
+        patch.setattr("gdlab.comparison.running.train", lambda *a, **k: pytest.fail("a finished run was trained"))
+        comparison.run(study(whole), progress=False)
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("checkpoint.npz")} == before
+    with pytest.raises(ValueError, match="holds another run"):
+        comparison.run(study(whole, problems=[problem(make=lambda: make(9))]), progress=False)
+
+
+def test_what_is_missing_is_counted(whole, tmp_path):
+    empty = collect(study(tmp_path), "digits", "adam")
+    assert (empty.setting, empty.missing) == (None, 2 + 4)
+    more = study(whole, seeds=(0, 1, 2))
+    assert collect(more, "digits", "adam").missing == 2
+    longer = study(whole, problems=[problem(epochs=(2, 3, 4))])
+    assert collect(longer, "digits", "adam").missing == 2
+    with pytest.raises(ValueError, match="wanted all trials to be done"):
+        comparison.retrieve(study(tmp_path), "digits", "adam", 2)
+
+
+def test_a_model_is_retrieved(whole):
+    training, task = comparison.retrieve(study(whole), "digits", "adam", 3)
+    found = collect(study(whole), "digits", "adam").runs[3][0]
+    np.testing.assert_array_equal(training.history["test_accuracy"], found.history["test_accuracy"])
+    assert task.name == "digits_mlp"
+    assert training.params["Dense_0" if "Dense_0" in training.params else "Linear_0"]["kernel"].shape == (64, 8)
+
+
+def test_problems_wrap_their_optimizers(tmp_path):
+    still = problem(wrap=lambda optimizer: optax.chain(optimizer, optax.scale(0.0)), epochs=(2,))
+    one = study(tmp_path, problems=[still])
+    comparison.run(one, candidates=["adam"], progress=False)
+    loss = collect(one, "digits", "adam").runs[2][0].history["test_loss"]
+    assert loss[0] == loss[1]
+
+
+def test_killed_it_goes_on_and_ends_in_the_same_bytes(whole, tmp_path):
+    script = f"""
+        import sys
+        import jax
+        jax.config.update("jax_enable_x64", True)  # as the tests' own process
+        from pathlib import Path
+        from gdlab import comparison
+        from tests.test_comparison import study
+        comparison.run(study(Path({str(tmp_path / "run")!r})), progress=False)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    place = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(place)}
+    process = subprocess.Popen(command, cwd=place, env=environment)
+    deadline = time.monotonic() + 240
+    while len(list((tmp_path / "run").rglob("metrics.jsonl"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(files(tmp_path / "run")) < len(files(whole))
+    subprocess.run(command, cwd=place, env=environment, check=True, timeout=240)
+    assert files(tmp_path / "run") == files(whole)
+
+
+def test_run_folders_say_what_they_are(whole):
+    (path,) = (whole / "runs" / "digits" / "adam" / "epochs-3").glob("*/seed-1/config.json")
+    config = json.loads(path.read_text())
+    assert config["candidate"] == "adam"
+    assert config["setting"] == TRIALS["adam"][1]
+    assert config["task"]["name"] == "digits_mlp"
+    assert path.parent.parent.name == "learning_rate-0.02_momentum-0.9"
+
+
+def test_a_larger_budget_only_adds_settings():
+    large = ladder(12, 0.1)
+    assert large[:5] == ladder(5, 0.1)
+    assert large[0] == {"learning_rate": 0.1, "momentum": 0.9}
+    assert len({tuple(setting.values()) for setting in large}) == 12
+    assert {setting["momentum"] for setting in large} == {0.9, 0.95, 0.99}
+    rates = [setting["learning_rate"] for setting in large if setting["momentum"] == 0.9]
+    np.testing.assert_allclose(rates[:4], [0.1, 0.1 * 10**0.5, 0.1 / 10**0.5, 1.0])
+    only = ladder(4, 1.0, momenta=(0.0,), factor=2.0)
+    assert [setting["learning_rate"] for setting in only] == [1.0, 2.0, 0.5, 4.0]
+
+
+def test_bad_input_is_answered_in_one_line(tmp_path):
+    lopsided = problem(trials=TRIALS | {"adam": TRIALS["adam"][:1]})
+    for call, answer in (
+        (lambda: study(tmp_path, seeds=()), "seeds: wanted at least one, got none"),
+        (lambda: study(tmp_path, seeds=(0, 7)), "wanted others than the tuning_seeds, got 7 in both"),
+        (lambda: study(tmp_path, problems=[problem(), problem()]), "problems: wanted names that differ"),
+        (lambda: study(tmp_path, problems=[lopsided]), r"wanted as many for each candidate, .*'adam': 1, 'demon': 2"),
+        (lambda: study(tmp_path, problems=[problem(trials={})]), "wanted settings for adam, got none"),
+        (lambda: study(tmp_path, problems=[problem(epochs=())]), "epochs: wanted at least one length"),
+        (lambda: study(tmp_path, problems=[problem(make=3)]), "make: wanted a function, got 3"),
+        (lambda: study(tmp_path).pairs(["digit"]), "problems: wanted names among digits, got digit"),
+        (lambda: comparison.run(study(tmp_path), candidates=["sgd"]), "candidates: wanted names among adam, demon"),
+        (lambda: comparison.run(study(tmp_path), shard=(3, 2)), "shard: wanted a number from 1 to 2, got 3"),
+        (lambda: comparison.run(study(tmp_path), workers=0), "workers: wanted an integer of at least 1, got 0"),
+        (
+            lambda: comparison.run(study(tmp_path, problems=[problem(make=tasks.digits_mlp)]), progress=False),
+            "wanted a task with a part held out to tune by, got none",
+        ),
+        (lambda: ladder(0, 0.1), "budget: wanted an integer of at least 1, got 0"),
+        (lambda: ladder(2, 0.0), r"learning_rate: wanted a number in \(0"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=answer) as caught:
+            call()
+        assert "\n" not in str(caught.value)
