@@ -57,8 +57,7 @@ def test_margin_loss_is_equation_4():
     found = losses.margin_loss(jnp.asarray(lengths), jnp.asarray(labels))
     for row, label, one in zip(lengths, labels, found, strict=True):
         expected = sum(
-            max(0, 0.9 - length) ** 2 if k == label else 0.5 * max(0, length - 0.1) ** 2
-            for k, length in enumerate(row)
+            max(0, 0.9 - length) ** 2 if k == label else 0.5 * max(0, length - 0.1) ** 2 for k, length in enumerate(row)
         )
         np.testing.assert_allclose(one, expected, rtol=1e-12)
 

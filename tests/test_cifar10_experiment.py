@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
-from gdlab import OPTIMIZERS, models, tasks
+from gdlab import OPTIMIZERS, models
 from gdlab.data import Dataset
 from gdlab.data.loading import Split
 from gdlab.runs import to_json
@@ -41,7 +41,7 @@ def small(monkeypatch):
     data = Dataset("cifar10", *parts, tuple("abcdefghij"), origin)
     monkeypatch.setattr("gdlab.tasks.resnet.load", lambda name, data_dir: data)
     network = models.mlp((32, 32, 3), 10, hidden=(4,))
-    monkeypatch.setattr(tasks.models, "resnet18", lambda classes, **settings: network)
+    monkeypatch.setattr(models, "resnet18", lambda classes, **settings: network)
 
 
 def ramp(first, last):

@@ -112,9 +112,8 @@ def test_shards_and_single_programs_make_the_same(whole, tmp_path):
     assert set(files(tmp_path / "apart")) == set(files(whole))
     for name in TRIALS:
         for epochs in (2, 3):
-            pairs = zip(
-                collect(apart, "digits", name).runs[epochs], collect(study(whole), "digits", name).runs[epochs], strict=True
-            )
+            both = (collect(each, "digits", name).runs[epochs] for each in (apart, study(whole)))
+            pairs = zip(*both, strict=True)
             for one, other in pairs:
                 np.testing.assert_allclose(one.history["train_loss"], other.history["train_loss"], rtol=1e-3)
 

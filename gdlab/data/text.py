@@ -49,9 +49,9 @@ def load_text(
     """The text "ptb", or that of a folder.
 
     The folder has ptb.train.txt, ptb.valid.txt and ptb.test.txt, or train.txt, valid.txt and test.txt: UTF-8, lines
-    ended by "\\n" or "\\r\\n", words apart by spaces and tabs, and by nothing else that Unicode calls a blank; "<eos>" is
-    put at every line's end. "ptb" is looked for in `places(data_dir)`, in ptb, ptb/data and simple-examples/data. The
-    Text has that name, or the folder's own. Words are numbered by falling frequency in the training part, equal ones in
+    ended by LF or CR LF, words apart by spaces and tabs and by nothing else that Unicode calls a blank; "<eos>" is put
+    at every line's end. "ptb" is looked for in `places(data_dir)`, in ptb, ptb/data and simple-examples/data. The Text
+    has that name, or the folder's own. Words are numbered by falling frequency in the training part, equal ones in
     alphabetical order; Penn Treebank has 10,000.
 
     vocabulary_size: keep exactly so many words: "<unk>", "<eos>", `unknown`, and the most frequent others; what is cut
@@ -71,25 +71,12 @@ def load_text(
     files = {part: folder / f"{prefix}{part}.txt" for part in ("train", "valid", "test")}
     contents = {part: _read(path) for part, path in files.items()}
     words = {part: _words(content) for part, content in contents.items()}
-    counts = Counter(words["train"])
-    if unknown is not None:
-        counts[unknown] += 0
-    cut: list[str] = []
-    if vocabulary_size is not None:
-        always = dict.fromkeys([UNKNOWN, END, *([unknown] if unknown is not None else [])], 0)
-        counts.update(always)
-        if not len(always) <= vocabulary_size <= len(counts):
-            raise ValueError(
-                f"vocabulary_size: wanted {len(always)}, for {', '.join(always)}, to {len(counts)}, the words of "
-                f"{files['train']}, got {vocabulary_size}"
-            )
-        cut = sorted(counts, key=lambda word: (word not in always, -counts[word], word))[vocabulary_size:]
-        if cut and unknown is None:
-            unknown = UNKNOWN
-        counts[UNKNOWN] += sum(counts.pop(word) for word in cut)
-    vocabulary = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
+    vocabulary, cut = _vocabulary(Counter(words["train"]), vocabulary_size, unknown, files["train"])
+    if cut and unknown is None:
+        unknown = UNKNOWN
     number = {word: place for place, word in enumerate(vocabulary)}
-    number |= {word: number[UNKNOWN] for word in cut}
+    if cut:
+        number |= dict.fromkeys(cut, number[UNKNOWN])
     other = None if unknown is None else number[unknown]
 
     def tokens(part: str) -> Int[np.ndarray, " tokens"]:
@@ -144,10 +131,37 @@ def unigram_perplexity(
     """
     require_count("vocabulary", vocabulary)
     require_number("smoothing", smoothing, 0.0)
+    for name, words in (("train", train), ("test", test)):
+        if not len(words) or np.min(words) < 0 or np.max(words) >= vocabulary:
+            raise ValueError(f"{name}: wanted numbers of words from 0 to {vocabulary - 1}, got {_range(words)}")
     counts = np.bincount(train, minlength=vocabulary) + smoothing
     if (missing := np.flatnonzero(counts[np.asarray(test)] == 0)).size:
         raise ValueError(f"smoothing: wanted more than 0, since train lacks word {test[missing[0]]} of test, got 0")
     return math.exp(-float(np.mean(np.log(counts[np.asarray(test)] / counts.sum()))))
+
+
+def _range(words: Int[np.ndarray, " tokens"]) -> str:
+    return f"{np.min(words)} to {np.max(words)}" if len(words) else "none"
+
+
+def _vocabulary(
+    counts: Counter[str], size: int | None, unknown: str | None, source: Path
+) -> tuple[tuple[str, ...], list[str]]:
+    """The words by falling frequency, and those that are read as UNKNOWN since only `size` are wanted."""
+    if unknown is not None:
+        counts[unknown] += 0
+    cut: list[str] = []
+    if size is not None:
+        always = dict.fromkeys([UNKNOWN, END, unknown or UNKNOWN])
+        counts.update(dict.fromkeys(always, 0))
+        if not len(always) <= size <= len(counts):
+            raise ValueError(
+                f"vocabulary_size: wanted at least {len(always)}, for {', '.join(always)}, and at most {len(counts)}, "
+                f"with all words of {source}, got {size}"
+            )
+        cut = sorted(counts, key=lambda word: (word not in always, -counts[word], word))[size:]
+        counts[UNKNOWN] += sum(counts.pop(word) for word in cut)
+    return tuple(sorted(counts, key=lambda word: (-counts[word], word))), cut
 
 
 def _find(name: str | Path, data_dir: str | Path | None) -> tuple[str, Path]:

@@ -114,6 +114,7 @@ def _layer(
 
 
 def _require_tokens(tokens: Any, memory: Memory) -> None:
-    shape, batch = getattr(tokens, "shape", ()), memory.hidden.shape[1]
+    shape: tuple[int, ...] = getattr(tokens, "shape", ())
+    batch = memory.hidden.shape[1]
     if len(shape) != 2 or shape[0] != batch or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise ValueError(f"inputs: wanted integers ({batch}, steps), as the memory has streams, got {describe(tokens)}")

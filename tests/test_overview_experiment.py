@@ -1,0 +1,256 @@
+"""experiments/overview.py: every optimizer on every task, tables and ranking from made-up runs, its command line."""
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdlab import comparison, optimizers, schedules
+from gdlab.data import Dataset, Split
+from gdlab.published import published
+from gdlab.runs import write_json, write_lines
+from gdlab.types import NameTable
+
+SCRIPT = Path(__file__).parents[1] / "experiments" / "overview.py"
+SHARED = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
+needs_mnist = pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="no prepared MNIST in $GDLAB_DATA_DIR")
+
+
+@pytest.fixture(scope="module")
+def overview():
+    spec = importlib.util.spec_from_file_location("overview", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["overview"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tiny(overview, monkeypatch, tmp_path):
+    """A tier of the least networks, on random images and a text of three words in turn."""
+
+    def load(name, data_dir):
+        side, channels = (32, 3) if name.startswith("cifar") else (28, 1)
+        generator = np.random.default_rng(0)
+        parts = [
+            Split(generator.integers(0, 256, (n, side, side, channels), np.uint8), np.arange(n, dtype=np.int32) % 10)
+            for n in (48, 16)
+        ]
+        return Dataset(name, *parts, tuple("abcdefghij"), {"source": "made up"})
+
+    for place in ("resnet", "vgg", "wide_resnet", "capsules", "autoencoding"):
+        monkeypatch.setattr(f"gdlab.tasks.{place}.load", load)
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.txt").write_text("the cat sat\n" * 40)
+    sizes = {"train_size": 32, "hold_out": 16, "test_size": 16, "batch_size": 16}
+    settings = {
+        "resnet18": {"head": "linear", "width": 2, **sizes},
+        "vgg16": {"dataset": "cifar10", "width": 2, **sizes},
+        "wrn16_8": {"dataset": "cifar10", "depth": 10, "widen": 1, "width": 2, **sizes},
+        "capsnet": {"width": 2, "capsules": 1, "capsule_size": 2, "class_size": 2, "decoder": (4,), **sizes},
+        "lstm": {"width": 4, "layers": 2, "steps": 5, "batch_size": 4, "dropout": 0.2},
+        "vae": {"hidden": (6, 5), **sizes},
+    }
+    smoke = overview.TIERS["smoke"]
+    tier = smoke._replace(settings=settings, epochs=dict.fromkeys(settings, 2), trials=2)
+    monkeypatch.setattr(overview, "TIERS", NameTable("tier", dict(overview.TIERS) | {"smoke": tier}))
+    return tmp_path
+
+
+def test_all_optimizers_run_on_all_tasks_and_the_report_is_whole(overview, tiny, capsys):
+    config = overview.Config(out=tiny / "out", text=tiny)
+    overview.main(config)
+    found = json.loads((tiny / "out" / "results.json").read_text())["problems"]
+    kinds = ("cifar10_resnet18", "cifar10_vgg16", "cifar10_wrn16_8", "fashion_mnist_capsnet", f"{tiny.name}_lstm")
+    assert list(found) == [*kinds, "mnist_vae"]
+    for name, entry in found.items():
+        assert list(entry["optimizers"]) == list(overview.ENTRIES)
+        for optimizer, one in entry["optimizers"].items():
+            (final,) = one["final"].values()
+            assert np.isfinite(final["test"]).all(), (name, optimizer)
+            assert final["diverged"] == [False, False]
+            assert one["missing"] == 0
+            scores = [trial[entry["measure"]] for trial in one["trials"]]
+            chosen = one["trials"][int(np.argmin(scores))]
+            assert one["setting"] == {key: chosen[key] for key in ("learning_rate", "momentum")}
+        budgets = {len(one["trials"]) for one in entry["optimizers"].values()}
+        assert budgets == {2}
+    for table in ("adaptive", "non_adaptive", "tuned", "ranking"):
+        rows = list(csv.reader((tiny / "out" / f"{table}.csv").open()))
+        assert len(rows) == 1 + {"adaptive": 6, "non_adaptive": 4}.get(table, 10)
+        assert r"\toprule" in (tiny / "out" / f"{table}.tex").read_text()
+    pictures = {path.name for path in (tiny / "out").glob("*.png")}
+    assert pictures == {*(f"curves_{name}.png" for name in found), "ranking.png", "vae_samples.png", "vae_latents.png"}
+    assert "Average rank" in capsys.readouterr().out
+
+
+def made_up(study, problem, candidate, epochs, values, *, folder=None):
+    """Finished runs whose last test accuracies are the values, one a seed; NaN: diverged."""
+    setting = problem.trials[candidate][0]
+    for seed, value in zip(study.seeds, values, strict=True):
+        place = study.final_folder(problem.name, candidate, epochs, setting, seed)
+        write_run(place, epochs, value)
+    for rank, trial in enumerate(problem.trials[candidate]):
+        for seed in study.tuning_seeds:
+            write_run(
+                study.trial_folder(problem.name, candidate, trial, seed), problem.tuning_epochs, 0.9 - 0.01 * rank
+            )
+
+
+def write_run(place, epochs, accuracy):
+    well = np.isfinite(accuracy)
+    task = {"train": 9, "valid": 2, "test": 3, "data": {}, "model": {"name": "m"}}
+    write_json(place / "config.json", {"identity": {}, "task": task})
+    row = {f"{part}_{name}": accuracy for part in ("train", "valid", "test") for name in ("accuracy", "loss")}
+    done = epochs if well else 1
+    write_lines(place / "metrics.jsonl", [{"epoch": epoch + 1, **row} for epoch in range(done)])
+    write_lines(place / "seconds.jsonl", [{"epoch": epoch + 1, "seconds": 1.0} for epoch in range(done)])
+
+
+def test_tables_hold_ours_beside_what_is_published(overview, tmp_path):
+    config = overview.Config(tier="gpu", out=tmp_path, tasks=("resnet18", "capsnet"), columns="first", trials=2)
+    study = overview.make_study(config)
+    assert [problem.name for problem in study.problems] == ["cifar10_resnet18", "fashion_mnist_capsnet"]
+    assert [problem.epochs for problem in study.problems] == [(30,), (50,)]
+    resnet, capsnet = study.problems
+    made_up(study, resnet, "momentum", 30, [0.90, 0.91, 0.92])
+    made_up(study, resnet, "qhm", 30, [0.95, 0.85, np.nan])
+    made_up(study, capsnet, "momentum", 50, [0.5, 0.5, 0.5])
+    found = {
+        problem.name: {name: comparison.collect(study, problem.name, name) for name in overview.ENTRIES}
+        for problem in study.problems
+    }
+    table = overview.survey_table(study, found, "non-adaptive", ["momentum", "qhm", "aggmo"])
+    assert table.head == [
+        *("optimizer", "CIFAR10 ResNet18, error %, 30 epochs", "published"),
+        "FASHION-MNIST CapsNet, error %, 50 epochs",
+    ]
+    known = published("cifar10_resnet18", "momentum", 30)
+    assert table.rows[0] == ("SGDM", "9.00 ± 1.00*", f"{known.mean:.2f} ± {known.sd:.2f}", "50.00 ± 0.00*")
+    assert table.rows[1][:2] == ("QHM", "1 of 3 diverged")
+    assert table.rows[2] == ("AggMo", "-", "11.14 ± 0.34", "-")
+    assert found["cifar10_resnet18"]["momentum"].setting == resnet.trials["momentum"][0]
+    tuned = overview.tuned_table(study, found, ["momentum", "aggmo"])
+    assert tuned.rows == (("SGDM", "0.03*, 0.9", "0.1*, 0.9"), ("AggMo", "-", "-"))
+    assert overview.rank_all(study, found, ["momentum", "qhm"]) is None  # QHM was not run on the second task
+    made_up(study, capsnet, "qhm", 50, [0.6, 0.4, 0.7])
+    found["fashion_mnist_capsnet"]["qhm"] = comparison.collect(study, "fashion_mnist_capsnet", "qhm")
+    ranked, kept = overview.rank_all(study, found, ["momentum", "qhm"])
+    assert kept == ["cifar10_resnet18", "fashion_mnist_capsnet"]
+    np.testing.assert_array_equal(ranked.by_task, [[1, 2], [2, 1]])
+    # At other epochs nothing is published.
+    short = overview.make_study(overview.Config(tier="gpu", out=tmp_path, tasks=("resnet18",), epochs=31))
+    empty = {"cifar10_resnet18": {"momentum": comparison.collect(short, "cifar10_resnet18", "momentum")}}
+    assert "published" not in overview.survey_table(short, empty, "non-adaptive", ["momentum"]).head
+
+
+def test_the_gpu_tier_is_the_articles(overview, tmp_path):
+    study = overview.make_study(overview.Config(tier="gpu", out=tmp_path, columns="all"))
+    epochs = {problem.name: problem.epochs for problem in study.problems}
+    assert epochs == {
+        "cifar10_resnet18": (30, 75, 150, 300),
+        "cifar100_vgg16": (75, 150, 300),
+        "stl10_wrn16_8": (50, 100, 200),
+        "fashion_mnist_capsnet": (50, 100),
+        "ptb_lstm": (25, 39),
+        "mnist_vae": (50, 100, 200),
+    }
+    assert not study.together
+    budgets = {len(trials) for problem in study.problems for trials in problem.trials.values()}
+    assert len(budgets) == 1
+    for problem in study.problems:
+        assert {trial["momentum"] for trial in problem.trials["yellowfin"]} == {0.0}
+        assert len({trial["learning_rate"] for trial in problem.trials["yellowfin"]}) == budgets.copy().pop()
+
+
+def test_optimizers_are_the_protocols(overview):
+    steps, rate, momentum = 8, 0.1, 0.9
+
+    def path(optimizer):
+        x = jnp.array([1.0, -2.0])
+        state, found = optimizer.init(x), []
+        for _ in range(steps):
+            updates, state = optimizer.update(x**3 + x, state, x)
+            x = x + updates
+            found.append(x)
+        return np.array(found)
+
+    decayed = schedules.step(rate, steps)  # tested on its own: x 0.1 at 50% and 75%
+    expected = {
+        "adam": optimizers.adam(rate, b1=momentum),
+        "amsgrad": optimizers.amsgrad(rate, b1=momentum),
+        "adamw": optimizers.adamw(rate, b1=momentum),
+        "qhadam": optimizers.qhadam(rate, b1=momentum),
+        "yellowfin": optimizers.yellowfin(rate),
+        "demon_adam": optimizers.demon_adam(rate, total_steps=steps, momentum=momentum),
+        "momentum": optimizers.momentum(decayed, momentum=momentum),
+        "aggmo": optimizers.aggmo(decayed, betas=(0.0, 0.9, 0.99)),
+        "qhm": optimizers.qhm(lambda count: decayed(count) / (1 - momentum), momentum=momentum, nu=0.7),
+        "demon_sgdm": optimizers.demon_sgdm(rate, total_steps=steps, momentum=momentum),
+    }
+    for candidate in overview.candidates():
+        found = path(candidate.build(learning_rate=rate, momentum=momentum, total_steps=steps))
+        np.testing.assert_allclose(found, path(expected.pop(candidate.name)), rtol=1e-12, err_msg=candidate.name)
+    assert not expected
+
+
+@needs_mnist
+def test_shards_on_a_local_array_are_collected(tmp_path):
+    pytest.importorskip("submitit")
+    out = tmp_path / "out"
+    command = [sys.executable, str(SCRIPT), "--tasks", "vae", "--optimizers", "adam", "qhm", "--seeds", "0"]
+    command += ["--trials", "1", "--epochs", "1", "--out", str(out), "--data-dir", str(SHARED)]
+    environment = os.environ | {"GDLAB_CACHE_DIR": str(tmp_path / "cache")}
+
+    def call(*more):
+        done = subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "submitted" in call("--slurm", "2")
+    deadline = time.monotonic() + 240
+    while len(list(out.glob("slurm/*_result.pkl"))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    report = call("--collect")
+    assert "are not done yet" not in report
+    assert len(list(out.glob("runs/**/metrics.jsonl"))) == 4
+
+
+def test_bad_input_is_answered_in_one_line(overview, tmp_path):
+    for settings, answer in (
+        ({"tier": "huge"}, "tier: wanted one of smoke, laptop, gpu; got 'huge'"),
+        ({"tasks": ("resnet",)}, "tasks: no task of the overview named 'resnet'; nearest: resnet18"),
+        ({"optimizers": ("adm",)}, "optimizers: no optimizer of the overview named 'adm'; nearest: adam"),
+        ({"shard": "3/2"}, "shard: wanted i/n with i from 1 to n, such as 1/4, got '3/2'"),
+        ({"shard": "one"}, "shard: wanted i/n"),
+        ({"dtype": "int8"}, "dtype: wanted one of float32, bfloat16"),
+    ):
+        with pytest.raises(ValueError, match=answer) as caught:
+            overview.Config(**settings)
+        assert "\n" not in str(caught.value)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(SCRIPT),
+            "--tasks",
+            "lstm",
+            "--text",
+            str(tmp_path / "no"),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("overview: name: wanted ptb or a folder with train.txt")
