@@ -64,7 +64,7 @@ import tests.typecheck
 from jaxtyping import install_import_hook
 with install_import_hook("gdlab", "tests.typecheck.typechecked"):
     import gdlab
-    from gdlab import data, models, plots, tasks, training
+    from gdlab import comparison, data, losses, models, plots, published, rankings, tasks, training
     from gdlab.training import program
 import jax.numpy as jnp, numpy as np
 for name, function in gdlab.FUNCTIONS.items():
@@ -102,6 +102,30 @@ jax.eval_shape(lambda *a: program.run_epoch(task, optimizer, *a), learner, progr
 net = models.resnet18(10, stem="imagenet", width=2, dtype=jnp.bfloat16)
 apply = lambda key, x: net.apply(*net.init(key), x, train=True)
 assert jax.eval_shape(apply, jax.random.key(0), jnp.zeros((2, 32, 32, 3), jnp.bfloat16))[0].shape == (2, 10)
+shapes = lambda run, *inputs: jax.eval_shape(run, jax.random.key(0), *inputs)
+for net, inputs in (
+    (models.vgg16(10, width=2, dtype=jnp.bfloat16), jnp.zeros((2, 32, 32, 3), jnp.bfloat16)),
+    (models.wide_resnet(10, widen=1, width=2, dropout=0.1), jnp.zeros((2, 8, 8, 3), jnp.float32)),
+    (models.vae((4, 4, 1), hidden=(3,)), jnp.zeros((2, 4, 4, 1), jnp.float32)),
+    (models.lstm(7, batch_size=2, width=3), jnp.zeros((2, 5), jnp.int32)),
+    (models.capsnet(width=2, capsules=1, decoder=(2,)),
+     models.CapsuleInputs(jnp.zeros((2, 28, 28, 1), jnp.float32), jnp.zeros(2, jnp.int32))),
+):
+    shapes(lambda key, x: net.apply(*net.init(key), x, train=jnp.asarray(True), key=key), inputs)
+half = jnp.full((2, 3), 0.5)
+losses.margin_loss(half, jnp.zeros(2, jnp.int32)), losses.bernoulli_error(half, half)
+losses.gaussian_divergence(half, half)
+costs = np.arange(12.0).reshape(3, 2, 2)
+ranked = rankings.rank_across_tasks(costs)
+rankings.critical_difference(3, 2)
+plots.critical_difference("abc", ranked.rank.estimate, difference=1.0, groups=ranked.groups)
+plots.image_grid(np.zeros((1, 2, 3, 3)))
+plots.latent_map(np.zeros((2, 2)), np.arange(2), np.zeros((2, 2, 3, 3)), 1.0)
+cut = data.windows(np.arange(20, dtype=np.int32), 2, 3)
+data.unigram_perplexity(cut.inputs.ravel(), cut.inputs.ravel(), 20)
+build = gdlab.optimizers.one_of([lambda rate: gdlab.OPTIMIZERS["adam"](rate)])
+jax.eval_shape(lambda rate: build(0, rate=rate).init(half), 0.1)
+comparison.ladder(3, 0.1), published.published("mnist_vae", "adam", 50)
 from jaxtyping import TypeCheckError
 try:
     plots.levels(np.ones(3))  # a vector, where a matrix is wanted: the check is on

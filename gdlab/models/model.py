@@ -69,11 +69,11 @@ def from_linen(module: nn.Module, example: Any, dtype: Any = jnp.float32) -> Mod
     def apply(
         params: PyTree,
         state: PyTree,
-        inputs: Array,
+        inputs: PyTree,
         *,
         train: bool | Bool[Array, ""] = False,
         key: AKey | None = None,
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[PyTree, PyTree]:
         outputs, changed = module.apply(
             {"params": params, "batch_stats": state},
             inputs,
