@@ -162,7 +162,7 @@ class Tier(NamedTuple):
 
 
 def sized(train: int, held: int, test: int, batch: int) -> dict[str, int]:
-    return {"train_size": train, "hold_out": held, "test_size": test, "batch_size": batch, "evaluation_batch": 250}
+    return {"train_size": train, "hold_out": held, "test_size": test, "batch_size": batch, "evaluation_batch": 100}
 
 
 TIERS: NameTable[Tier] = NameTable(
@@ -170,18 +170,18 @@ TIERS: NameTable[Tier] = NameTable(
     {
         "smoke": Tier(
             {
-                "resnet18": {"head": "linear", "width": 16, **sized(1500, 500, 500, 16)},
-                "vgg16": {"dataset": "cifar10", "width": 8, **sized(1000, 500, 500, 16)},
-                "wrn16_8": {"dataset": "cifar10", "depth": 10, "widen": 1, "width": 8, **sized(1000, 500, 500, 16)},
+                "resnet18": {"head": "linear", "width": 16, **sized(1200, 300, 500, 16)},
+                "vgg16": {"dataset": "cifar10", "width": 8, **sized(800, 300, 300, 16)},
+                "wrn16_8": {"dataset": "cifar10", "depth": 10, "widen": 1, "width": 8, **sized(800, 300, 300, 16)},
                 "capsnet": {
                     **{"width": 16, "capsules": 4, "capsule_size": 4, "class_size": 8, "decoder": (64,)},
-                    **sized(1500, 500, 500, 25),
+                    **sized(1200, 300, 300, 25),
                 },
                 "lstm": {
                     **{"width": 64, "steps": 20, "dropout": 0.1, "vocabulary_size": 1000},
-                    **{"train_size": 40_000, "valid_size": 8_000, "test_size": 8_000},
+                    **{"train_size": 30_000, "valid_size": 6_000, "test_size": 6_000},
                 },
-                "vae": {"hidden": (128, 64), **sized(10_000, 1000, 2000, 50)},
+                "vae": {"hidden": (128, 64), **sized(10_000, 1000, 1000, 100)},
             },
             {"resnet18": 2, "vgg16": 2, "wrn16_8": 2, "capsnet": 2, "lstm": 2, "vae": 5},
             dict.fromkeys(KINDS, 1),
@@ -195,22 +195,25 @@ TIERS: NameTable[Tier] = NameTable(
         ),
         "laptop": Tier(
             {
-                "resnet18": {"head": "linear", "width": 16, **sized(10_000, 2000, 5000, 32)},
-                "vgg16": {"dataset": "cifar10", "width": 8, **sized(8000, 2000, 2000, 32)},
-                "wrn16_8": {"dataset": "cifar10", "depth": 16, "widen": 1, "width": 8, **sized(8000, 2000, 2000, 32)},
+                "resnet18": {"head": "linear", "width": 16, **sized(5000, 1000, 2000, 32)},
+                "vgg16": {"dataset": "cifar10", "width": 8, **sized(3500, 700, 1500, 32)},
+                "wrn16_8": {"dataset": "cifar10", "depth": 10, "widen": 1, "width": 8, **sized(3500, 700, 1500, 32)},
                 "capsnet": {
-                    **{"width": 32, "capsules": 8, "capsule_size": 4, "class_size": 8, "decoder": (128,)},
-                    **sized(5000, 1000, 2000, 50),
+                    **{"width": 16, "capsules": 8, "capsule_size": 4, "class_size": 8, "decoder": (64,)},
+                    **sized(3500, 700, 1500, 50),
                 },
-                "lstm": {"width": 96, "dropout": 0.2, "vocabulary_size": 4000, "train_size": 100_000},
-                "vae": {"hidden": (256, 128), **sized(50_000, 5000, 5000, 100)},
+                "lstm": {
+                    **{"width": 96, "dropout": 0.2, "vocabulary_size": 4000, "batch_size": 10},
+                    **{"train_size": 50_000, "valid_size": 10_000, "test_size": 20_000},
+                },
+                "vae": {"hidden": (256, 128), **sized(25_000, 5000, 5000, 100)},
             },
             {"resnet18": 5, "vgg16": 5, "wrn16_8": 5, "capsnet": 5, "lstm": 5, "vae": 10},
             {"resnet18": 2, "vgg16": 2, "wrn16_8": 2, "capsnet": 2, "lstm": 2, "vae": 3},
             3,
             (0, 1, 2),
-            {"capsnet": (3e-3, 0.1), "lstm": (3e-3, 3.0), "vae": (1e-3, 1e-4)},
-            {},
+            {"capsnet": (3e-3, 0.1), "lstm": (3e-3, 3.0), "wrn16_8": (3e-3, 0.1), "vae": (1e-3, 1e-4)},
+            {"lstm": 0.25},
         ),
         "gpu": Tier(
             {
