@@ -134,13 +134,13 @@ class Block(nn.Module):
         return self.relu(y + self.downsample(x))
 
 
-def torch_network(stem: str, head: str) -> nn.Sequential:
-    first = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+def torch_network(stem: str, head: str, width: int = 64) -> nn.Sequential:
+    first = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     if stem == "imagenet":
-        first = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), *first[1:], nn.MaxPool2d(3, 2, 1)]
-    widths = (64, 64, 64, 128, 128, 256, 256, 512, 512)
+        first = [nn.Conv2d(3, width, 7, 2, 3, bias=False), *first[1:], nn.MaxPool2d(3, 2, 1)]
+    widths = [factor * width for factor in (1, 1, 1, 2, 2, 4, 4, 8, 8)]
     blocks = [Block(i, o, 1 if i == o else 2) for i, o in itertools.pairwise(widths)]
-    last = [nn.Linear(512, 1000), nn.Linear(1000, 10)] if head == "source" else [nn.Linear(512, 10)]
+    last = [nn.Linear(8 * width, 1000), nn.Linear(1000, 10)] if head == "source" else [nn.Linear(8 * width, 10)]
     return nn.Sequential(*first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *last)
 
 

@@ -1,7 +1,10 @@
 """Pictures of what a generative model learned, read back from the drawn artists."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gdlab import plots
 
@@ -26,10 +29,57 @@ def test_classes_have_colours_and_names_at_their_medians():
     assert left.collections[0].get_facecolor().tolist() != left.collections[1].get_facecolor().tolist()
     names = {text.get_text(): text.get_position() for text in left.texts}
     assert names == {"0": (0.0, 0.2), "7": (2.0, 2.0)}
-    assert [label.get_text() for label in right.get_xticklabels()] == ["-1.5", "0", "1.5"]
+    for axis in (right.xaxis, right.yaxis):
+        assert [label.get_text() for label in axis.get_ticklabels()] == ["\N{MINUS SIGN}1.5", "0", "1.5"]
+    # Four images of three pixels a side: the first one's centre, the middle and the last one's centre, from the left
+    # and, as images go, from the top.
+    assert right.get_xticks().tolist() == [1.5, 6, 10.5]
+    assert right.get_yticks().tolist() == [10.5, 6, 1.5]
     np.testing.assert_array_equal(right.images[0].get_array()[:3, 9:], decoded[0, 3])
     named = plots.latent_map(latents, labels, decoded, 1.5, names=list("abcdefgh"))
     assert {text.get_text() for text in named.axes[0].texts} == {"a", "h"}
+
+
+def test_names_do_not_lie_upon_each_other():
+    labels = np.arange(300) % 10
+    latents = np.random.default_rng(0).normal(size=(300, 2))  # of no class in particular: the medians are all near 0
+    decoded = np.zeros((2, 2, 3, 3))
+    for names in ((), ("Trouser", "T-shirt", "Pullover", "Sneaker", "Coat", "Bag", "Boot", "Shirt", "Dress", "Sandal")):
+        figure = plots.latent_map(latents, labels, decoded, 2.0, names=names)
+        FigureCanvasAgg(figure).draw()
+        left = figure.axes[0]
+        boxes = [text.get_bbox_patch().get_window_extent() for text in left.texts]
+        assert len(boxes) == 10
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        # Whatever was moved has a line of its colour to the median.
+        for label, text in enumerate(left.texts):
+            median = np.median(latents[labels == label], axis=0)
+            if not np.array_equal(text.get_position(), median):
+                ends = [line.get_xydata().tolist() for line in left.lines if line.get_color() == text.get_color()]
+                assert ends == [[median.tolist(), list(text.get_position())]]
+    together = plots.latent_map(np.zeros((2, 2)), np.arange(2), decoded, 1.0)
+    FigureCanvasAgg(together).draw()
+    one, other = (text.get_bbox_patch().get_window_extent() for text in together.axes[0].texts)
+    assert not one.overlaps(other)
+
+
+@pytest.mark.parametrize("title", ["", "a variational autoencoder"])
+def test_nothing_is_cut_off(title):
+    images = np.zeros((6, 12, 28, 28))
+    rows = ("test image", "reconstruction", "sample", "sample", "sample", "sample")
+    for figure in (
+        plots.image_grid(images[:2, :1], title=title),
+        plots.image_grid(images, title=title, labels=rows),
+        plots.latent_map(np.eye(2), np.arange(2), images[:6, :6], 2.0, title=title),
+    ):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        width, height = canvas.get_width_height()
+        for axes in figure.axes:
+            box = axes.get_tightbbox(canvas.get_renderer())
+            # matplotlib's layouts leave 3 points, 4.2 of these pixels, on each side where they fit.
+            assert 4 < box.x0 < box.x1 < width - 4
+            assert 4 < box.y0 < box.y1 < height - 4
 
 
 def test_bad_input_is_answered_in_one_line():
@@ -39,6 +89,8 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: plots.image_grid(np.zeros((2, 2, 3, 3)), labels=("a",)), "labels: wanted one for each of 2 rows"),
         (lambda: plots.latent_map(np.zeros((3, 3)), *good[1:]), r"latents: wanted \(examples, 2\)"),
         (lambda: plots.latent_map(good[0], np.arange(2), *good[2:]), "and a label each"),
+        (lambda: plots.latent_map(good[0] * np.nan, *good[1:]), "latents: wanted finite numbers"),
+        (lambda: plots.latent_map(*good, names=("a", "b")), "names: wanted one for each of classes 0 to 2, got 2"),
         (lambda: plots.latent_map(*good[:2], np.zeros((2, 2)), 1.0), "decoded: wanted shape"),
         (lambda: plots.latent_map(np.zeros((13, 2)), np.arange(13), *good[2:]), "wanted at most 12 classes, got 13"),
     ):

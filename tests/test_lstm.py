@@ -199,6 +199,10 @@ def test_wrong_arguments_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             models.lstm(**({"vocabulary": 9, "batch_size": 2, "width": 4} | settings))
+    with pytest.raises(TypeError, match="dtype: wanted a floating-point type, got int32"):
+        models.lstm(9, batch_size=2, width=4, dtype=jnp.int32)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="dtype: wanted jax_enable_x64 to be set for float64"):
+        models.lstm(9, batch_size=2, width=4, dtype=jnp.float64)
     model = models.lstm(9, batch_size=2, width=4, dropout=0.0)
     params, memory = model.init(jax.random.key(0))
     for tokens in (np.zeros((3, 5), np.int32), np.zeros((2, 5), np.float32), np.zeros(2, np.int32)):

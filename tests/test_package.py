@@ -193,6 +193,13 @@ def test_the_readmes_figures_are_in_the_results():
         speeds = [row["images_per_second"] for row in found["contenders"].values()]
         cells = [f"{speed:.3g}" for speed in speeds]
         assert f"| {stem} | {' | '.join(cells)} | {found['ratio']:.2f} |" in text, cells
+    for name, row in json.loads((results / "task_speed.json").read_text())["tasks"].items():
+        seconds = " | ".join(f"{row['seconds_a_step'][who]:.3g}" for who in ("gdlab", "torch"))
+        assert f"| {name} | {row['batch']} | {seconds} | {row['ratio']:.2f} |" in text, name
+    smoke = json.loads((results / "overview_smoke.json").read_text())
+    for name, row in smoke["optimizers"].items():
+        cells = [f"{mean:.1f}" for mean in row["test"].values()]
+        assert f"| {name} | {row['rank']:.2f} | {' | '.join(cells)} |" in text, name
     scan = json.loads((results / "scan_speed.json").read_text())
     for name, row in scan["results"].items():
         assert f"| {name} | {row['trainings_an_hour']:,.0f} |" in text, name

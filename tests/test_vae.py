@@ -39,6 +39,38 @@ def test_divergence_is_the_closed_form_and_what_integration_gives():
         assert found[row] == pytest.approx(total, abs=1e-9)
 
 
+def test_both_terms_equal_pytorchs_for_every_example():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(0, 5, (2, 3, 11)), rng.uniform(size=(2, 3, 11))
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.from_numpy(logits), torch.from_numpy(targets), reduction="none"
+    )
+    ours = losses.bernoulli_error(jnp.asarray(logits), jnp.asarray(targets))
+    np.testing.assert_allclose(ours, theirs.sum(-1), rtol=1e-12)
+    mean, log_variance = rng.normal(0, 2, (2, 2, 3, 4))
+    q = torch.distributions.Normal(torch.from_numpy(mean), torch.from_numpy(np.exp(log_variance / 2)))
+    prior = torch.distributions.Normal(torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64))
+    ours = losses.gaussian_divergence(jnp.asarray(mean), jnp.asarray(log_variance))
+    np.testing.assert_allclose(ours, torch.distributions.kl_divergence(q, prior).sum(-1), rtol=1e-12)
+
+
+def test_training_and_evaluation_sample_alike():
+    model = models.vae((4, 4, 1), hidden=(6,), dtype="float64")
+    params, _ = model.init(jax.random.key(0))
+    image = np.random.default_rng(0).uniform(size=(1, 4, 4, 1))
+    images = jnp.asarray(np.tile(image, (20_000, 1, 1, 1)))
+    sample = jax.jit(lambda train, key: model.apply(params, {}, images, train=train, key=key)[0])
+    training, evaluation = (sample(jnp.asarray(train), jax.random.key(1)) for train in (True, False))
+    np.testing.assert_array_equal(training.latents, evaluation.latents)
+    assert (sample(jnp.asarray(True), jax.random.key(2)).latents != training.latents).all()
+    # Of one image many times over: q's own mean and standard deviation, and coordinates that do not go together.
+    mean, deviation = training.mean[0], jnp.exp(training.log_variance[0] / 2)
+    noise = np.asarray((training.latents - mean) / deviation)
+    np.testing.assert_allclose(noise.mean(0), 0, atol=4 / math.sqrt(20_000))
+    np.testing.assert_allclose(noise.T @ noise / 20_000, np.eye(2), atol=4 * math.sqrt(2 / 20_000))
+
+
 def test_parameter_count():
     params, state = jax.eval_shape(models.vae().init, jax.random.key(0))
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == 1_068_820
@@ -137,12 +169,25 @@ def test_the_negative_elbo_falls_below_175_in_five_epochs(monkeypatch, tmp_path)
 def test_bad_input_is_answered_in_one_line():
     model = models.vae((4, 4, 1), hidden=(5,))
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
     for call, answer in (
         (lambda: models.vae(hidden=()), "hidden: wanted at least one layer's size, got none"),
         (lambda: models.vae(latent=0), "latent: wanted an integer of at least 1, got 0"),
         (
             lambda: jax.eval_shape(model.apply, params, {}, jnp.zeros((2, 4, 5, 1))),
             r"inputs: wanted images \(batch, 4, 4, 1\), got an array of shape \(2, 4, 5, 1\)",
+        ),
+        (
+            lambda: models.vae_encode(zeros, jnp.zeros((2, 4, 4, 1), jnp.uint8)),
+            r"images: wanted floating-point numbers in \[0, 1\], got dtype uint8",
+        ),
+        (
+            lambda: models.vae_encode(zeros, jnp.zeros((2, 15))),
+            r"images: wanted a batch of 16 pixels each, got an array of shape \(2, 15\)",
+        ),
+        (
+            lambda: models.vae_decode(zeros, jnp.zeros((2, 3))),
+            r"latents: wanted shape \(batch, 2\), got an array of shape \(2, 3\)",
         ),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:

@@ -2,19 +2,27 @@
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from gdlab import models, optimizers, tasks
+from gdlab.data import Dataset, Split
 from gdlab.models.layers import max_pool_pairs
+from gdlab.models.wide_resnet import PreActivationBlock
+from gdlab.tasks import Images
 from gdlab.training import train
 
 SHARED = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
 needs_cifar10 = pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="no prepared CIFAR-10 in $GDLAB_DATA_DIR")
+
+# These programs run once: less time goes into making them quick.
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 def size(model):
@@ -27,17 +35,6 @@ def test_parameter_counts():
     assert size(models.vgg16(10)) == 14_728_266
     assert size(models.wide_resnet(10)) == 10_961_370
     assert size(models.wide_resnet(100)) == 11_007_540
-    shape = jax.eval_shape(models.wide_resnet(10).init, jax.random.key(0))
-    large = jax.eval_shape(
-        lambda key: models.wide_resnet(10).apply(*shape_of(shape, key), jnp.zeros((2, 96, 96, 3), jnp.float32))[0],
-        jax.random.key(0),
-    )
-    assert large.shape == (2, 10)
-
-
-def shape_of(shapes, key):
-    del key
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def test_initializations():
@@ -56,6 +53,7 @@ def test_initializations():
     np.testing.assert_array_equal(vgg["fc"]["bias"], 0.0)
     limit = 1 / math.sqrt(wide["fc"]["kernel"].shape[0])
     assert 0.9 * limit < np.abs(wide["fc"]["kernel"]).max() <= limit
+    np.testing.assert_array_equal(wide["fc"]["bias"], 0.0)
 
 
 NETWORKS = {
@@ -67,19 +65,23 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize(("network", "dtype"), [("vgg", "float64"), ("vgg", "float32"), ("wide", "float64")])
+def filled(model):
+    """Parameters, and statistics, scales and biases that matter."""
+    leaves, structure = jax.tree.flatten(model.init(jax.random.key(0)))
+    drawn = np.random.default_rng(0)
+    leaves = [leaf if leaf.ndim > 1 else np.asarray(drawn.uniform(0.5, 1.5, leaf.shape), leaf.dtype) for leaf in leaves]
+    return jax.tree.unflatten(structure, leaves)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_step_equals_pytorchs(network, dtype):
     torch = pytest.importorskip("torch")
     from tests.oracles import torch_networks as twins
 
     make, make_twin = NETWORKS[network]
     model = make(dtype)
-    params, state = model.init(jax.random.key(0))
-    # Statistics, scales and biases that matter.
-    leaves, structure = jax.tree.flatten((params, state))
-    drawn = np.random.default_rng(0)
-    leaves = [leaf if leaf.ndim > 1 else np.asarray(drawn.uniform(0.5, 1.5, leaf.shape), dtype) for leaf in leaves]
-    params, state = jax.tree.unflatten(structure, leaves)
+    params, state = filled(model)
     twin = twins.load(make_twin(twins), params, state)
     x = np.asarray(jax.random.normal(jax.random.key(1), (6, 32, 32, 3), dtype))
     labels = np.arange(6) % 10
@@ -88,7 +90,7 @@ def test_a_step_equals_pytorchs(network, dtype):
         logits, moved = model.apply(params, state, x, train=train)
         return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(6), labels]), (logits, moved)
 
-    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
     tight = 1e-10 if dtype == "float64" else 1e-5
     (_, (logits, unmoved)), _ = step(params, False)
     jax.tree.map(np.testing.assert_array_equal, unmoved, state)
@@ -109,6 +111,20 @@ def test_a_step_equals_pytorchs(network, dtype):
         np.testing.assert_allclose(ours, twin.get_buffer(name), rtol=0, atol=100 * tight, err_msg=name)
 
 
+@pytest.mark.parametrize(("network", "shape"), [("vgg", (64, 96)), ("wide", (20, 13))])
+def test_other_sizes_of_images_end_in_the_mean_of_the_last_map(network, shape):
+    pytest.importorskip("torch")
+    from tests.oracles import torch_networks as twins
+
+    make, make_twin = NETWORKS[network]
+    model = make("float64")
+    params, state = filled(model)
+    twin = twins.load(make_twin(twins), params, state).eval()
+    x = np.asarray(jax.random.normal(jax.random.key(1), (2, *shape, 3), jnp.float64))
+    logits, _ = jax.jit(model.apply, compiler_options=QUICK)(params, state, x)
+    np.testing.assert_allclose(logits, twin(twins.turned(x)).detach(), rtol=1e-9)
+
+
 def test_pool_of_pairs_and_whom_its_gradient_goes_to():
     x = np.random.default_rng(0).integers(0, 3, (2, 5, 6, 2)).astype(np.float64)
     y, vjp = jax.vjp(max_pool_pairs, x)
@@ -124,18 +140,31 @@ def test_pool_of_pairs_and_whom_its_gradient_goes_to():
     assert y.shape == (2, 2, 3, 2)
 
 
-def test_dropout_of_wide_resnet_is_in_training_alone():
-    plain, dropping = (models.wide_resnet(10, depth=10, widen=1, width=4, dropout=rate) for rate in (0.0, 0.5))
-    params, state = plain.init(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (4, 16, 16, 3), jnp.float32)
-    key = jax.random.key(2)
-    apply = {name: jax.jit(model.apply) for name, model in (("plain", plain), ("dropping", dropping))}
-    same = [apply[name](params, state, x, train=jnp.asarray(False), key=key)[0] for name in apply]
-    np.testing.assert_allclose(*same, rtol=1e-6)
-    one, other = (
-        apply["dropping"](params, state, x, train=jnp.asarray(True), key=jax.random.key(seed))[0] for seed in (2, 3)
-    )
-    assert np.abs(one - other).max() > 0.01
+def test_dropout_is_between_a_blocks_convolutions_and_in_training_alone():
+    # The first convolution is 0 and the second normalization's shift 1, so that the second convolution, the identity,
+    # adds to the input what dropout leaves of ones.
+    block = PreActivationBlock(outputs=2, stride=1, dropout=0.25)
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 2)).astype(np.float32)
+    variables = jax.tree.map(np.asarray, nn.unbox(block.init(jax.random.key(0), x, False)))
+    params = variables["params"]
+    params["bn2"] = {"scale": np.ones(2, np.float32), "bias": np.ones(2, np.float32)}
+    params["conv1"]["kernel"] = np.zeros((3, 3, 2, 2), np.float32)
+    params["conv2"]["kernel"] = np.zeros((3, 3, 2, 2), np.float32)
+    params["conv2"]["kernel"][1, 1] = np.eye(2)
+
+    @partial(jax.jit, static_argnames="static")
+    def added(train, key, static=None):
+        mode = train if static is None else static
+        return block.apply(variables, x, mode, rngs={"dropout": key}, mutable=["batch_stats"])[0] - x
+
+    key, count = jax.random.key(1), x.size
+    for dropped in (added(True, key), added(True, key, static=True)):
+        ones = np.abs(dropped) > 0.5
+        np.testing.assert_allclose(dropped, np.where(ones, 4 / 3, 0), atol=1e-5)
+        assert abs(ones.mean() - 0.75) < 4 * math.sqrt(0.75 * 0.25 / count)
+    assert (np.abs(added(True, jax.random.key(2)) - added(True, key)) > 1).any()
+    np.testing.assert_allclose(added(False, key), 1, atol=1e-5)
+    np.testing.assert_allclose(block.apply(variables, x, False) - x, 1, atol=1e-5)  # no key
 
 
 @needs_cifar10
@@ -152,21 +181,57 @@ def test_narrow_twins_learn_cifar10(monkeypatch, tmp_path):
         assert found.history["test_accuracy"][-1] > 0.3, task.name
 
 
-def test_tasks_take_the_benchmarks_defaults():
-    assert tasks.TASKS["cifar100_vgg16"] is tasks.cifar100_vgg16
-    assert tasks.TASKS["stl10_wrn16_8"] is tasks.stl10_wrn16_8
-    for mean, std in tasks.CHANNELS.values():
-        assert len(mean) == len(std) == 3
+@pytest.mark.parametrize(
+    ("name", "dataset", "side", "moved", "batch_size", "full"),
+    [  # full: a white pixel, normalized by what the data sets' users publish
+        ("cifar100_vgg16", "cifar100", 32, 4, 128, ((1 - 0.5071) / 0.2673, (1 - 0.4865) / 0.2564, 0.5591 / 0.2762)),
+        ("stl10_wrn16_8", "stl10", 96, 12, 64, ((1 - 0.4467) / 0.2603, (1 - 0.4398) / 0.2566, 0.5934 / 0.2713)),
+        ("stl10_wrn16_8", "cifar10", 32, 4, 64, ((1 - 0.4914) / 0.2470, (1 - 0.4822) / 0.2435, 0.5535 / 0.2616)),
+    ],
+)
+def test_tasks_take_the_benchmarks_batches_and_move_images_by_an_eighth(
+    monkeypatch, name, dataset, side, moved, batch_size, full
+):
+    white = Split(np.full((128, side, side, 3), 255, np.uint8), np.zeros(128, np.int32))
+
+    def seen(*_, **__):
+        """A model whose state is the inputs that it got."""
+        return models.Model(
+            lambda key: ({}, jnp.zeros(())), lambda params, state, x, train=False, key=None: (x[:, 0, 0], x)
+        )
+
+    for place, model in (("vgg", "vgg16"), ("wide_resnet", "wide_resnet")):
+        monkeypatch.setattr(
+            f"gdlab.tasks.{place}.load", lambda name, data_dir: Dataset(name, white, white, ("a", "b"), {})
+        )
+        monkeypatch.setattr(models, model, seen)
+    task = tasks.TASKS[name](dataset=dataset)
+    assert task.batch_size == batch_size
+    assert task.name == f"{dataset}_{name.split('_', 1)[1]}"
+    batch = Images(*map(jnp.asarray, white))
+    _, (state, _) = task.loss(*task.init(jax.random.key(0)), batch, jax.random.key(1))
+    images = np.asarray(state.model)
+    kept = images[..., 0] > 0
+    np.testing.assert_allclose(images[kept], np.broadcast_to(full, images[kept].shape), rtol=1e-5)
+    for axis in (1, 2):  # one of 128 images moves as far as it may with probability 1 - (1 - 2 / (2 moved + 1))^128
+        assert side - kept.any(axis=3 - axis).sum(axis=1).min() == moved
+    state, _ = task.evaluate(*task.init(jax.random.key(0)), batch, jax.random.key(1))
+    np.testing.assert_allclose(state.model, np.broadcast_to(full, images.shape), rtol=1e-5)
 
 
 def test_bad_input_is_answered_in_one_line():
     vgg, wide = models.vgg16(10, width=2), models.wide_resnet(10, depth=10, widen=1, width=2)
+    dropping = models.wide_resnet(10, depth=10, widen=1, width=2, dropout=0.5)
     shapes = [jax.eval_shape(model.init, jax.random.key(0)) for model in (vgg, wide)]
     for call, answer in (
         (lambda: models.vgg16(0), "num_classes: wanted an integer of at least 1, got 0"),
         (lambda: models.vgg16(10, dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
         (lambda: models.wide_resnet(10, depth=15), r"depth: wanted 6 n \+ 4 with n of at least 1, such as 16, got 15"),
         (lambda: models.wide_resnet(10, dropout=1.0), r"dropout: wanted a number in \[0, 1\)"),
+        (
+            lambda: jax.eval_shape(partial(dropping.apply, train=True), *shapes[1], jnp.zeros((2, 32, 32, 3))),
+            "key: wanted one for dropout in training, got None",
+        ),
         (
             lambda: jax.eval_shape(vgg.apply, *shapes[0], jnp.zeros((2, 28, 28, 3))),
             "inputs: wanted images of at least 32 x 32 pixels",

@@ -100,8 +100,9 @@ def windows(tokens: Int[np.ndarray, " tokens"], batch_size: int, steps: int) -> 
 
     Row w batch_size + s is window w of stream s, so that batches of `batch_size` consecutive rows go on where the batch
     before stopped; a target is the word after its input. What does not fill a window of all streams is left out, at the
-    ends of the text and of every stream: less than batch_size (steps + 1) words, as in the readers of Mikolov's and
-    Zaremba's code. Raises ValueError where there are too few words for one window.
+    ends of the text and of every stream: less than batch_size (steps + 1) words, as in the reader of TensorFlow's
+    tutorial; Zaremba's streams begin at rounded multiples of words / batch_size, less than batch_size words later.
+    Raises ValueError where there are too few words for one window.
     """
     require_count("batch_size", batch_size)
     require_count("steps", steps)

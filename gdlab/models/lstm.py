@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from gdlab.arguments import describe, require_count, require_number
 from gdlab.models.initialization import fill, uniform
-from gdlab.models.layers import param_dtype
+from gdlab.models.layers import param_dtype, require_dtype
 from gdlab.models.model import AKey, Model
 
 
@@ -37,14 +37,17 @@ def lstm(
     zeros for `batch_size` streams. dropout: the share of values set to zero in the embedded words, between layers and
     before the last one, never on the way from step to step; it needs a key in training.
 
-    Gates in the order input, forget, cell, output, as in `torch.nn.LSTM`, which has two biases where this has one. All
-    parameters begin as U(-limit, limit). 19,775,200 parameters with 10,000 words. width makes a smaller twin.
+    Gates in the order input, forget, cell, output, as in `torch.nn.LSTM`; it and Zaremba's code have two biases where
+    this has one. All parameters, biases too, begin as U(-limit, limit), as there. 19,775,200 parameters with 10,000
+    words. width makes a smaller twin. dtype: what it computes in; parameters, memory and logits are float32, or float64
+    with float64.
     """
     require_count("vocabulary", vocabulary, low=2)
     for name, value in (("batch_size", batch_size), ("width", width), ("layers", layers)):
         require_count(name, value)
     require_number("dropout", dropout, 0.0, 1.0, open_high=True)
     require_number("limit", limit, 0.0, open_low=True)
+    require_dtype(dtype)
     wide, draw = param_dtype(dtype), uniform(limit)
 
     def template() -> PyTree:

@@ -43,6 +43,8 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: Float[Array, "batch ..."]) -> tuple[Array, Array]:
         """Mean and logarithm of the variance."""
+        if not jnp.issubdtype(images.dtype, jnp.floating):  # bytes would pass for pixels a few hundred times as bright
+            raise TypeError(f"images: wanted floating-point numbers in [0, 1], got dtype {images.dtype}")
         x = images.reshape(len(images), -1).astype(self.dtype)
         for layer in self.encoder:
             x = nn.relu(layer(x))
@@ -76,8 +78,8 @@ def vae(
 ) -> Model:
     """A VAE: pixels-hidden-(latent, latent) and latent-hidden reversed-pixels, ReLU, `torch.nn.Linear`'s beginning.
 
-    `apply(params, state, images, key=key)` gives `VaeOutputs` for images in [0, 1] of `input_shape`, any leading batch;
-    the latents are one reparametrized sample, in training and evaluation alike, or the mean where there is no key.
+    `apply(params, state, images, key=key)` gives `VaeOutputs` for a batch of images in [0, 1] of `input_shape`; the
+    latents are one reparametrized sample, in training and evaluation alike, or the mean where there is no key.
     The state is {}. 1,068,820 parameters at the defaults, the sizes of the Demon benchmark's MNIST-VAE. To look into
     it: `vae_encode`, `vae_decode`.
     """
@@ -111,11 +113,23 @@ def _look(params: PyTree, method: str, inputs: Array) -> Any:
 def vae_encode(
     params: PyTree, images: Shaped[Array, "batch ..."]
 ) -> tuple[Float[Array, "batch latent"], Float[Array, "batch latent"]]:
-    """Mean and logarithm of the variance of q(z | x) for images in [0, 1]."""
+    """Mean and logarithm of the variance of q(z | x) for images in [0, 1], the batch first, flat or not.
+
+    Raises TypeError for integers, ValueError where an image's size is not the parameters'.
+    """
+    pixels = params["encoder_0"]["kernel"].shape[0]
+    if math.prod(images.shape[1:]) != pixels:
+        raise ValueError(f"images: wanted a batch of {pixels} pixels each, got {describe(images)}")
     mean, log_variance = _look(params, "encode", images)
     return mean, log_variance
 
 
 def vae_decode(params: PyTree, latents: Float[Array, "batch latent"]) -> Float[Array, "batch pixels"]:
-    """The probability of each pixel given the latents; reshape to see an image."""
+    """The probability of each pixel given the latents; reshape to see an image.
+
+    Raises ValueError where the latents are not as many a row as the parameters want.
+    """
+    wanted = params["mean"]["kernel"].shape[1]
+    if latents.shape[1:] != (wanted,):
+        raise ValueError(f"latents: wanted shape (batch, {wanted}), got {describe(latents)}")
     return jax.nn.sigmoid(_look(params, "decode", latents))

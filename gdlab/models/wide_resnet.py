@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from gdlab.arguments import require_count, require_number
+from gdlab.models.initialization import constant
 from gdlab.models.layers import BatchNorm, Convolution, Linear, param_dtype, require_dtype, require_images
 from gdlab.models.model import Model, from_linen
 
@@ -15,8 +16,9 @@ from gdlab.models.model import Model, from_linen
 class PreActivationBlock(nn.Module):
     """Normalization and ReLU before each of two 3x3 convolutions, and a shortcut.
 
-    Where the shape changes the shortcut is a 1x1 convolution of what the first ReLU gives, as in the authors' code;
-    elsewhere it is the input itself.
+    Where the shape changes the shortcut is a 1x1 convolution of what the first ReLU gives, as in the authors' code
+    (szagoruyko/wide-residual-networks); elsewhere it is the input itself, before normalization. dropout: of what the
+    second ReLU gives.
     """
 
     outputs: int
@@ -33,6 +35,8 @@ class PreActivationBlock(nn.Module):
         y = Convolution(self.outputs, 3, self.stride, 1, self.dtype, name="conv1")(y)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn2")(y, train))
         if self.dropout > 0 and train is not False:
+            if not self.has_rng("dropout"):
+                raise ValueError("key: wanted one for dropout in training, got None")
             kept = jax.random.bernoulli(self.make_rng("dropout"), jnp.float32(1 - self.dropout), y.shape)
             y = jnp.where(jnp.logical_not(train), y, jnp.where(kept, y / (1 - self.dropout), 0))
         return x + Convolution(self.outputs, 3, 1, 1, self.dtype, name="conv2")(y)
@@ -63,7 +67,8 @@ class WideResNet(nn.Module):
                 name = f"group{group + 1}_{block}"
                 x = PreActivationBlock(outputs, stride, self.dropout, self.dtype, name=name)(x, train)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn")(x, train))
-        return Linear(self.num_classes, self.dtype, name="fc")(jnp.mean(x, (1, 2))).astype(param_dtype(self.dtype))
+        last = Linear(self.num_classes, self.dtype, bias=constant(0.0), name="fc")
+        return last(jnp.mean(x, (1, 2))).astype(param_dtype(self.dtype))
 
 
 def wide_resnet(
@@ -79,8 +84,9 @@ def wide_resnet(
     """WRN-depth-widen, images (batch, height, width, channels) of any size: the last map's mean is taken.
 
     depth is 6 n + 4: three groups of n blocks, of width widen (1, 2, 4) channels, the second and third with stride 2.
-    dropout: between a block's convolutions; above 0 it needs a key in training. Convolutions begin as
-    N(0, 2 / (size^2 outputs)), as in the paper's code, the linear layer as PyTorch's. WRN-16-8 has 10,961,370
+    dropout: between a block's convolutions; above 0 it needs a key in training. All begins as in the authors' code:
+    convolutions as N(0, 2 / (size^2 outputs)), the linear layer's weights as PyTorch's, its biases 0, which PyTorch's
+    are not. Their mean is over 8 x 8 pixels, which is the last map of CIFAR's images alone. WRN-16-8 has 10,961,370
     parameters with 10 classes. A smaller width makes a twin. dtype: what it computes in; parameters, statistics and
     logits are float32, or float64 with float64.
     """

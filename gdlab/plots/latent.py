@@ -23,8 +23,10 @@ def image_grid(
     rows, columns, height, width = images.shape
     if labels and len(labels) != rows:
         raise ValueError(f"labels: wanted one for each of {rows} rows, got {len(labels)}")
-    figure = Figure(figsize=(0.6 * columns + (1.2 if labels else 0.4), 0.6 * rows * height / width + 0.6))
-    figure.set_layout_engine("constrained")
+    margin = 0.15 + 0.085 * max(map(len, labels)) if labels else 0.0  # of 9 points
+    wide = max(0.6 * columns + margin, 0.1 * len(title)) + 0.1
+    high = 0.6 * rows * height / width + (0.4 if title else 0.1)
+    figure = Figure(figsize=(wide, high), layout="compressed")
     axes = figure.add_subplot()
     _tile(axes, images)
     if labels:
@@ -46,28 +48,39 @@ def latent_map(
     """Left, where examples lie in the latent plane, coloured by class; right, what the decoder makes of the plane.
 
     decoded: of a grid of latents, the first row that of the greatest second coordinate; span: the grid goes from -span
-    to span both ways, a square that is drawn to the left too. names: of the classes; default their numbers. Each class
-    has its name at its examples' median. Raises ValueError where shapes do not fit or there are more than 12 classes.
+    to span both ways in equal steps, a square that is drawn to the left too. names: by class number; default the
+    numbers. Each class has its name at its examples' median, or beside it, with a line to it, where names would lie
+    upon each other. The farthest 0.5% of the coordinates may lie outside. Raises ValueError where shapes do not fit, a
+    latent is not finite, a class has no name or there are more than 12 classes.
     """
     latents, labels, decoded = np.asarray(latents), np.asarray(labels), np.asarray(decoded)
     if latents.ndim != 2 or latents.shape[1] != 2 or labels.shape != latents.shape[:1]:
         raise ValueError(f"latents: wanted (examples, 2) and a label each, got {latents.shape} and {labels.shape}")
     if decoded.ndim != 4:
         raise ValueError(f"decoded: wanted shape (rows, columns, height, width), got {decoded.shape}")
+    if not np.isfinite(latents).all():
+        raise ValueError("latents: wanted finite numbers, got some that are not")
     classes = np.unique(labels)
     if len(classes) > len(PALETTE):
         raise ValueError(f"labels: wanted at most {len(PALETTE)} classes, got {len(classes)}")
-    figure = Figure(figsize=(11.0, 5.4), layout="constrained")
+    if names and not 0 <= classes.min() <= classes.max() < len(names):
+        raise ValueError(f"names: wanted one for each of classes {classes.min()} to {classes.max()}, got {len(names)}")
+    figure = Figure(figsize=(11.0, 5.4), layout="compressed")
     left, right = figure.subplots(1, 2)
+    reach = 1.05 * max(span, float(np.quantile(np.abs(latents), 0.995)))
     for place, label in enumerate(classes):
         own = latents[labels == label]
-        left.scatter(*own.T, s=5, alpha=0.55, color=PALETTE[place], lw=0, rasterized=True)
-    for place, label in enumerate(classes):
-        middle = np.median(latents[labels == label], axis=0)
+        left.scatter(*own.T, s=7, alpha=0.7, color=PALETTE[place], lw=0, rasterized=True)
+    shown = [names[label] if names else str(label) for label in classes]
+    middles = np.array([np.median(latents[labels == label], axis=0) for label in classes])
+    # Of a text of 10 points in a box, as parts of this axis: what was measured on drawn figures, and some air.
+    size = 2 * reach * np.array([0.024 + 0.022 * max(map(len, shown)), 0.06])
+    for place, (text, middle, spot) in enumerate(zip(shown, middles, _apart(middles, size), strict=True)):
+        if not np.array_equal(spot, middle):
+            left.plot(*zip(middle, spot, strict=True), color="white", lw=2.6)
+            left.plot(*zip(middle, spot, strict=True), color=PALETTE[place], lw=1.2, marker="o", ms=4, markevery=[0])
         box = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": PALETTE[place], "lw": 1.2, "alpha": 0.9}
-        text = names[label] if names else str(label)
-        left.text(*middle, text, ha="center", va="center", fontsize=10, color=PALETTE[place], weight="bold", bbox=box)
-    reach = 1.05 * max(span, float(np.quantile(np.abs(latents), 0.995)))
+        left.text(*spot, text, ha="center", va="center", fontsize=10, color=PALETTE[place], weight="bold", bbox=box)
     left.set_xlim(-reach, reach)
     left.set_ylim(-reach, reach)
     left.set_aspect("equal")
@@ -78,14 +91,35 @@ def latent_map(
     left.set_title("test images, by class", fontsize=10)
     _tile(right, decoded)
     height, width = decoded.shape[0] * decoded.shape[2], decoded.shape[1] * decoded.shape[3]
-    marks = (-span, 0.0, span)
-    right.set_xticks([0, width / 2, width], [f"{mark:g}" for mark in marks])
-    right.set_yticks([height, height / 2, 0], [f"{mark:g}" for mark in marks])
+    marks = [f"{mark:g}".replace("-", "\N{MINUS SIGN}") for mark in (-span, 0.0, span)]
+    across, down = decoded.shape[3] / 2, decoded.shape[2] / 2  # an image stands for the latents at its centre
+    right.set_xticks([across, width / 2, width - across], marks)
+    right.set_yticks([height - down, height / 2, down], marks)
     right.set_xlabel("first latent")
     right.set_ylabel("second latent")
     right.set_title("decoded, the dashed square to the left", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _apart(points: Float[np.ndarray, "points 2"], size: Float[np.ndarray, "2"]) -> Float[np.ndarray, "points 2"]:
+    """Centres of boxes of one size, moved off each other little by little; those that touch no other stay."""
+    spots = points.copy()
+    for _ in range(200):
+        still = True
+        for one in range(len(spots)):
+            for other in range(one):
+                between = (spots[one] - spots[other]) / size
+                axis = int(np.argmax(np.abs(between)))
+                overlap = 1 - abs(between[axis])
+                if overlap > 1e-6:
+                    push = 0.5 * overlap * size[axis] * (1 if between[axis] >= 0 else -1)
+                    spots[one, axis] += push
+                    spots[other, axis] -= push
+                    still = False
+        if still:
+            break
+    return spots
 
 
 def _tile(axes: Axes, images: Float[np.ndarray, "rows columns height width"]) -> None:

@@ -38,7 +38,7 @@ def ptb_lstm(
     The metric "loss" is the mean of a window's cross-entropies in nats a word, so the perplexity is exp of its mean.
     Zaremba's code sums over the window's words: his learning rate 1 and gradients clipped at norm 5 are 35 and 5 / 35
     here. Clipping is the optimizer's: `optax.clip_by_global_norm`. An epoch begins with a memory of zeros, as do
-    evaluations.
+    evaluations. His test is one stream, where here every stream's first words go without those before them.
     """
     text = load_text(dataset, data_dir, vocabulary_size=vocabulary_size, unknown=unknown)
     model = models.lstm(
