@@ -215,7 +215,7 @@ def lstm(size: Size, small: bool) -> Pair:
         task = tasks.ptb_lstm(dataset=folder, width=width, batch_size=size.batch)
 
     def rename(tree: Any) -> Any:
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or not tree:
             return {}  # the memory
         layers: dict[str, Any] = {}
         for name, layer in tree.items():

@@ -5,12 +5,13 @@ and the first author's article of February 2020, whose two tables (adaptive and 
 deviation of error %, perplexity and negative ELBO) stand beside the measured numbers where tasks and epochs agree.
 Claim there: Demon Adam is the best adaptive method in every column, and Demon SGDM is among the best of the others.
 
-Protocol: the article's. SGDM, AggMo and QHM decay the learning rate by 10 at 50% and 75% of the epochs, Demon decays
-its momentum over the whole run, QHM has learning rate / (1 - momentum). Learning rate and momentum are tuned, with the
-same number of trials for every optimizer (nearest to a common rate first, `gdlab.comparison.ladder`), by what a
-held-out part of the training set says at the end of a trial; the test set has no say. YellowFin's one number is the
-factor of the rate that it finds; its trials are all rates. Final runs have other seeds than trials, and keep the
-held-out part out: numbers can be a little worse than those of a whole training set.
+Protocol: the article's, as far as it says. SGDM, AggMo and QHM decay the learning rate by 10 at 50% and 75% of the
+epochs, Demon decays its momentum over the whole run, QHM has learning rate / (1 - momentum). AdamW alone decays
+weights, by PyTorch's 0.01, which is not tuned. Learning rate and momentum are tuned (the smoke tier's two trials are
+two rates), with the same number of trials for every optimizer (nearest to a common rate first,
+`gdlab.comparison.ladder`), by what a held-out part of the training set says at the end of a trial; the test set has no
+say. YellowFin's one number is the factor of the rate that it finds; its trials are all rates. Final runs have other
+seeds than trials, and keep the held-out part out: numbers can be a little worse than those of a whole training set.
 
 --tier smoke: narrow networks on parts of MNIST, Fashion-MNIST, CIFAR-10 (in place of CIFAR-100 and STL-10 too) and of a
 text, to see that all works. laptop: wider, longer, the same data. gpu: the article's networks, data and epochs.
@@ -278,6 +279,8 @@ class Config:
         require_names("tasks", self.tasks, KINDS)
         require_names("optimizers", self.optimizers, ENTRIES)
         require_count("slurm", self.slurm, low=0)
+        if self.slurm and (self.collect or self.shard != "1/1"):
+            raise ValueError("slurm: wanted neither --shard nor --collect with it, got one of them")
         self.part()
 
     @property
@@ -293,10 +296,14 @@ class Config:
         return int(number), int(count)
 
 
+def text_name(text: Path) -> str:
+    return "ptb" if str(text) == "ptb" else text.expanduser().resolve().name
+
+
 def make_problem(config: Config, name: str) -> Problem:
     kind, tier = KINDS[name], TIERS[config.tier]
     settings = dict(tier.settings[name])
-    dataset = {"lstm": config.text.name, "resnet18": "cifar10"}.get(name) or settings.get("dataset")
+    dataset = {"lstm": text_name(config.text), "resnet18": "cifar10"}.get(name) or settings.get("dataset")
     if name == "lstm":
         ptb = str(config.text) == "ptb"
         settings |= {"dataset": str(config.text)} | ({} if ptb else {"unknown": "<unk>"})
@@ -326,6 +333,7 @@ def make_problem(config: Config, name: str) -> Problem:
         kind.measure,
         trials,
         wrap,
+        "" if clip is None else f"gradients clipped at norm {clip:.4g}",
     )
 
 
@@ -365,18 +373,20 @@ def final_values(problem: Problem, found: Collected, epochs: int, part: str = "t
     return np.array(values)
 
 
-def cell(values: np.ndarray, digits: int) -> str:
+def cell(values: np.ndarray, digits: int, wanted: int) -> str:
+    """Mean and standard deviation; how many diverged, or how many of those wanted there are, where it is not all."""
     if not values.size:
         return "-"
     failed = int(np.isinf(values).sum())
     if failed:
         return f"{failed} of {values.size} diverged"
     spread = f" ± {values.std(ddof=1):.{digits}f}" if values.size > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
+    part = f" ({values.size} of {wanted})" if values.size < wanted else ""
+    return f"{values.mean():.{digits}f}{spread}{part}"
 
 
-def survey_table(study: Study, found: Found, family: str, names: Sequence[str]) -> Table | None:
-    """The article's table of the family: ours, and what is published for the same task and epochs."""
+def survey_table(study: Study, found: Found, family: str, names: Sequence[str], *, beside: bool = True) -> Table | None:
+    """The article's table of the family: ours and, beside, what is published for the same task and epochs."""
     chosen = [name for name in names if ENTRIES[name].family == family]
     if not chosen:
         return None
@@ -384,23 +394,24 @@ def survey_table(study: Study, found: Found, family: str, names: Sequence[str]) 
     for problem in study.problems:
         for epochs in problem.epochs:
             values = {name: final_values(problem, found[problem.name][name], epochs) for name in chosen}
-            means = {name: each.mean() if each.size else np.inf for name, each in values.items()}
+            whole = len(study.seeds)
+            means = {name: each.mean() if each.size == whole else np.inf for name, each in values.items()}
             least = min(means.values())
             column = [
-                cell(values[name], problem.measure.digits)
+                cell(values[name], problem.measure.digits, whole)
                 + ("*" if np.isfinite(least) and means[name] == least else "")
                 for name in chosen
             ]
             head.append(f"{shown(problem.name)}, {problem.measure.label}, {epochs} epochs")
             columns.append(column)
             theirs = [published.published(problem.name, name, epochs) for name in chosen]
-            if any(theirs):
-                head.append("published")
+            if beside and any(theirs):
+                head.append(f"{shown(problem.name)}, published, {epochs} epochs")
                 columns.append([f"{one.mean:.2f} ± {one.sd:.2f}" if one else "-" for one in theirs])
     rows = [(ENTRIES[name].shown, *cells) for name, cells in zip(chosen, zip(*columns, strict=True), strict=True)]
     caption = (
         f"{family.capitalize()} methods on the test set at the end of the run: mean ± standard deviation over seeds "
-        "(* least mean of the column)."
+        "(* least mean of the column). What is published does not say its split."
     )
     return Table(head, rows, caption)
 
@@ -416,9 +427,12 @@ def tuned_table(study: Study, found: Found, names: Sequence[str]) -> Table:
     rows = [
         (ENTRIES[name].shown, *(setting(found[problem.name][name]) for problem in study.problems)) for name in names
     ]
-    trials = len(next(iter(study.problems[0].trials.values())))
+    trials = study.problems[0].trials["adam"]
+    rates, momenta = ({trial[name] for trial in trials} for name in ("learning_rate", "momentum"))
     caption = (
-        f"Learning rate and momentum of the best of {trials} trials each (* least or greatest rate that was tried)."
+        f"Learning rate and momentum of the best of {len(trials)} trials: for Adam {len(rates)} rates and "
+        f"{len(momenta)} momenta (* the least or greatest rate tried). QHM is given the rate over 1 - momentum; "
+        "AggMo's momentum is the second of three, after 0; YellowFin's number is the factor of its own rate."
     )
     return Table(("optimizer", *(shown(problem.name) for problem in study.problems)), rows, caption)
 
@@ -446,7 +460,8 @@ def ranking_table(ranked: rankings.AcrossTasks, kept: Sequence[str], names: Sequ
         ranks = (f"{rank:g}" for rank in ranked.by_task[index])
         rows.append((ENTRIES[names[index]].shown, f"{ranked.rank.estimate[index]:.2f}{ends}", *ranks))
     caption = (
-        "Average rank over tasks [95% bootstrap interval: other seeds on these tasks], and the rank on each, 1 is best."
+        "Average rank over tasks [95% bootstrap interval: other seeds on these tasks; too narrow for few seeds], and "
+        "the rank on each, 1 is best."
     )
     return Table(("optimizer", "average rank", *map(shown, kept)), rows, caption)
 
@@ -464,7 +479,8 @@ def notes(config: Config, study: Study, found: Found) -> list[str]:
     place = runs.environment()
     versions = ", ".join(f"{name} {version}" for name, version in place["versions"].items())
     lines = [
-        f"{place['date']}; {', '.join(place['devices'])}; {place['cores']} cores ({place['processor']}); {versions}.",
+        f"Report of {place['date']}; {', '.join(place['devices'])}; {place['cores']} cores ({place['processor']}); "
+        f"{versions}.",
         f"Tier {config.tier}; seeds {', '.join(map(str, study.seeds))}; {len(study.problems[0].trials['adam'])} trials "
         "an optimizer and task; final runs leave the held-out part out.",
     ]
@@ -480,6 +496,14 @@ def notes(config: Config, study: Study, found: Found) -> list[str]:
             )
             if "lossy" in about["data"].get("encoding", ""):
                 sizes[-1] += " Its images went through a lossy code: they are not quite the published pixels."
+    on = {
+        str(run.config["identity"].get("versions and device"))
+        for each in found.values()
+        for one in each.values()
+        for runs_of in one.runs.values()
+        for run in runs_of
+    }
+    lines.append(f"Trained on: {'; '.join(sorted(on)) or 'nothing yet'}.")
     missing = sum(one.missing for each in found.values() for one in each.values())
     if missing:
         lines.append(f"{missing} trainings are not done yet: a dash stands for what has no run.")
@@ -511,16 +535,18 @@ def draw_curves(study: Study, found: Found, names: Sequence[str], folder: Path) 
 
 
 def draw_autoencoder(study: Study, problem: Problem, found: Mapping[str, Collected], folder: Path) -> str:
-    """Samples and the latent plane of the optimizer with the least negative ELBO; its name."""
+    """Samples and the latent plane of the optimizer with the least negative ELBO; its name, "" where none is there."""
     epochs = max(problem.epochs)
     means = {
         name: final_values(problem, one, epochs).mean()
         for name, one in found.items()
-        if one.runs[epochs] and one.setting
+        if one.runs[epochs] and one.runs[epochs][0].seed == study.seeds[0] and not one.runs[epochs][0].diverged
     }
+    if not means:
+        return ""
     best = min(means, key=lambda name: means[name])
-    training, task = comparison.retrieve(study, problem.name, best, epochs)
-    params, side = training.params, 12
+    params, task = comparison.retrieve(study, problem.name, best, epochs)
+    side = 12
     images = task.test.images[:1000]
     latents, _ = models.vae_encode(params, jnp.asarray(images / np.float32(255)))
     height, width = images.shape[1:3]
@@ -556,7 +582,8 @@ def report(config: Config, study: Study, seconds: float) -> str:
         for problem in study.problems
     }
     with runs.staged_folder(config.folder) as folder:
-        both = {family.replace("-", "_"): survey_table(study, found, family, names) for family in FAMILIES}
+        beside = config.tier == "gpu"  # elsewhere the networks are not the article's
+        both = {each.replace("-", "_"): survey_table(study, found, each, names, beside=beside) for each in FAMILIES}
         tables: dict[str, Table] = {name: table for name, table in both.items() if table is not None}
         blocks: list[Block] = ["# Six tasks, ten optimizers", *notes(config, study, found)]
         blocks += ["## Results", *tables.values()]

@@ -17,7 +17,7 @@ def _row(*values: float) -> tuple[Published, ...]:
 
 
 class Benchmark(NamedTuple):
-    """epochs: of each column. rows: of each optimizer a number for each column."""
+    """unit: of all numbers. epochs: of each column. rows: of each optimizer a number for each column."""
 
     unit: str
     epochs: tuple[int, ...]

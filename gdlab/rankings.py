@@ -40,25 +40,28 @@ def rank_across_tasks(
 ) -> AcrossTasks:
     """Rank solvers by their mean cost in each task, and average the ranks (Demsar 2006, JMLR 7, section 3.2.2).
 
-    Lower is better; inf is a failure, and a solver that failed once in a task has the mean inf there. Equal means share
-    their ranks' mean. A solver that was not run on a task has no rank there: NaN is refused, leave the task out.
+    Lower is better; inf is a failure, and a solver that failed once in a task has the mean inf there. Equal means (to
+    12 digits) share their ranks' mean; Friedman's statistic is corrected for such ties, as SciPy's is and Demsar's
+    formula is not. A solver that was not run on a task has no rank there: NaN is refused, leave the task out.
 
     The interval resamples seeds, the same ones of a task for all solvers: how much would other seeds change the ranks
-    on these tasks? With resample_tasks tasks are resampled too: how would they be on other tasks of the kind? One seed
-    and fixed tasks have no interval: NaN ends. Friedman's test and the critical difference ask the latter question and
-    take tasks as independent; with few tasks they tell little.
+    on these tasks? With resample_tasks tasks are resampled too: how would they be on other tasks of the kind? Of one
+    seed, or of one task where tasks are resampled, there is no interval: NaN ends. Friedman's test and the critical
+    difference ask the latter question and take tasks as independent; with few tasks they tell little.
     """
     costs = np.asarray(costs, float)
     if costs.ndim != 3 or costs.shape[0] < 2 or min(costs.shape) < 1:
         raise ValueError(f"costs: wanted shape (solvers, tasks, seeds) with 2 solvers at least, got {costs.shape}")
     if np.isnan(costs).any():
         raise ValueError("costs: wanted a number for every solver, task and seed, got NaN; leave out what is missing")
+    if (costs == -np.inf).any():
+        raise ValueError("costs: wanted numbers, and inf for a failure, since lower is better; got -inf")
     require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
     require_count("resamples", resamples)
     solvers, tasks, seeds = costs.shape
     by_task = _ranks(costs.mean(axis=2))
     average = by_task.mean(axis=1)
-    if seeds == 1 and not resample_tasks:
+    if (tasks if resample_tasks else seeds) == 1:
         low = high = np.full(solvers, np.nan)
     else:
         generator = np.random.default_rng(seed)
@@ -112,7 +115,9 @@ def indistinct_groups(ranks: Float[np.ndarray, " solvers"], difference: float) -
 
 
 def _ranks(means: Float[np.ndarray, "solvers tasks"]) -> Float[np.ndarray, "solvers tasks"]:
-    return np.asarray(stats.rankdata(means, axis=0), float)
+    # The same seeds' numbers in another order have a mean that differs in the last digit, which is no better rank.
+    rounded = np.reshape([float(f"{mean:.12g}") for mean in means.flat], means.shape)
+    return np.asarray(stats.rankdata(rounded, axis=0), float)
 
 
 def _tie_counts(ranks: Float[np.ndarray, " solvers"]) -> Float[np.ndarray, " distinct"]:

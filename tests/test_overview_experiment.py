@@ -130,7 +130,7 @@ def test_tables_hold_ours_beside_what_is_published(overview, tmp_path):
     }
     table = overview.survey_table(study, found, "non-adaptive", ["momentum", "qhm", "aggmo"])
     assert table.head == [
-        *("optimizer", "CIFAR10 ResNet18, error %, 30 epochs", "published"),
+        *("optimizer", "CIFAR10 ResNet18, error %, 30 epochs", "CIFAR10 ResNet18, published, 30 epochs"),
         "FASHION-MNIST CapsNet, error %, 50 epochs",
     ]
     known = published("cifar10_resnet18", "momentum", 30)
@@ -149,7 +149,10 @@ def test_tables_hold_ours_beside_what_is_published(overview, tmp_path):
     # At other epochs nothing is published.
     short = overview.make_study(overview.Config(tier="gpu", out=tmp_path, tasks=("resnet18",), epochs=31))
     empty = {"cifar10_resnet18": {"momentum": comparison.collect(short, "cifar10_resnet18", "momentum")}}
-    assert "published" not in overview.survey_table(short, empty, "non-adaptive", ["momentum"]).head
+    assert len(overview.survey_table(short, empty, "non-adaptive", ["momentum"]).head) == 2
+    # On other tiers the networks are not the article's: nothing stands beside them.
+    alone = overview.survey_table(study, found, "non-adaptive", ["momentum"], beside=False)
+    assert not any("published" in head for head in alone.head)
 
 
 def test_the_gpu_tier_is_the_articles(overview, tmp_path):

@@ -29,9 +29,9 @@ class Collected(NamedTuple):
     """A pair of problem and candidate.
 
     setting: the best trial's; None while trials are missing. scores: of each trial, the measure on held-out examples,
-    mean over tuning seeds, inf where one diverged. at_the_edge: whether the chosen learning rate is the least or the
-    greatest that was tried. runs: of each length in epochs the final runs at `setting`. missing: how many trainings,
-    trials or final ones, are not done.
+    mean over tuning seeds, inf where one diverged, NaN where one is missing. at_the_edge: whether the chosen learning
+    rate is the least or the greatest that was tried. runs: of each length in epochs the final runs at `setting`.
+    missing: how many trainings, trials or final ones, are not done.
     """
 
     problem: str
@@ -57,10 +57,10 @@ def read_finished(folder: Path, epochs: int, seed: int) -> Run | None:
     }
     if not history:
         return None
-    done = len(history["train_loss"])
-    if done < epochs and not np.isnan(history["train_loss"][-1]):
+    done, diverged = len(history["train_loss"]), np.isnan(history["train_loss"][-1])
+    if done > epochs or (done < epochs and not diverged):
         return None
-    return Run(seed, history, float(sum(record.seconds["seconds"])), record.config)
+    return Run(seed, history, float(sum(record.seconds.get("seconds", []))), record.config)
 
 
 def score(problem: Problem, run: Run, part: str) -> float:
@@ -73,21 +73,21 @@ def score(problem: Problem, run: Run, part: str) -> float:
 def choose(study: Study, problem: Problem, candidate: str) -> tuple[Setting | None, np.ndarray, int]:
     """The candidate's best setting, the trials' mean scores, and how many trials are missing."""
     settings = problem.trials[candidate]
-    scores, missing = np.full((len(settings), len(study.tuning_seeds)), np.nan), 0
+    scores = np.full((len(settings), len(study.tuning_seeds)), np.nan)
     for row, setting in enumerate(settings):
         for column, seed in enumerate(study.tuning_seeds):
             folder = study.trial_folder(problem.name, candidate, setting, seed)
             run = read_finished(folder, problem.tuning_epochs, seed)
-            if run is None:
-                missing += 1
-            else:
+            if run is not None:
                 scores[row, column] = score(problem, run, "valid")
     place, means = best_setting(settings, scores)
-    return (None if missing else settings[place]), means, missing
+    absent = np.isnan(scores)
+    means = np.where(absent.any(axis=1), np.nan, means)
+    return (None if absent.any() else settings[place]), means, int(absent.sum())
 
 
 def collect(study: Study, problem: str, candidate: str) -> Collected:
-    """What is there of the pair."""
+    """What is there of the pair. Raises ValueError where its final runs are of several programs or data."""
     one = study.problem(problem)
     setting, scores, missing = choose(study, one, candidate)
     runs: dict[int, list[Run]] = {epochs: [] for epochs in one.epochs}
@@ -100,6 +100,13 @@ def collect(study: Study, problem: str, candidate: str) -> Collected:
                 missing += 1
             else:
                 found.append(run)
+    for epochs, found in runs.items():
+        for part in ("program", "data"):
+            if len({str(run.config["identity"].get(part)) for run in found}) > 1:
+                raise ValueError(
+                    f"{problem}, {candidate}, {epochs} epochs: wanted final runs that differ in their seed alone, got "
+                    f"some with another {part}; choose another folder"
+                )
     trials = one.trials[candidate]
     rates = {trial["learning_rate"] for trial in trials}
     edge = setting is not None and len(rates) > 1 and setting["learning_rate"] in (min(rates), max(rates))

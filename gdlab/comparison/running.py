@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import PyTree
 from tqdm.auto import tqdm
 
 from gdlab.arguments import describe, require_count
+from gdlab.checkpoints import load_tree
 from gdlab.comparison.collecting import choose, read_finished
 from gdlab.comparison.study import Problem, Setting, Study
+from gdlab.optimizers import evaluation_params
 from gdlab.runs import to_json
 from gdlab.sweeps.workers import usable_cores, with_settings
 from gdlab.tasks import Task
-from gdlab.training import Training, train
-from gdlab.training.program import KEPT
+from gdlab.training import train
+from gdlab.training.program import KEPT, begin
 
 Factories = dict[str, tuple[Callable[..., Any], dict[str, float]]]
 
@@ -162,7 +166,7 @@ class _Crew:
             return
         task, factories = self._made(problem)
         build, numbers = factories[candidate]
-        about = {"problem": problem.name, "candidate": candidate, "setting": dict(setting)}
+        about = {"problem": problem.name, "candidate": candidate, "setting": dict(setting), "about": problem.about}
         done = read_finished(folder, epochs, seed)
         wanted = to_json({"task": {"name": task.name, **task.description}, "epochs": epochs, **about})
         if done is not None and wanted.items() <= done.config.items():
@@ -197,8 +201,11 @@ class _Crew:
             self.bar.update(epochs)
 
 
-def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[Training, Task]:
-    """The final run of the first seed, with its model, and the task; it must be done."""
+def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[PyTree, Task]:
+    """The parameters to evaluate at of the first seed's final run, and the task; the run must be done.
+
+    Only the checkpoint is read: it may have been written on another machine.
+    """
     one = study.problem(problem)
     setting, _, _ = choose(study, one, candidate)
     if setting is None:
@@ -209,16 +216,7 @@ def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[T
         raise ValueError(f"{problem}, {candidate}: wanted a finished run in {folder}, got none")
     task = one.make()
     build, numbers = study.factories(one)[candidate]
-    numbers = {**numbers, **setting, "total_steps": float(epochs * task.steps)}
-    about = {"problem": problem, "candidate": candidate, "setting": dict(setting)}
-    training = train(
-        task,
-        build,
-        hyperparameters=numbers,
-        epochs=epochs,
-        seed=seed,
-        folder=folder,
-        config=about,
-        progress=False,
-    )
-    return training, task
+    optimizer = build(**numbers, **setting, total_steps=float(epochs * task.steps))
+    like = jax.eval_shape(lambda: begin(task, optimizer, np.uint32(seed)))
+    learner = load_tree(folder / "checkpoint.npz", like)
+    return evaluation_params(learner.optimizer, learner.params), task

@@ -41,7 +41,7 @@ class Problem(NamedTuple):
 
     make() -> Task, with a part held out. epochs: the lengths of the final runs, each with schedules of its own.
     tuning_epochs: of a trial. trials: of each candidate its settings, as many for one as for any other. wrap: put
-    around every optimizer, such as gradient clipping.
+    around every optimizer, such as gradient clipping; about: what it is, in words, so that runs with another are told.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Problem(NamedTuple):
     measure: Measure
     trials: Mapping[str, Sequence[Setting]]
     wrap: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda optimizer: optimizer
+    about: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Study:
             raise ValueError(f"seeds: wanted others than the tuning_seeds, got {both[0]} in both")
         for seed in (*self.seeds, *self.tuning_seeds):
             require_count("seeds", seed, low=0)
+        for name in ("seeds", "tuning_seeds"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name}: wanted each once, got {', '.join(map(str, getattr(self, name)))}")
+        if not isinstance(self.folder, Path):
+            raise TypeError(f"folder: wanted a Path, got {describe(self.folder)}")
         for kind, entries in (("problems", self.problems), ("candidates", self.candidates)):
             names = [entry.name for entry in entries]
             if len(set(names)) < len(names):
@@ -116,8 +122,9 @@ class Study:
         return {name: (every, {"choice": float(place)}) for place, name in enumerate(names)}
 
     def trial_folder(self, problem: str, candidate: str, setting: Setting, seed: int) -> Path:
-        """Of a trial's run."""
-        return self.folder.joinpath("runs", problem, candidate, "tuning", _named(setting), f"seed-{seed}")
+        """Of a trial's run; one of another length has another folder."""
+        tuning = f"tuning-{self.problem(problem).tuning_epochs}"
+        return self.folder.joinpath("runs", problem, candidate, tuning, _named(setting), f"seed-{seed}")
 
     def final_folder(self, problem: str, candidate: str, epochs: int, setting: Setting, seed: int) -> Path:
         """Of a final run; another setting has another folder, so that a larger budget disturbs nothing."""
@@ -139,6 +146,8 @@ def _require_problem(problem: Problem, candidates: Sequence[str]) -> None:
     require_callable(f"problems[{name}].make", problem.make)
     for epochs in (*problem.epochs, problem.tuning_epochs):
         require_count(f"problems[{name}].epochs", epochs)
+    if len(set(problem.epochs)) < len(problem.epochs):
+        raise ValueError(f"problems[{name}].epochs: wanted each once, got {problem.epochs}")
     if not problem.epochs:
         raise ValueError(f"problems[{name}].epochs: wanted at least one length, got none")
     if missing := [each for each in candidates if each not in problem.trials]:
@@ -147,9 +156,11 @@ def _require_problem(problem: Problem, candidates: Sequence[str]) -> None:
     if len(set(budgets.values())) > 1 or 0 in budgets.values():
         raise ValueError(f"problems[{name}].trials: wanted as many for each candidate, one at least, got {budgets}")
     for each in candidates:
+        if len({_named(setting) for setting in problem.trials[each]}) < len(problem.trials[each]):
+            raise ValueError(f"problems[{name}].trials: wanted settings that differ for {each}, got some twice")
         for setting in problem.trials[each]:
             if set(setting) != {"learning_rate", "momentum"}:
-                raise ValueError(f"trials: wanted learning_rate and momentum, got {describe(dict(setting))}: {setting}")
+                raise ValueError(f"trials: wanted learning_rate and momentum, got {', '.join(setting) or 'none'}")
             require_number("learning_rate", setting["learning_rate"], 0.0, open_low=True)
             require_number("momentum", setting["momentum"], 0.0, 1.0, open_high=True)
 
@@ -159,8 +170,9 @@ def ladder(
 ) -> list[Setting]:
     """`budget` settings around a learning rate: nearest ones first, so that a larger budget only adds settings.
 
-    Rates are learning_rate times powers of `factor`, 0, 1, -1, 2, -2, ... at the first of the momenta; each further
-    momentum enters two rungs later with the same powers. In every rung the momenta take turns.
+    Rates are learning_rate times the powers 0, 1, -1, 2, -2, ... of `factor`, one more in each rung, at the first of
+    the momenta; each further momentum enters one rung later with the same rates. So two settings are two rates at the
+    first momentum, three try the second momentum too, and six the third.
     """
     require_count("budget", budget)
     require_number("learning_rate", learning_rate, 0.0, open_low=True)
@@ -169,9 +181,9 @@ def ladder(
         raise ValueError("momenta: wanted at least one, got none")
     powers = [(k + 1) // 2 * (1 if k % 2 else -1) for k in range(budget)]
     found: list[Setting] = []
-    for rung in range(3 * budget):
+    for rung in range(budget):
         for place, momentum in enumerate(momenta):
-            if 0 <= (k := rung - 3 * place) < budget:
+            if (k := rung - place) >= 0:
                 found.append({"learning_rate": learning_rate * factor ** powers[k], "momentum": momentum})
     return found[:budget]
 

@@ -42,6 +42,8 @@ def one_of(builds: Sequence[Build]) -> Callable[..., optax.GradientTransformatio
     def factory(choice: Hyperparameter, **arguments: Any) -> optax.GradientTransformationExtraArgs:
         optimizers = [optax.with_extra_args_support(build(**arguments)) for build in builds]
         require_number("choice", choice, 0, len(builds) - 1)
+        if not isinstance(choice, jax.core.Tracer) and float(choice) != int(choice):
+            raise ValueError(f"choice: wanted a whole number, got {float(choice):g}")
         place = jnp.asarray(choice).astype(jnp.int32)
 
         def init(params: optax.Params) -> ChosenState:

@@ -33,7 +33,8 @@ def critical_difference(
         raise ValueError(f"intervals: wanted two ends for each of {count} names, got shapes {[e.shape for e in ends]}")
     order = np.argsort(ranks, kind="stable")
     half = (count + 1) // 2
-    bars = [group for group in groups if len(group) > 1]
+    spans = [(min(ranks[list(group)]) - 0.05, max(ranks[list(group)]) + 0.05) for group in groups if len(group) > 1]
+    bars = _in_rows(sorted(spans))
     first = 0.55 + 0.28 * len(bars)  # the first label's depth below the axis
     depth = first + 0.5 * half + 0.1
     figure = Figure(figsize=(8.0, 0.9 + 0.42 * (depth + 1.6)), layout="constrained")
@@ -49,13 +50,15 @@ def critical_difference(
         axes.plot([1, 1 + difference], [1.15, 1.15], color="0.15", lw=1.2)
         for end in (1, 1 + difference):
             axes.plot([end, end], [1.05, 1.25], color="0.15", lw=1.2)
-        axes.text(1 + difference / 2, 1.3, f"critical difference {difference:.2f}", ha="center", fontsize=9)
+        # A short ruler's text is longer than itself, and must not touch its ends.
+        text = f"critical difference {difference:.2f}"
+        axes.text(1 + difference / 2, 1.32, text, ha="center", va="bottom", fontsize=9)
     elif difference > 0:
         axes.text(1, 1.15, f"critical difference {difference:.2f}: wider than the axis", fontsize=9)
-    for row, group in enumerate(bars):
-        own, height = ranks[list(group)], -0.3 - 0.28 * row
-        span = [own.min() - 0.05, own.max() + 0.05]
-        axes.plot(span, [height, height], color="#3d53ad", lw=3.2, solid_capstyle="round")
+    for row, beside in enumerate(bars):
+        height = -0.3 - 0.28 * row
+        for span in beside:
+            axes.plot(span, [height, height], color="#3d53ad", lw=3.2, solid_capstyle="round")
     for place, index in enumerate(order):
         left = place < half
         # The right column lies between the left one's lines, so that no whisker covers another.
@@ -69,3 +72,15 @@ def critical_difference(
             axes.plot([end[index] for end in ends], [height, height], color="#ad2679", lw=2.4, alpha=0.55, zorder=2)
     axes.set_title(title, fontsize=11)
     return figure
+
+
+def _in_rows(spans: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """Spans in order of their low ends, each in the first row where it does not touch the one before."""
+    rows: list[list[tuple[float, float]]] = []
+    for low, high in spans:
+        row = next((row for row in rows if row[-1][1] + 0.1 < low), None)
+        if row is None:
+            rows.append([(low, high)])
+        else:
+            row.append((low, high))
+    return rows

@@ -156,7 +156,9 @@ def _require_optimizer(
                 raise TypeError(
                     f"optimizer: wanted an optax transformation, such as adam(1e-3), got {describe(optimizer)}{hint}"
                 )
-        return lambda: optimizer, {}, (optimizer.init, optimizer.update)
+        # Methods of one object are equal though the object may have changed: such programs are traced anew.
+        methods = any(hasattr(function, "__self__") for function in (optimizer.init, optimizer.update))
+        return lambda: optimizer, {}, object() if methods else (optimizer.init, optimizer.update)
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(f"hyperparameters: wanted a mapping from names to numbers, got {describe(hyperparameters)}")
     require_callable("optimizer", optimizer)
