@@ -46,6 +46,26 @@ def test_routing_is_the_papers_procedure(iterations):
         np.testing.assert_allclose(found[image], numpy_route(predictions[:, image], iterations), rtol=1e-10)
 
 
+@pytest.mark.parametrize("learn_weights", [True, False])
+def test_gradients_of_routing_go_through_the_weights_or_take_them_as_constants(learn_weights):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    predictions, cotangent = rng.normal(size=(7, 3, 4, 5)), rng.normal(size=(3, 4, 5))
+    ours = jax.grad(lambda p: jnp.sum(cotangent * route(p, 3, learn_weights=learn_weights)))(jnp.asarray(predictions))
+
+    def torch_squash(s):
+        return s * s.norm(dim=-1, keepdim=True) / (1 + s.square().sum(-1, keepdim=True))
+
+    whole = torch.tensor(predictions, requires_grad=True)
+    votes = whole if learn_weights else whole.detach()
+    b = torch.zeros(7, 3, 4, dtype=torch.float64)
+    for _ in range(2):
+        b = b + (votes * torch_squash((torch.softmax(b, 2)[..., None] * votes).sum(0))).sum(-1)
+    outputs = torch_squash((torch.softmax(b, 2)[..., None] * whole).sum(0))
+    (outputs * torch.tensor(cotangent)).sum().backward()
+    np.testing.assert_allclose(ours, whole.grad, rtol=1e-10, atol=1e-13)
+
+
 def test_squash_keeps_the_direction_and_has_a_gradient_at_zero():
     s = np.array([[3.0, 4.0], [0.3, -0.4]])
     np.testing.assert_allclose(squash(jnp.asarray(s)), [s[0] * 5 / 26, s[1] * 0.5 / 1.25], rtol=1e-12)
@@ -138,11 +158,11 @@ def test_a_small_capsnet_learns_fashion_mnist(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
     task = tasks.fashion_mnist_capsnet(
         SHARED,
-        **{"width": 16, "capsules": 8, "capsule_size": 4, "class_size": 8, "decoder": (64,)},
+        **{"width": 8, "kernel": 5, "capsules": 4, "capsule_size": 4, "class_size": 4, "decoder": (32,)},
         **{"train_size": 5000, "test_size": 1000, "batch_size": 50},
     )
-    found = train(task, optimizers.adam(3e-3), epochs=3, progress=False)
-    assert found.history["test_accuracy"][-1] > 0.75  # seen: 80%
+    found = train(task, optimizers.adam(1e-2), epochs=2, progress=False)
+    assert found.history["test_accuracy"][-1] > 0.75  # seen: 79% to 81% with three seeds
     for part in ("train", "test"):
         whole = found.history[f"{part}_margin"] + 0.0005 * found.history[f"{part}_reconstruction"]
         np.testing.assert_allclose(found.history[f"{part}_loss"], whole, rtol=1e-5)

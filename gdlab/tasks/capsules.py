@@ -27,6 +27,7 @@ def fashion_mnist_capsnet(
     kernel: int = 9,
     decoder: Sequence[int] = (512, 1024),
     routing: int = 3,
+    learn_weights: bool = True,
     batch_size: int = 128,
     dtype: Any = jnp.float32,
     **settings: Any,
@@ -47,6 +48,7 @@ def fashion_mnist_capsnet(
         "kernel": kernel,
         "decoder": list(decoder),
         "routing": routing,
+        "learn_weights": learn_weights,
     }
     model = models.capsnet(len(images.classes), image_shape=shape, dtype=dtype, **sizes)
 
