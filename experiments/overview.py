@@ -123,12 +123,13 @@ ELBO = Measure("negative ELBO", "loss", lambda loss: loss)
 
 
 class Kind(NamedTuple):
-    """A task of the benchmark. rates: the middle of the adaptive methods' trials, and of the others'.
+    """A task of the benchmark, and its data set. rates: the middle of the adaptive methods' trials, and of the others'.
 
     clip: the norm that gradients are clipped at; None: they are not. epochs: the article's, the gpu tier's.
     """
 
     shown: str
+    dataset: str
     make: Callable[..., tasks.Task]
     measure: Measure
     rates: tuple[float, float]
@@ -139,12 +140,12 @@ class Kind(NamedTuple):
 KINDS: NameTable[Kind] = NameTable(
     "task of the overview",
     {
-        "resnet18": Kind("ResNet18", tasks.cifar10_resnet18, ERROR, (1e-3, 0.03), (30, 75, 150, 300)),
-        "vgg16": Kind("VGG16", tasks.cifar100_vgg16, ERROR, (1e-3, 0.03), (75, 150, 300)),
-        "wrn16_8": Kind("WRN-16-8", tasks.stl10_wrn16_8, ERROR, (1e-3, 0.03), (50, 100, 200)),
-        "capsnet": Kind("CapsNet", tasks.fashion_mnist_capsnet, ERROR, (1e-3, 0.1), (50, 100)),
-        "lstm": Kind("LSTM", tasks.ptb_lstm, PERPLEXITY, (1e-3, 3.0), (25, 39), 5 / 35),
-        "vae": Kind("VAE", tasks.mnist_vae, ELBO, (1e-3, 1e-3), (50, 100, 200)),
+        "resnet18": Kind("ResNet18", "cifar10", tasks.cifar10_resnet18, ERROR, (1e-3, 0.03), (30, 75, 150, 300)),
+        "vgg16": Kind("VGG16", "cifar100", tasks.cifar100_vgg16, ERROR, (1e-3, 0.03), (75, 150, 300)),
+        "wrn16_8": Kind("WRN-16-8", "stl10", tasks.stl10_wrn16_8, ERROR, (1e-3, 0.03), (50, 100, 200)),
+        "capsnet": Kind("CapsNet", "fashion_mnist", tasks.fashion_mnist_capsnet, ERROR, (1e-3, 0.1), (50, 100)),
+        "lstm": Kind("LSTM", "ptb", tasks.ptb_lstm, PERPLEXITY, (1e-3, 3.0), (25, 39), 5 / 35),
+        "vae": Kind("VAE", "mnist", tasks.mnist_vae, ELBO, (1e-3, 1e-3), (50, 100, 200)),
     },
 )
 CIFAR_STEM = {"stem": "cifar", "head": "linear"}
@@ -278,6 +279,9 @@ class Config:
         require_choice("columns", self.columns, ("first", "last", "all"))
         require_names("tasks", self.tasks, KINDS)
         require_names("optimizers", self.optimizers, ENTRIES)
+        for name in ("tasks", "optimizers"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name}: wanted each once, got {' '.join(getattr(self, name))}")
         require_count("slurm", self.slurm, low=0)
         if self.slurm and (self.collect or self.shard != "1/1"):
             raise ValueError("slurm: wanted neither --shard nor --collect with it, got one of them")
@@ -303,8 +307,9 @@ def text_name(text: Path) -> str:
 def make_problem(config: Config, name: str) -> Problem:
     kind, tier = KINDS[name], TIERS[config.tier]
     settings = dict(tier.settings[name])
-    dataset = {"lstm": text_name(config.text), "resnet18": "cifar10"}.get(name) or settings.get("dataset")
+    dataset = settings.get("dataset", kind.dataset)
     if name == "lstm":
+        dataset = text_name(config.text)
         ptb = str(config.text) == "ptb"
         settings |= {"dataset": str(config.text)} | ({} if ptb else {"unknown": "<unk>"})
     adaptive, other = tier.rates.get(name, kind.rates)
@@ -324,9 +329,8 @@ def make_problem(config: Config, name: str) -> Problem:
     def wrap(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
         return optimizer if clip is None else optax.chain(optax.clip_by_global_norm(clip), optimizer)
 
-    default = {"vgg16": "cifar100", "wrn16_8": "stl10", "capsnet": "fashion_mnist", "vae": "mnist"}.get(name)
     return Problem(
-        f"{dataset or default}_{name}",
+        f"{dataset}_{name}",
         partial(kind.make, config.data_dir, dtype=jnp.dtype(config.dtype), **settings),
         epochs,
         min(tuning, max(epochs)),
@@ -366,11 +370,7 @@ def shown(problem: str) -> str:
 
 def final_values(problem: Problem, found: Collected, epochs: int, part: str = "test") -> np.ndarray:
     """The measure of each final run at its end; inf for a run that diverged."""
-    values = []
-    for run in found.runs[epochs]:
-        value = float(problem.measure.convert(run.history[f"{part}_{problem.measure.metric}"][-1]))
-        values.append(value if np.isfinite(value) else np.inf)
-    return np.array(values)
+    return np.array([comparison.score(problem, run, part) for run in found.runs[epochs]])
 
 
 def cell(values: np.ndarray, digits: int, wanted: int) -> str:
@@ -534,8 +534,8 @@ def draw_curves(study: Study, found: Found, names: Sequence[str], folder: Path) 
         plots.save(figure, folder / f"curves_{problem.name}.png")
 
 
-def draw_autoencoder(study: Study, problem: Problem, found: Mapping[str, Collected], folder: Path) -> str:
-    """Samples and the latent plane of the optimizer with the least negative ELBO; its name, "" where none is there."""
+def draw_autoencoder(study: Study, problem: Problem, found: Mapping[str, Collected], folder: Path) -> None:
+    """Samples and the latent plane of the optimizer with the least negative ELBO, where one is there."""
     epochs = max(problem.epochs)
     means = {
         name: final_values(problem, one, epochs).mean()
@@ -543,7 +543,7 @@ def draw_autoencoder(study: Study, problem: Problem, found: Mapping[str, Collect
         if one.runs[epochs] and one.runs[epochs][0].seed == study.seeds[0] and not one.runs[epochs][0].diverged
     }
     if not means:
-        return ""
+        return
     best = min(means, key=lambda name: means[name])
     params, task = comparison.retrieve(study, problem.name, best, epochs)
     side = 12
@@ -572,7 +572,6 @@ def draw_autoencoder(study: Study, problem: Problem, found: Mapping[str, Collect
         plots.save(
             plots.latent_map(np.asarray(latents), labels, decoded, span, title=title), folder / "vae_latents.png"
         )
-    return best
 
 
 def report(config: Config, study: Study, seconds: float) -> str:
@@ -606,7 +605,7 @@ def report(config: Config, study: Study, seconds: float) -> str:
             table.write(folder / name)
         draw_curves(study, found, names, folder)
         for problem in study.problems:
-            if problem.measure is ELBO and any(one.runs[max(problem.epochs)] for one in found[problem.name].values()):
+            if problem.measure is ELBO:
                 draw_autoencoder(study, problem, found[problem.name], folder)
         (folder / "report.txt").write_text(render(blocks, markdown=False))
         (folder / "report.md").write_text(render(blocks, markdown=True))

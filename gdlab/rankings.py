@@ -71,8 +71,7 @@ def rank_across_tasks(
             picked = generator.integers(seeds, size=(tasks, seeds))
             means = np.take_along_axis(costs[:, columns], picked[None], axis=2).mean(axis=2)
             row[:] = _ranks(means).mean(axis=1)
-        ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        low, high = ends
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     if tasks > 1:
         ties = sum(float(np.sum(count**3 - count)) for count in (_tie_counts(column) for column in by_task.T))
         scale = 1 - ties / (tasks * (solvers**3 - solvers))

@@ -173,7 +173,7 @@ def test_bad_input_is_answered_in_one_line():
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     inputs = models.CapsuleInputs(jnp.zeros((2, 28, 28, 3)), jnp.zeros(2, jnp.int32))
     for call, answer in (
-        (lambda: models.capsnet(routing=0), "wanted an integer of at least 1, got 0"),
+        (lambda: models.capsnet(routing=0), "routing: wanted an integer of at least 1, got 0"),
         (lambda: models.capsnet(image_shape=(17, 28, 1)), "image_shape: wanted .* of at least 18 pixels"),
         (lambda: models.capsnet(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
         (lambda: jax.eval_shape(model.apply, params, {}, inputs), "inputs: wanted floating-point images"),

@@ -224,6 +224,13 @@ def test_bad_input_is_answered_in_one_line(tmp_path):
         (lambda: study(tmp_path).pairs(["digit"]), "problems: wanted names among digits, got digit"),
         (lambda: comparison.run(study(tmp_path), candidates=["sgd"]), "candidates: wanted names among adam, demon"),
         (lambda: comparison.run(study(tmp_path), shard=(3, 2)), "shard: wanted a number from 1 to 2, got 3"),
+        (lambda: comparison.run(study(tmp_path), shard=2), r"shard: wanted two numbers, \(i, n\), got 2"),
+        (lambda: collect(study(tmp_path), "digit", "adam"), "problems: wanted names among digits, got digit"),
+        (lambda: collect(study(tmp_path), "digits", "sgd"), "candidates: wanted names among adam, demon, got sgd"),
+        (
+            lambda: comparison.retrieve(study(tmp_path), "digits", "sgd", 2),
+            "candidates: wanted names among adam, demon",
+        ),
         (lambda: comparison.run(study(tmp_path), workers=0), "workers: wanted an integer of at least 1, got 0"),
         (
             lambda: comparison.run(study(tmp_path, problems=[problem(make=tasks.digits_mlp)]), progress=False),

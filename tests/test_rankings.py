@@ -57,6 +57,18 @@ def test_failures_are_last_and_equal_ones_share():
     assert np.isnan(found.friedman).all()  # one task
 
 
+def test_equal_seeds_in_another_order_are_a_tie():
+    # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last digit.
+    found = rank_across_tasks(np.array([[[0.1, 0.2, 0.3]], [[0.3, 0.2, 0.1]], [[0.1, 0.2, 0.2999]]]))
+    np.testing.assert_array_equal(found.by_task[:, 0], [2.5, 2.5, 1])
+
+
+def test_one_task_has_no_interval_over_tasks():
+    costs = np.array([[[1.0, 2.0]], [[2.0, 1.0]]])
+    assert np.isnan(rank_across_tasks(costs, resample_tasks=True).rank.low).all()
+    assert rank_across_tasks(costs).rank.low.tolist() == [1.0, 1.0]
+
+
 def test_intervals_hold_the_ranks_of_many_seeds():
     # Two solvers differ in one task by less than the seeds' noise: with other seeds either may be ahead there.
     generator = np.random.default_rng(1)
@@ -86,6 +98,7 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: rank_across_tasks(fair[:, 0]), r"costs: wanted shape \(solvers, tasks, seeds\)"),
         (lambda: rank_across_tasks(fair[:1]), "2 solvers at least"),
         (lambda: rank_across_tasks(fair * np.nan), "got NaN; leave out what is missing"),
+        (lambda: rank_across_tasks(fair * -np.inf), "and inf for a failure, since lower is better; got -inf"),
         (lambda: rank_across_tasks(fair, level=1.0), r"level: wanted a number in \(0, 1\)"),
         (lambda: critical_difference(1, 3), "solvers: wanted an integer of at least 2"),
     ):

@@ -149,7 +149,7 @@ def test_programs_are_kept_and_take_the_memory_of_what_they_are_given(monkeypatc
     assert len(program._COMPILED) == 2
     (compiled, _) = program._COMPILED.values()
     learner = compiled.begin([], np.uint32(0))
-    compiled.epoch([], learner, program.data_of(task), np.uint32(0))
+    compiled.epoch([], np.uint32(0), learner, program.data_of(task))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(learner.params))
 
 

@@ -4,8 +4,20 @@
 reads what there is, wherever it was computed.
 """
 
-from gdlab.comparison.collecting import Collected, collect
+from gdlab.comparison.collecting import Collected, Run, collect, score
 from gdlab.comparison.running import retrieve, run
 from gdlab.comparison.study import Candidate, Measure, Problem, Study, ladder
 
-__all__ = ["Candidate", "Collected", "Measure", "Problem", "Study", "collect", "ladder", "retrieve", "run"]
+__all__ = [
+    "Candidate",
+    "Collected",
+    "Measure",
+    "Problem",
+    "Run",
+    "Study",
+    "collect",
+    "ladder",
+    "retrieve",
+    "run",
+    "score",
+]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from gdlab.comparison.study import Problem, Setting, Study, best_setting
+from gdlab.comparison.study import Problem, Setting, Study
 from gdlab.runs import read_run
 
 
@@ -71,7 +71,7 @@ def score(problem: Problem, run: Run, part: str) -> float:
 
 
 def choose(study: Study, problem: Problem, candidate: str) -> tuple[Setting | None, np.ndarray, int]:
-    """The candidate's best setting, the trials' mean scores, and how many trials are missing."""
+    """The setting with the least mean score, of equal ones the first, the means, and how many trials are missing."""
     settings = problem.trials[candidate]
     scores = np.full((len(settings), len(study.tuning_seeds)), np.nan)
     for row, setting in enumerate(settings):
@@ -80,14 +80,13 @@ def choose(study: Study, problem: Problem, candidate: str) -> tuple[Setting | No
             run = read_finished(folder, problem.tuning_epochs, seed)
             if run is not None:
                 scores[row, column] = score(problem, run, "valid")
-    place, means = best_setting(settings, scores)
-    absent = np.isnan(scores)
-    means = np.where(absent.any(axis=1), np.nan, means)
-    return (None if absent.any() else settings[place]), means, int(absent.sum())
+    missing, means = int(np.isnan(scores).sum()), scores.mean(axis=1)
+    return (None if missing else settings[int(np.argmin(means))]), means, missing
 
 
 def collect(study: Study, problem: str, candidate: str) -> Collected:
     """What is there of the pair. Raises ValueError where its final runs are of several programs or data."""
+    study.pairs([problem], [candidate])  # are there such?
     one = study.problem(problem)
     setting, scores, missing = choose(study, one, candidate)
     runs: dict[int, list[Run]] = {epochs: [] for epochs in one.epochs}

@@ -45,6 +45,8 @@ def run(
     workers: threads, by default one for each core of CPUs and one for each other device. A training that diverges is a
     result. Raises what a training raises, after the others have ended their current one.
     """
+    if not isinstance(shard, tuple) or len(shard) != 2:
+        raise TypeError(f"shard: wanted two numbers, (i, n), got {describe(shard)}")
     number, count = shard
     require_count("shard", count)
     require_count("shard", number)
@@ -180,11 +182,10 @@ class _Crew:
             seen += 1
             self._tick(1)
 
-        numbers = {**numbers, **setting, "total_steps": float(epochs * task.steps)}
         train(
             task,
             build,
-            hyperparameters=numbers,
+            hyperparameters=numbers | _hyperparameters(task, setting, epochs),
             epochs=epochs,
             seed=seed,
             folder=folder,
@@ -201,11 +202,17 @@ class _Crew:
             self.bar.update(epochs)
 
 
+def _hyperparameters(task: Task, setting: Setting, epochs: int) -> dict[str, float]:
+    """All that a candidate's function is called with."""
+    return {**setting, "total_steps": float(epochs * task.steps)}
+
+
 def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[PyTree, Task]:
     """The parameters to evaluate at of the first seed's final run, and the task; the run must be done.
 
     Only the checkpoint is read: it may have been written on another machine.
     """
+    study.pairs([problem], [candidate])  # are there such?
     one = study.problem(problem)
     setting, _, _ = choose(study, one, candidate)
     if setting is None:
@@ -216,7 +223,7 @@ def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[P
         raise ValueError(f"{problem}, {candidate}: wanted a finished run in {folder}, got none")
     task = one.make()
     build, numbers = study.factories(one)[candidate]
-    optimizer = build(**numbers, **setting, total_steps=float(epochs * task.steps))
+    optimizer = build(**numbers, **_hyperparameters(task, setting, epochs))
     like = jax.eval_shape(lambda: begin(task, optimizer, np.uint32(seed)))
     learner = load_tree(folder / "checkpoint.npz", like)
     return evaluation_params(learner.optimizer, learner.params), task

@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import optax
-from jaxtyping import Float
 
 from gdlab.arguments import describe, require_callable, require_count, require_number
 from gdlab.optimizers import one_of
@@ -94,6 +92,7 @@ class Study:
 
     def problem(self, name: str) -> Problem:
         """The problem of this name."""
+        self.pairs([name])
         return next(problem for problem in self.problems if problem.name == name)
 
     def pairs(self, problems: Sequence[str] = (), candidates: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -186,13 +185,3 @@ def ladder(
             if (k := rung - place) >= 0:
                 found.append({"learning_rate": learning_rate * factor ** powers[k], "momentum": momentum})
     return found[:budget]
-
-
-def best_setting(
-    settings: Sequence[Setting], scores: Float[np.ndarray, "settings seeds"]
-) -> tuple[int, Float[np.ndarray, " settings"]]:
-    """The place of the setting with the least mean score, inf for a failure, and the means; the first of equal ones."""
-    if scores.shape[0] != len(settings):
-        raise ValueError(f"scores: wanted a row for each of the {len(settings)} settings, got shape {scores.shape}")
-    means = np.where(np.isnan(scores), np.inf, scores).mean(axis=1)
-    return int(np.argmin(means)), means

@@ -136,9 +136,12 @@ def capsnet(
     8,215,568 parameters at the defaults, 1,411,344 of them in the decoder. Smaller sizes make a twin. dtype: what
     products are computed in; parameters, routing and outputs are float32, or float64 with float64. The state is {}.
     """
-    sizes = (num_classes, *image_shape, width, capsules, capsule_size, class_size, kernel, *decoder, routing)
-    for size in sizes:
-        require_count("sizes of capsnet", size)
+    counts = {"num_classes": num_classes, "width": width, "capsules": capsules, "capsule_size": capsule_size}
+    counts |= {"class_size": class_size, "kernel": kernel, "routing": routing}
+    for name, count in counts.items():
+        require_count(name, count)
+    for size in (*image_shape, *decoder):
+        require_count("image_shape, decoder", size)
     if len(image_shape) != 3 or min(image_shape[:2]) < 2 * kernel:
         raise ValueError(
             f"image_shape: wanted (height, width, channels) of at least {2 * kernel} pixels, got {tuple(image_shape)}"
@@ -157,5 +160,5 @@ def capsnet(
         learn_weights,
         jnp.dtype(dtype),
     )
-    example = CapsuleInputs(jnp.zeros((1, *image_shape), dtype), jnp.zeros(1, jnp.int32))
-    return from_linen(module, example)
+    images, labels = jax.ShapeDtypeStruct((1, *image_shape), dtype), jax.ShapeDtypeStruct((1,), jnp.int32)
+    return from_linen(module, CapsuleInputs(images, labels))

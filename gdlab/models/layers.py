@@ -102,6 +102,19 @@ class BatchNorm(nn.Module):
         return ((x.astype(wide) - mean) * factor + bias).astype(self.dtype)
 
 
+def dropout(x: Float[Array, "*shape"], rate: float, train: bool | Bool[Array, ""], key: Any) -> Float[Array, "*shape"]:
+    """x with each value set to 0 with probability `rate`, in training, and the others scaled by 1 / (1 - rate).
+
+    train may be traced. Raises ValueError where a key is needed and is None.
+    """
+    if rate == 0 or train is False:
+        return x
+    if key is None:
+        raise ValueError("key: wanted one for dropout in training, got None")
+    kept = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
+    return jnp.where(jnp.logical_not(train), x, jnp.where(kept, x / (1 - rate), 0))
+
+
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
     """The greatest of every 3x3 window, stride 2, with a border of one pixel that never wins.
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from gdlab.arguments import describe, require_count, require_number
 from gdlab.models.initialization import fill, uniform
+from gdlab.models.layers import dropout as drop
 from gdlab.models.layers import param_dtype, require_dtype
 from gdlab.models.model import AKey, Model
 
@@ -72,17 +73,10 @@ def lstm(
         params: PyTree, state: PyTree, inputs: PyTree, *, train: Any = False, key: AKey | None = None
     ) -> tuple[Float[Array, "batch steps vocabulary"], Memory]:
         _require_tokens(inputs, state)
-        keys: Any = [None] * (layers + 1)
-        if dropout > 0 and train is not False:
-            if key is None:
-                raise ValueError("key: wanted one for dropout in training, got None")
-            keys = jax.random.split(key, layers + 1)
+        keys: Any = [None] * (layers + 1) if key is None else jax.random.split(key, layers + 1)
 
         def dropped(x: Array, key: Any) -> Array:
-            if key is None:
-                return x
-            kept = jax.random.bernoulli(key, jnp.float32(1 - dropout), x.shape)
-            return jnp.where(jnp.logical_not(train), x, jnp.where(kept, x / (1 - dropout), 0))
+            return drop(x, dropout, train, key)
 
         x = jnp.take(params["embedding"].astype(dtype), inputs.T, axis=0)  # steps first
         hidden, cell = [], []

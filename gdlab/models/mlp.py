@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
@@ -41,4 +42,4 @@ def mlp(
     for size in (*input_shape, *hidden):
         require_count("input_shape, hidden", size)
     require_count("num_classes", num_classes)
-    return from_linen(Perceptron((*hidden, num_classes), dtype), (1, *input_shape), dtype)
+    return from_linen(Perceptron((*hidden, num_classes), dtype), jax.ShapeDtypeStruct((1, *input_shape), dtype))

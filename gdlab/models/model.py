@@ -1,6 +1,6 @@
 """A network as a pair of pure functions, and the one place where a Flax module becomes such a pair."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -48,19 +48,18 @@ class Model(NamedTuple):
     apply: Apply
 
 
-def from_linen(module: nn.Module, example: Any, dtype: Any = jnp.float32) -> Model:
+def from_linen(module: nn.Module, example: PyTree) -> Model:
     """The Model of a Linen module called as `module(inputs, train)`.
 
-    example: a shape of inputs, of `dtype`, that the module accepts, or a tuple of inputs where it takes several arrays;
-    parameters must not depend on their batch size. Parameters are drawn as `gdlab.models.initialization` says; the
-    collection `batch_stats` becomes the state.
+    example: shapes and dtypes of inputs that the module accepts (`jax.ShapeDtypeStruct`); parameters must not depend on
+    their batch size. Parameters are drawn as `gdlab.models.initialization` says; the collection `batch_stats` becomes
+    the state.
     """
-    shown = jax.eval_shape(lambda: example if hasattr(example, "_fields") else jnp.zeros(example, dtype))
 
     @jax.jit
     def init(key: AKey) -> tuple[PyTree, PyTree]:
         def begin() -> PyTree:
-            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shown)
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
             return module.init(jax.random.key(0), zeros, False)
 
         variables = dict(fill(begin, key))

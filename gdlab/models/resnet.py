@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
@@ -102,4 +103,4 @@ def resnet18(
     require_count("channels", channels)
     require_dtype(dtype)
     module = ResNet(num_classes, stem, head, width, channels, jnp.dtype(dtype))
-    return from_linen(module, (1, 32, 32, channels), dtype)
+    return from_linen(module, jax.ShapeDtypeStruct((1, 32, 32, channels), dtype))

@@ -88,7 +88,7 @@ def vae(
     if not hidden:
         raise ValueError("hidden: wanted at least one layer's size, got none")
     module = Autoencoder(math.prod(input_shape), tuple(hidden), latent, dtype)
-    model = from_linen(module, (1, *input_shape), dtype)
+    model = from_linen(module, jax.ShapeDtypeStruct((1, *input_shape), dtype))
 
     def apply(
         params: PyTree, state: PyTree, inputs: PyTree, *, train: Any = False, key: AKey | None = None

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
@@ -60,4 +61,5 @@ def vgg16(num_classes: int, *, width: int = 64, channels: int = 3, dtype: Any = 
     for name, value in (("num_classes", num_classes), ("width", width), ("channels", channels)):
         require_count(name, value)
     require_dtype(dtype)
-    return from_linen(Vgg(num_classes, width, channels, jnp.dtype(dtype)), (1, 32, 32, channels), dtype)
+    module = Vgg(num_classes, width, channels, jnp.dtype(dtype))
+    return from_linen(module, jax.ShapeDtypeStruct((1, 32, 32, channels), dtype))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from gdlab.arguments import require_count, require_number
 from gdlab.models.initialization import constant
-from gdlab.models.layers import BatchNorm, Convolution, Linear, param_dtype, require_dtype, require_images
+from gdlab.models.layers import BatchNorm, Convolution, Linear, dropout, param_dtype, require_dtype, require_images
 from gdlab.models.model import Model, from_linen
 
 
@@ -34,11 +34,8 @@ class PreActivationBlock(nn.Module):
             x = Convolution(self.outputs, 1, self.stride, 0, self.dtype, name="shortcut")(y)
         y = Convolution(self.outputs, 3, self.stride, 1, self.dtype, name="conv1")(y)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn2")(y, train))
-        if self.dropout > 0 and train is not False:
-            if not self.has_rng("dropout"):
-                raise ValueError("key: wanted one for dropout in training, got None")
-            kept = jax.random.bernoulli(self.make_rng("dropout"), jnp.float32(1 - self.dropout), y.shape)
-            y = jnp.where(jnp.logical_not(train), y, jnp.where(kept, y / (1 - self.dropout), 0))
+        key = self.make_rng("dropout") if self.dropout > 0 and self.has_rng("dropout") else None
+        y = dropout(y, self.dropout, train, key)
         return x + Convolution(self.outputs, 3, 1, 1, self.dtype, name="conv2")(y)
 
 
@@ -98,4 +95,4 @@ def wide_resnet(
     require_number("dropout", dropout, 0.0, 1.0, open_high=True)
     require_dtype(dtype)
     module = WideResNet(num_classes, (depth - 4) // 6, widen, width, channels, dropout, jnp.dtype(dtype))
-    return from_linen(module, (1, 32, 32, channels), dtype)
+    return from_linen(module, jax.ShapeDtypeStruct((1, 32, 32, channels), dtype))

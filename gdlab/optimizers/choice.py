@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Shaped
 
 from gdlab.arguments import describe, require_callable, require_number
+from gdlab.optimizers.evaluation import keeps_average
 from gdlab.types import Hyperparameter
 
 Build = Callable[..., optax.GradientTransformation]
@@ -84,8 +85,8 @@ def _lengths(states: Sequence[optax.OptState]) -> dict[str, int]:
     """Of each dtype that a state has, the longest need."""
     lengths: dict[str, int] = {}
     for state in states:
-        nodes = jax.tree.leaves(state, is_leaf=lambda node: callable(getattr(node, "evaluation_params", None)))
-        if any(callable(getattr(node, "evaluation_params", None)) for node in nodes):
+        nodes = jax.tree.leaves(state, is_leaf=keeps_average)
+        if any(map(keeps_average, nodes)):
             raise ValueError("builds: wanted optimizers that evaluate at the parameters, got one that keeps an average")
         needs: dict[str, int] = {}
         for leaf in nodes:

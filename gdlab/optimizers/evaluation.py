@@ -6,7 +6,8 @@ import jax
 import optax
 
 
-def _hands_out(node: Any) -> bool:
+def keeps_average(node: Any) -> bool:
+    """Whether a part of an optimizer's state hands out parameters to evaluate at."""
     return callable(getattr(node, "evaluation_params", None))
 
 
@@ -22,7 +23,7 @@ def evaluation_params(state: optax.OptState, params: optax.Params) -> optax.Para
     `jax.tree.map`; it is called with `optax.MaskedNode()` wherever its optimizer was not given the leaf. Two states
     that average the same leaf raise ValueError: which one is meant cannot be told.
     """
-    found = [node for node in jax.tree.leaves(state, is_leaf=_hands_out) if _hands_out(node)]
+    found = [node for node in jax.tree.leaves(state, is_leaf=keeps_average) if keeps_average(node)]
     leaves, tree = jax.tree.flatten(params)
     numbers = jax.tree.unflatten(tree, range(len(leaves)))
     taken: dict[int, str] = {}

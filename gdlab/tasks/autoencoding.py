@@ -54,8 +54,6 @@ def mnist_vae(
         images,
         model.init,
         forward,
-        mean=(0.0,) * shape[-1],
-        std=(1.0,) * shape[-1],
         batch_size=batch_size,
         dtype=dtype,
         description={"model": {"name": "vae", "hidden": list(hidden), "latent": latent}},

@@ -76,8 +76,6 @@ def fashion_mnist_capsnet(
         images,
         model.init,
         forward,
-        mean=(0.0,) * shape[-1],
-        std=(1.0,) * shape[-1],
         batch_size=batch_size,
         dtype=dtype,
         description={"model": {"name": "capsnet", **sizes}},

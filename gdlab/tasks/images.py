@@ -63,8 +63,8 @@ def from_images(
     forward: Forward,
     *,
     protocol: Protocol | None = None,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     batch_size: int = 64,
     evaluation_batch: int = 500,
     hold_out: int = 0,
@@ -76,11 +76,15 @@ def from_images(
     """A task on labelled images; its loss is the mean of forward's metric "loss".
 
     init(key) -> (params, state): the model's. forward: see `Forward`. mean, std: of each channel in units of the full
-    range; images are normalized by them. hold_out: training images that are set aside as `valid`, the same ones in
-    every run: the last of a fixed shuffle. train_size, test_size: take only so many of the others, from the front of a
-    fixed shuffle. dtype: of the normalized images. Raises ValueError where there are fewer images than asked for.
+    range; images are normalized by them, and without them are in [0, 1]. hold_out: training images that are set aside
+    as `valid`, the same ones in every run: the last of a fixed shuffle. train_size, test_size: take only so many of the
+    others, from the front of a fixed shuffle. dtype: of the normalized images. Raises ValueError where there are fewer
+    images than asked for.
     """
     protocol = protocol or Protocol()
+    channels = dataset.train.images.shape[-1]
+    mean = (0.0,) * channels if mean is None else mean
+    std = (1.0,) * channels if std is None else std
     require_count("batch_size", batch_size)
     require_count("evaluation_batch", evaluation_batch)
     require_count("hold_out", hold_out, low=0)

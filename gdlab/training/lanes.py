@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Float, UInt32
 
 from gdlab.sweeps.workers import with_settings
 from gdlab.tasks import Task
-from gdlab.training.program import Data, Learner, Summary, begin, run_epoch, shapes_of, trace_pair
+from gdlab.training.program import Data, Learner, Summary, functions_of, shapes_of, trace_pair
 
 WHOLE = np.int32(2**31 - 1)
 """No bound on the steps of an epoch."""
@@ -66,22 +66,6 @@ class Build(NamedTuple):
     names: tuple[str, ...]
     data: Data
 
-    def functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """begin and epoch of one lane, uncompiled."""
-
-        def optimizer(values: Sequence[Array]) -> Any:
-            return self.factory(**dict(zip(self.names, values, strict=True)))
-
-        def start(values: Sequence[Array], seed: Array) -> Learner:
-            return begin(self.task, optimizer(values), seed)
-
-        def epoch(
-            values: Sequence[Array], seed: Array, learner: Learner, data: Data, limit: Array
-        ) -> tuple[Learner, Summary]:
-            return run_epoch(self.task, optimizer(values), learner, data, seed, limit)
-
-        return start, epoch
-
     def shapes(self, width: int | None) -> tuple[list[jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
         """Of the arguments of begin."""
         shape = () if width is None else (width,)
@@ -89,7 +73,7 @@ class Build(NamedTuple):
 
     def trace(self, width: int | None, device: jax.Device) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """begin and epoch for calls of `width` lanes (None: one, unmapped), traced and lowered for the device."""
-        start, epoch = self.functions()
+        start, epoch = functions_of(self.task, self.factory, self.names)
         if width is not None:
             start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
         values, seed = self.shapes(width)

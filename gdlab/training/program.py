@@ -170,7 +170,7 @@ class Program(NamedTuple):
     """A run's programs, traced but not compiled yet.
 
     like: the learner's shapes. digest: see `digest_of`. lowered: of `begin(values, seed)` and
-    `epoch(values, learner, data, seed)`. device: where they are to run.
+    `epoch(values, seed, learner, data)`. device: where they are to run.
     """
 
     like: Learner
@@ -180,7 +180,7 @@ class Program(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """begin(values, seed) -> Learner; epoch(values, learner, data, seed) -> (Learner, Summary).
+    """begin(values, seed) -> Learner; epoch(values, seed, learner, data) -> (Learner, Summary).
 
     The epoch takes the learner's memory.
     """
@@ -201,6 +201,28 @@ _LOCKS: dict[Any, threading.Lock] = {}
 """One for each program, so that threads do not make the same one twice."""
 
 
+def functions_of(
+    task: Task, build: Build, names: Sequence[str]
+) -> tuple[Callable[..., Learner], Callable[..., tuple[Learner, Summary]]]:
+    """begin(values, seed) and epoch(values, seed, learner, data, limit) of one run, not compiled.
+
+    values: of the hyperparameters `names`, with which the optimizer is built inside. limit: see `run_epoch`.
+    """
+
+    def optimizer(values: Sequence[Array]) -> optax.GradientTransformation:
+        return build(**dict(zip(names, values, strict=True)))
+
+    def start(values: Sequence[Array], seed: Array) -> Learner:
+        return begin(task, optimizer(values), seed)
+
+    def epoch(
+        values: Sequence[Array], seed: Array, learner: Learner, data: Data, limit: Array | None = None
+    ) -> tuple[Learner, Summary]:
+        return run_epoch(task, optimizer(values), learner, data, seed, limit)
+
+    return start, epoch
+
+
 def trace_program(
     task: Task, build: Build, names: tuple[str, ...], data: Data, device: jax.Device, token: Any
 ) -> Program:
@@ -214,18 +236,11 @@ def trace_program(
     settings = tuple(getattr(jax.config, name) for name in SETTINGS)
     key = (*functions[:5], *functions[8:11], token, names, tuple(leaves), structure, device, settings)
 
-    def start(values: Sequence[Array], seed: Array) -> Learner:
-        return begin(functions, build(**dict(zip(names, values, strict=True))), seed)
-
-    def epoch(values: Sequence[Array], learner: Learner, data: Data, seed: Array) -> tuple[Learner, Summary]:
-        return run_epoch(functions, build(**dict(zip(names, values, strict=True))), learner, data, seed)
-
     def trace() -> Program:
+        start, epoch = functions_of(functions, build, names)
         arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
         like = jax.eval_shape(start, *arguments)
-        traced, lowered = trace_pair(
-            device, start, arguments, epoch, (arguments[0], like, shapes, arguments[1]), learner=1
-        )
+        traced, lowered = trace_pair(device, start, arguments, epoch, (*arguments, like, shapes), learner=2)
         return Program(like, digest_of(traced, lowered), lowered, device)
 
     try:

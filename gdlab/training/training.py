@@ -227,7 +227,7 @@ class _Run:
         ) as bar:
             while not self._over():
                 began = time.perf_counter()
-                learner, found = compiled.epoch(self.values, learner, self.data, self.seed)
+                learner, found = compiled.epoch(self.values, self.seed, learner, self.data)
                 self._record(learner, jax.device_get(found))
                 self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
                 if place and (self._over() or len(self.rows) % self.checkpoint_every == 0):
