@@ -102,6 +102,9 @@ def critical_difference(solvers: int, tasks: int, *, level: float = 0.95) -> flo
 
 def indistinct_groups(ranks: Float[np.ndarray, " solvers"], difference: float) -> list[list[int]]:
     """The largest sets of at least two solvers whose average ranks all lie within `difference`, the best first."""
+    if np.ndim(ranks) != 1 or not np.isfinite(ranks).all():
+        raise ValueError(f"ranks: wanted a vector of finite numbers, got {np.asarray(ranks).tolist()}")
+    require_number("difference", difference, 0.0)
     order = np.argsort(ranks, kind="stable").tolist()
     groups: list[list[int]] = []
     reached = -1

@@ -120,6 +120,8 @@ def render(blocks: Sequence[Block], *, markdown: bool) -> str:
     """The blocks one after another, tables under their captions; as Markdown or for the console, 120 columns wide."""
 
     def text(block: Block) -> str:
+        if not isinstance(block, (str, Table)):
+            raise TypeError(f"blocks: wanted text and tables, got {describe(block)}")
         if isinstance(block, Table):
             return f"{block.caption}\n\n{block.markdown() if markdown else block.text()}"
         if markdown:

@@ -237,6 +237,7 @@ def test_bad_input_is_answered_in_one_line(tmp_path):
             "wanted a task with a part held out to tune by, got none",
         ),
         (lambda: ladder(0, 0.1), "budget: wanted an integer of at least 1, got 0"),
+        (lambda: ladder(2, 0.1, momenta=(1.0,)), r"momenta: wanted a number in \[0, 1\), got 1"),
         (lambda: ladder(2, 0.0), r"learning_rate: wanted a number in \(0"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:

@@ -91,6 +91,7 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: plots.latent_map(good[0], np.arange(2), *good[2:]), "and a label each"),
         (lambda: plots.latent_map(good[0] * np.nan, *good[1:]), "latents: wanted finite numbers"),
         (lambda: plots.latent_map(*good, names=("a", "b")), "names: wanted one for each of classes 0 to 2, got 2"),
+        (lambda: plots.latent_map(*good[:3], 0.0), "span: wanted a number in"),
         (lambda: plots.latent_map(*good[:2], np.zeros((2, 2)), 1.0), "decoded: wanted shape"),
         (lambda: plots.latent_map(np.zeros((13, 2)), np.arange(13), *good[2:]), "wanted at most 12 classes, got 13"),
     ):

@@ -45,6 +45,7 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: plots.critical_difference(NAMES, (1.0, 2.0), difference=1, groups=[]), "wanted 4 finite numbers"),
         (lambda: plots.critical_difference(NAMES, (1, 2, 3, np.nan), difference=1, groups=[]), "wanted 4 finite"),
         (lambda: draw(intervals=([1.0], [2.0])), "intervals: wanted two ends for each of 4 names"),
+        (lambda: draw(groups=[[0, 4]]), "groups: wanted places from 0 to 3, got 4"),
         (lambda: draw(difference=-1.0), "difference: wanted a number in"),
     ):
         with pytest.raises(ValueError, match=answer):

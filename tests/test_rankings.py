@@ -100,6 +100,8 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: rank_across_tasks(fair * np.nan), "got NaN; leave out what is missing"),
         (lambda: rank_across_tasks(fair * -np.inf), "and inf for a failure, since lower is better; got -inf"),
         (lambda: rank_across_tasks(fair, level=1.0), r"level: wanted a number in \(0, 1\)"),
+        (lambda: indistinct_groups(np.array([1.0, np.nan]), 1.0), "ranks: wanted a vector of finite numbers"),
+        (lambda: indistinct_groups(np.ones(2), -1.0), "difference: wanted a number in"),
         (lambda: critical_difference(1, 3), "solvers: wanted an integer of at least 2"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from gdlab.tables import Table
+from gdlab.tables import Table, render
 
 TABLE = Table(("name", "share"), [("a_b", "5%"), ("c, d", "100%")], "Shares & <more>")
 
@@ -60,3 +60,15 @@ def test_files_are_whole(tmp_path):
 def test_ragged_rows_are_told():
     with pytest.raises(ValueError, match="rows: wanted 2 cells, as the head has, got 1"):
         Table(("a", "b"), [("c",)])
+
+
+def test_a_report_is_text_and_tables_one_after_another():
+    blocks = ["# Title", Table(("a", "b"), [("1", "2")], "Numbers."), "- " + "word " * 40]
+    marked = render(blocks, markdown=True)
+    assert marked.startswith("# Title\n\nNumbers.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n- word")
+    plain = render(blocks, markdown=False).splitlines()
+    assert plain[:2] == ["Title", "====="]
+    assert max(map(len, plain)) <= 120
+    assert plain[-1].startswith("  word")
+    with pytest.raises(TypeError, match="blocks: wanted text and tables, got 3"):
+        render([3], markdown=True)

@@ -159,6 +159,7 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: make(batch_size=61), "batch_size: wanted at most the 60 training images, got 61"),
         (lambda: make(batch_size=0), "batch_size: wanted an integer of at least 1, got 0"),
         (lambda: tasks.TASKS["cifar_resnet"], "no task named 'cifar_resnet'; nearest: cifar10_resnet18"),
+        (lambda: tasks.digits_mlp(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
         (lambda: tasks.digits_mlp(hidden=(0,)), "hidden: wanted an integer of at least 1, got 0"),
         (lambda: tasks.require_task("task", None), "task: wanted a Task, .* got None"),
     ):

@@ -200,6 +200,8 @@ def test_windows_go_on_where_those_before_stopped():
         assert len(windows(np.arange(count), 2, 3).inputs) == rows
     with pytest.raises(ValueError, match="tokens: wanted at least 8 words for 2 streams and windows of 3, got 7"):
         windows(np.arange(7), 2, 3)
+    with pytest.raises(TypeError, match="tokens: wanted a vector of integers, got an array"):
+        windows(np.arange(17.0), 2, 3)
     for settings, name in (((0, 3), "batch_size"), ((2, 0), "steps")):
         with pytest.raises(ValueError, match=f"{name}: wanted an integer of at least 1, got 0"):
             windows(np.arange(17), *settings)

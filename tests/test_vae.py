@@ -171,6 +171,7 @@ def test_bad_input_is_answered_in_one_line():
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
     for call, answer in (
+        (lambda: models.vae(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
         (lambda: models.vae(hidden=()), "hidden: wanted at least one layer's size, got none"),
         (lambda: models.vae(latent=0), "latent: wanted an integer of at least 1, got 0"),
         (

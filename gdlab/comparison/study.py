@@ -178,6 +178,8 @@ def ladder(
     require_number("factor", factor, 1.0, open_low=True)
     if not momenta:
         raise ValueError("momenta: wanted at least one, got none")
+    for momentum in momenta:
+        require_number("momenta", momentum, 0.0, 1.0, open_high=True)
     powers = [(k + 1) // 2 * (1 if k % 2 else -1) for k in range(budget)]
     found: list[Setting] = []
     for rung in range(budget):

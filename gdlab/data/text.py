@@ -106,6 +106,9 @@ def windows(tokens: Int[np.ndarray, " tokens"], batch_size: int, steps: int) -> 
     """
     require_count("batch_size", batch_size)
     require_count("steps", steps)
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise TypeError(f"tokens: wanted a vector of integers, got {describe(tokens)}")
     length = len(tokens) // batch_size
     count = (length - 1) // steps
     if count < 1:
@@ -113,7 +116,7 @@ def windows(tokens: Int[np.ndarray, " tokens"], batch_size: int, steps: int) -> 
             f"tokens: wanted at least {batch_size * (steps + 1)} words for {batch_size} streams and windows of {steps},"
             f" got {len(tokens)}"
         )
-    streams = np.asarray(tokens[: batch_size * length]).reshape(batch_size, length)
+    streams = tokens[: batch_size * length].reshape(batch_size, length)
 
     def cut(begin: int) -> Int[np.ndarray, "count steps"]:
         own = streams[:, begin : begin + count * steps].reshape(batch_size, count, steps)

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
 from gdlab.arguments import require_count
-from gdlab.models.layers import Linear, param_dtype
+from gdlab.models.layers import Linear, param_dtype, require_dtype
 from gdlab.models.model import Model, from_linen
 
 
@@ -42,4 +42,5 @@ def mlp(
     for size in (*input_shape, *hidden):
         require_count("input_shape, hidden", size)
     require_count("num_classes", num_classes)
+    require_dtype(dtype)
     return from_linen(Perceptron((*hidden, num_classes), dtype), jax.ShapeDtypeStruct((1, *input_shape), dtype))

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from gdlab.arguments import describe, require_count
-from gdlab.models.layers import Linear, param_dtype
+from gdlab.models.layers import Linear, param_dtype, require_dtype
 from gdlab.models.model import AKey, Model, from_linen
 
 
@@ -87,6 +87,7 @@ def vae(
         require_count("input_shape, hidden, latent", size)
     if not hidden:
         raise ValueError("hidden: wanted at least one layer's size, got none")
+    require_dtype(dtype)
     module = Autoencoder(math.prod(input_shape), tuple(hidden), latent, dtype)
     model = from_linen(module, jax.ShapeDtypeStruct((1, *input_shape), dtype))
 

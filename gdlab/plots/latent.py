@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gdlab.arguments import require_number
 from gdlab.plots.style import PALETTE
 
 
@@ -56,6 +57,7 @@ def latent_map(
     latents, labels, decoded = np.asarray(latents), np.asarray(labels), np.asarray(decoded)
     if latents.ndim != 2 or latents.shape[1] != 2 or labels.shape != latents.shape[:1]:
         raise ValueError(f"latents: wanted (examples, 2) and a label each, got {latents.shape} and {labels.shape}")
+    require_number("span", span, 0.0, open_low=True)
     if decoded.ndim != 4:
         raise ValueError(f"decoded: wanted shape (rows, columns, height, width), got {decoded.shape}")
     if not np.isfinite(latents).all():

@@ -31,6 +31,8 @@ def critical_difference(
     ends = None if intervals is None else [np.asarray(end, float) for end in intervals]
     if ends is not None and any(end.shape != (count,) for end in ends):
         raise ValueError(f"intervals: wanted two ends for each of {count} names, got shapes {[e.shape for e in ends]}")
+    if strange := [place for group in groups for place in group if not 0 <= place < count]:
+        raise ValueError(f"groups: wanted places from 0 to {count - 1}, got {strange[0]}")
     order = np.argsort(ranks, kind="stable")
     half = (count + 1) // 2
     spans = [(min(ranks[list(group)]) - 0.05, max(ranks[list(group)]) + 0.05) for group in groups if len(group) > 1]
