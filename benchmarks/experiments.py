@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gdlab.runs import environment, write_json
+from gdlab.records import environment, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tyro
 
-from gdlab.runs import environment, write_json
+from gdlab.records import environment, write_json
 
 RESULTS = Path(__file__).parent / "results"
 CANDIDATES = {"jax, optax": "import jax, optax", "gdlab": "import jax, optax, gdlab"}

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from gdlab.optimizers import OPTIMIZERS
-from gdlab.runs import environment, write_json
+from gdlab.records import environment, write_json
 from tests.oracles import trajectories
 
 RESULTS = Path(__file__).parent / "results"

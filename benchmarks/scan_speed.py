@@ -14,7 +14,6 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ import jax
 import numpy as np
 
 from gdlab import models, optimizers, tasks
+from gdlab.analysis.tables import Table
 from gdlab.data import Dataset, Split
-from gdlab.runs import environment, write_json
-from gdlab.tables import Table
-from gdlab.training import program, sweep, train
-from gdlab.training.lanes import Build, compile_lanes, lower_lanes, seconds_a_lane
-from gdlab.training.program import data_of
+from gdlab.records import environment, write_json
+from gdlab.training import compilation, train, train_many
+from gdlab.training.lanes import Recipe, compile_lanes, seconds_per_lane, trace_lanes
 
 RATES = np.geomspace(1e-4, 1e-1, 128)
 EPOCHS = 10
@@ -37,7 +35,7 @@ ROUNDS = 3
 def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, int]:
     """Seconds, test accuracy at the best rate, and how many trainings it was."""
     began = time.perf_counter()
-    found = sweep(
+    found = train_many(
         task,
         optimizers.adam,
         {"learning_rate": RATES},
@@ -52,7 +50,7 @@ def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, in
 
 def one_by_one(task: tasks.Task) -> tuple[float, float, int]:
     few = RATES[8::40]
-    program._COMPILED.clear()  # of an earlier round: each rate is another program, whose compilation counts
+    compilation.COMPILED.clear()  # of an earlier round: each rate is another program, whose compilation counts
     began = time.perf_counter()
     best = max(
         train(task, optimizers.adam(float(rate)), epochs=EPOCHS, progress=False).history["test_accuracy"][-1]
@@ -105,14 +103,12 @@ def resnet_lanes(lanes: int = 4, width: int = 8) -> dict[str, Any]:
     data = Dataset("random", part, small, tuple(map(str, range(10))), {"source": "random numbers"})
     third = (0.5, 0.5, 0.5)
     task = tasks.classify("random", data, models.resnet18(10, stem="imagenet", width=width), mean=third, std=third)
-    functions, arrays = task._replace(train=None, valid=None, test=None), data_of(task)
-    build = Build(functions, optimizers.adam, ("learning_rate",), arrays)
+    arrays = jax.device_put(task.data)
+    recipe = Recipe(task.functions, optimizers.adam, ("learning_rate",), arrays)
     device = jax.devices()[0]
-    programs = [compile_lanes(lower_lanes(build, count, [device]), count) for count in (None, lanes)]
+    programs = [compile_lanes(trace_lanes(recipe, count, [device]), count) for count in (None, lanes)]
     values, seeds = [np.full(lanes, 1e-3, np.float32)], np.arange(lanes, dtype=np.uint32)
-    places = [device] * 2
-    with ThreadPoolExecutor(2) as pool:
-        alone, mapped = seconds_a_lane(programs, {device: arrays}, values, seeds, pool, places, task.steps)
+    alone, mapped = seconds_per_lane(programs, {device: arrays}, values, seeds, [device] * 2, task.steps)
     return {"width": width, "lanes": lanes, "vmap_is_faster_by": alone / mapped}
 
 

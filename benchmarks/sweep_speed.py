@@ -28,9 +28,9 @@ import optax
 
 from benchmarks.sweep_contenders import c_limit, gdlab_sweep
 from gdlab import FUNCTIONS, sweep
+from gdlab.analysis.tables import Table
 from gdlab.optimizers import momentum
-from gdlab.runs import environment, write_json
-from gdlab.tables import Table
+from gdlab.records import environment, write_json
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3

@@ -38,13 +38,13 @@ from torch.nn import functional
 
 from benchmarks.training_speed import Clock, torch_network
 from gdlab import models, tasks
+from gdlab.analysis.tables import Table
 from gdlab.data import Dataset
-from gdlab.data.loading import Split
+from gdlab.data.datasets import Split
 from gdlab.optimizers import adam
-from gdlab.runs import environment, write_json
-from gdlab.tables import Table
+from gdlab.records import environment, write_json
 from gdlab.tasks import CHANNELS, Task
-from gdlab.tasks.capsules import RECONSTRUCTION
+from gdlab.tasks.fashion_mnist import RECONSTRUCTION
 from tests.oracles import torch_networks
 
 RESULT = Path(__file__).parent / "results" / "task_speed.json"
@@ -171,7 +171,7 @@ def wrn16_8(size: Size, small: bool) -> Pair:
 
 def capsnet(size: Size, small: bool) -> Pair:
     sizes: dict[str, Any] = {"width": 8, "capsules": 2, "decoder": (16, 16)} if small else {}
-    with mock.patch.object(sys.modules["gdlab.tasks.capsules"], "load", return_value=drawings(size)):
+    with mock.patch.object(sys.modules["gdlab.tasks.fashion_mnist"], "load", return_value=drawings(size)):
         task = tasks.fashion_mnist_capsnet(batch_size=size.batch, **sizes)
 
     def loss(network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -191,7 +191,7 @@ def drawings(size: Size) -> Dataset:
 
 def vae(size: Size, small: bool) -> Pair:
     hidden = (16, 8) if small else (512, 256)
-    with mock.patch.object(sys.modules["gdlab.tasks.autoencoding"], "load", return_value=drawings(size)):
+    with mock.patch.object(sys.modules["gdlab.tasks.mnist"], "load", return_value=drawings(size)):
         task = tasks.mnist_vae(hidden=hidden, batch_size=size.batch)
 
     def loss(network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

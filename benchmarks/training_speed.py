@@ -35,7 +35,7 @@ from torch import nn
 from gdlab.data import crop_and_flip, normalize
 from gdlab.models import products, resnet18
 from gdlab.models.products import Geometry, choose
-from gdlab.runs import environment, write_json
+from gdlab.records import environment, write_json
 
 RESULTS = Path(__file__).parent / "results"
 STEMS = {"source": ("imagenet", "source"), "cifar": ("cifar", "linear")}

@@ -32,13 +32,13 @@ import tyro
 from jax import Array
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, evaluate_grid, finite_difference, plots
+from gdlab.analysis.statistics import share_interval
+from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
 from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
-from gdlab.runs import staged_folder, write_json
+from gdlab.records import staged_folder, write_json
 from gdlab.schedules import cosine
-from gdlab.statistics import share_interval
-from gdlab.tables import Table
 
 ACKLEY = FUNCTIONS["ackley"].fn
 MINIMIZERS = FUNCTIONS["ackley"].minimizers(2)

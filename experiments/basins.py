@@ -24,16 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
-from scipy.spatial import cKDTree
 
 from gdlab import FUNCTIONS, OPTIMIZERS, Function, plots, sweep
+from gdlab.analysis.basins import find_minima, label_ends
+from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
-from gdlab.plots.atlas import DIVERGED, SETTLED_NOWHERE
-from gdlab.runs import staged_folder, write_json
-from gdlab.tables import Table
+from gdlab.records import staged_folder, write_json
 
 BOXES = {"ackley": (-5.0, 5.0, -5.0, 5.0)}
 """What is drawn, if not the function's domain; Ackley's own is six times as wide."""
@@ -102,30 +100,6 @@ def tuned_rates(config: Config, function: Function, box: tuple[float, float, flo
     return chosen
 
 
-def find_minima(function: Function, ends: np.ndarray) -> np.ndarray:
-    """The minima near which descents stopped: clusters of points, Newton's method in float64, a positive Hessian."""
-    cells = np.unique(np.round(ends.astype(np.float64), 1), axis=0)
-    gradient, hessian = jax.grad(function.fn), jax.hessian(function.fn)
-
-    @jax.jit
-    @jax.vmap
-    def polish(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def newton(_: int, y: jax.Array) -> jax.Array:
-            return y - jnp.clip(jnp.linalg.solve(hessian(y), gradient(y)), -0.05, 0.05)
-
-        y = jax.lax.fori_loop(0, 30, newton, x)
-        return y, jnp.linalg.norm(gradient(y)), jnp.linalg.eigvalsh(hessian(y))[0]
-
-    known = function.minimizers(2)  # Newton's method cannot find the tip of Ackley's cone
-    points, slopes, curvatures = map(np.asarray, polish(jnp.asarray(cells)))
-    kept = points[(slopes < 1e-8) & (curvatures > 1e-6) & (np.linalg.norm(points - cells, axis=1) < 0.2)]
-    found: list[np.ndarray] = list(known)
-    for point in kept:
-        if np.linalg.norm(np.array(found) - point, axis=1).min() > 1e-3:
-            found.append(point)
-    return np.array(found)
-
-
 def measure(config: Config, name: str) -> tuple[list[dict[str, Any]], Any]:
     """One function: records, and its picture."""
     function = FUNCTIONS[name]
@@ -146,12 +120,10 @@ def measure(config: Config, name: str) -> tuple[list[dict[str, Any]], Any]:
     }
     minima = find_minima(function, np.concatenate([ds.point.values[ds.converged.values] for ds in runs.values()]))
     best = range(len(function.minimizers(2)))
-    tree = cKDTree(minima)
     atlas, records = {}, []
     for optimizer, ds in runs.items():
-        distance, nearest = tree.query(np.nan_to_num(ds.point.values, nan=np.inf, posinf=1e30, neginf=-1e30))
-        settled = distance < 0.05
-        labels = np.where(settled, nearest, np.where(ds.diverged.values, DIVERGED, SETTLED_NOWHERE))
+        labels = label_ends(ds.point.values, ds.diverged.values, minima)
+        settled = labels >= 0
         stopped = settled & ds.converged.values
         steps = np.where(stopped, ds.steps.values, np.nan)
         share = float(np.isin(labels, list(best)).mean())

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, autodiff, check_gradient, plots
 from gdlab.gradients import SCHEMES, error_curve
-from gdlab.runs import staged_folder, write_json
+from gdlab.records import staged_folder, write_json
 
 SHOWN = ("forward", "central", "central4", "central8", "richardson", "complex")
 

@@ -6,8 +6,8 @@ them apart is how wide the range of rates is from which they get there.
 Protocol: every optimizer is trained with every learning rate of a grid, the same for all, from the same seeds (which
 decide initial parameters and the order of the data), one program an optimizer. The rate with the best mean accuracy on
 held-out training images is chosen; accuracy on the test set is reported at it. The good region is the range of rates
-around the best whose held-out accuracy above chance is at least 90% of the best's (`gdlab.statistics.good_region`). A
-run whose loss was not finite counts as guessing. The rate is constant; all else is at its default.
+around the best whose held-out accuracy above chance is at least 90% of the best's (`gdlab.analysis.statistics.good_region`).
+A run whose loss was not finite counts as guessing. The rate is constant; all else is at its default.
 
 Command:   python experiments/learning_rate_scan.py [--out DIR] [--task digits_mlp] [--optimizers adam ...] [--seeds 8]
 Expect:    the table of benchmarks/results/learning_rate_scan.json: test accuracies of 95 to 98% at the chosen rates.
@@ -28,12 +28,12 @@ import tyro
 import xarray as xr
 
 from gdlab import OPTIMIZERS, plots
-from gdlab import statistics as st
+from gdlab.analysis import statistics as st
+from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
-from gdlab.runs import staged_folder, write_json
-from gdlab.tables import Table
+from gdlab.records import staged_folder, write_json
 from gdlab.tasks import TASKS, Task
-from gdlab.training import sweep
+from gdlab.training import train_many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def make_factory(name: str, total_steps: int) -> Any:
 
 def scan(config: Config, task: Task) -> xr.Dataset:
     rates = np.geomspace(config.lowest_rate, config.highest_rate, config.rates)
-    return sweep(
+    return train_many(
         task,
         {name: make_factory(name, config.epochs * task.steps) for name in config.optimizers},
         {"learning_rate": rates},
@@ -174,7 +174,7 @@ def draw(
     plots.save_indexed(
         plots.sensitivity(
             ds.learning_rate.values,
-            {name: last.sel(optimizer=name).values for name in order},
+            {name: st.bootstrap_interval(last.sel(optimizer=name).values) for name in order},
             title=f"{config.task}, {config.epochs} epochs: mean and 95% interval over {config.seeds} seeds",
             labels=("learning rate", "accuracy on held-out images"),
             chance=chance,

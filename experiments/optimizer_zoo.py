@@ -44,11 +44,11 @@ import tyro
 from jax import Array
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, evaluate_grid, plots
+from gdlab.analysis.statistics import share_interval
+from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
 from gdlab.functions import off_origin
-from gdlab.runs import staged_folder, write_json
-from gdlab.statistics import share_interval
-from gdlab.tables import Table
+from gdlab.records import staged_folder, write_json
 
 KEYWORDS: dict[str, Any] = {
     "weight_decay": 0.0,  # it moves the minimum, which is not what is measured here

@@ -29,10 +29,10 @@ import numpy as np
 import tyro
 
 from gdlab import FUNCTIONS, plots, sweep
+from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
 from gdlab.optimizers import momentum, nesterov
-from gdlab.runs import staged_folder, write_json
-from gdlab.tables import Table
+from gdlab.records import staged_folder, write_json
 
 METHODS = {"heavy ball": momentum, "Nesterov": nesterov}
 

@@ -37,11 +37,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, OPTIMIZERS, Function, log_range, plots, sample_hyperparameters, sweep
-from gdlab import statistics as st
+from gdlab.analysis import statistics as st
+from gdlab.analysis.rankings import average_ranks
+from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
 from gdlab.functions import off_origin
-from gdlab.runs import staged_folder, write_json
-from gdlab.tables import Table
+from gdlab.records import staged_folder, write_json
 
 KEYWORDS: dict[str, Any] = {
     "weight_decay": 0.0,  # it moves the minimum, which is not what is measured here
@@ -165,11 +166,11 @@ def measure(config: Config, tuning: xr.Dataset, judged: xr.Dataset) -> list[dict
     shares = arrived.mean(axis=-1)
     flat = np.maximum(steps, 1).reshape(len(steps), -1)
     profile = st.performance_profile(flat, np.array([1.0, 2.0, 4.0]))
-    ranks = st.average_ranks(shares)
+    ranks = average_ranks(shares, better="higher")
     tried = tuning.reached.mean("start").values  # (optimizers, functions, trials)
     rates = tuning.learning_rate.values
     budgets = np.array([b for b in (1, 2, 4, 8, 16, 32) if b <= config.trials])
-    curves = st.tuning_curve(tried, budgets).mean(axis=1)
+    curves = st.tuning_curve(tried, budgets, better="higher").mean(axis=1)
     records = []
     for i, name in enumerate(judged.optimizer.values):
         interval = st.bootstrap_interval(arrived[i].mean(axis=0))  # a resample draws starts, for all functions at once

@@ -16,7 +16,9 @@ from gdlab.optimizers import OPTIMIZERS
 from gdlab.types import Grid
 
 if TYPE_CHECKING:
-    from gdlab.sweeps import linear_range, log_range, sample_hyperparameters, sweep
+    from gdlab.hyperparameters import given, linear_range, log_range, sample_hyperparameters
+    from gdlab.sweeps import sweep
+    from gdlab.training import train, train_many
 
 __version__ = "0.1.0"
 
@@ -33,6 +35,7 @@ __all__ = [
     "evaluate_grid",
     "finite_difference",
     "functions",
+    "given",
     "gradients",
     "linear_range",
     "log_range",
@@ -41,25 +44,27 @@ __all__ = [
     "sample_hyperparameters",
     "schedules",
     "sweep",
+    "train",
+    "train_many",
 ]
 
-_LATE = ("linear_range", "log_range", "sample_hyperparameters", "sweep")
-"""Of `gdlab.sweeps`, which imports xarray: loaded when first used."""
-
+_LATE = {
+    **dict.fromkeys(("given", "linear_range", "log_range", "sample_hyperparameters"), "hyperparameters"),
+    "sweep": "sweeps",
+    **dict.fromkeys(("train", "train_many"), "training"),
+}
+"""Names, and the packages that bring xarray or Flax with them: loaded when first used."""
 
 _MODULES = (
-    "checkpoints",
+    "analysis",
     "comparison",
     "data",
+    "hyperparameters",
     "losses",
     "models",
     "plots",
-    "published",
-    "rankings",
-    "runs",
-    "statistics",
+    "records",
     "sweeps",
-    "tables",
     "tasks",
     "training",
 )
@@ -70,5 +75,5 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"gdlab.{name}")
     if name in _LATE:
-        return getattr(importlib.import_module("gdlab.sweeps"), name)
+        return getattr(importlib.import_module(f"gdlab.{_LATE[name]}"), name)
     raise AttributeError(f"module 'gdlab' has no attribute {name!r}")

@@ -48,6 +48,23 @@ class _State(NamedTuple):
     diverged: Array
 
 
+def move(
+    optimizer: optax.GradientTransformationExtraArgs,
+    state: optax.OptState,
+    x: Array,
+    value: Array,
+    gradient: Array,
+    value_fn: ScalarFunction,
+) -> tuple[Array, optax.OptState]:
+    """The point after one step of the optimizer, and its state: what `descend` and the lanes of a sweep both do.
+
+    value, gradient: of the function at x. What follows a step (when to stop, what to keep) differs: a descent freezes
+    what it carries, while the lanes of a sweep leave the batch.
+    """
+    updates, state = optimizer.update(gradient, state, x, value=value, grad=gradient, value_fn=value_fn)
+    return optax.apply_updates(x, updates), state
+
+
 def descend(
     fn: ScalarFunction,
     optimizer: optax.GradientTransformation,
@@ -93,8 +110,7 @@ def descend(
     def step(state: _State) -> _State:
         x = state.point
         g, value = slope(x).astype(x.dtype), fn(x)
-        updates, optimizer_state = optimizer.update(g, state.optimizer, x, value=value, grad=g, value_fn=fn)
-        moved = optax.apply_updates(x, updates)
+        moved, optimizer_state = move(optimizer, state.optimizer, x, value, g, fn)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g)) & jnp.all(jnp.isfinite(moved))
         converged = jnp.array(False) if tolerance is None else finite & (jnp.sum(jnp.abs(moved - x)) < tolerance)
         new = _State(jnp.where(finite, moved, x), optimizer_state, state.steps + 1, converged, ~finite)

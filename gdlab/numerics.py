@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from gdlab.compute.calls import stored
 from gdlab.types import Number
 
 
@@ -51,8 +52,7 @@ def cos_sqrt(u: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 def sinpi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """sin(pi x), with x reduced to the nearest integer before pi is multiplied in: exactly 0 at integers.
 
-    In float32 within 2e-7 of the truth for every x, and cheaper than `jnp.sin` on a CPU. (Jitted functions here
-    have names, by which a sweep's program keeps them functions of their own.)
+    In float32 within 2e-7 of the truth for every x, and cheaper than `jnp.sin` on a CPU.
     """
     return _sincospi(x)[0]
 
@@ -86,7 +86,7 @@ _COS = (4.0, -3.73920798, 1.27798821, -0.228727294, 0.0241290797)
 """Weighted least squares, reweighted to the least largest relative error: 5e-9 for the sine, 1e-9 for the cosine."""
 
 
-@jax.jit
+@stored
 def _sincospi_float32(x: Array) -> tuple[Array, Array]:
     """The half turn's sine and cosine, times the sign of the integer taken off. No select and no table."""
     turns = jnp.round(x)
@@ -129,7 +129,7 @@ def _ripple_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Ar
     return (square, product), (2 * slope * product, slope * (1 - 2 * square))
 
 
-@jax.jit
+@stored
 def _ripple_float32(x: Array) -> tuple[Array, Array]:
     s, c = _half_turn(x - jnp.round(x))
     return s * s, s * c
@@ -154,7 +154,7 @@ def _expm1_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Ar
     return y, (y + 1) * tangents[0]
 
 
-@jax.jit
+@stored
 def _expm1_float32(x: Array) -> Array:
     """(2^n - 1) + 2^n (exp(r) - 1), x = n ln 2 + r, |r| <= ln(2) / 2, with Taylor's polynomial of degree 7.
 

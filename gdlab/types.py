@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Num, Shaped
 
 Point = Float[Array, " dim"]
@@ -30,6 +31,10 @@ Hyperparameter: TypeAlias = Any
 
 `Any` for type checkers, because the function that takes it calculates with it: schedules are evaluated at the door.
 """
+
+
+Factory = Callable[..., optax.GradientTransformation]
+"""A function that returns an optimizer from its hyperparameters, such as `gdlab.optimizers.adam`."""
 
 
 class Grid(NamedTuple):

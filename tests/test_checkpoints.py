@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdlab.checkpoints import CheckpointError, load_note, load_tree, save_tree
+from gdlab.records import CheckpointError, load_note, load_tree, save_tree
 
 
 class State(NamedTuple):

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from gdlab import OPTIMIZERS, models
 from gdlab.data import Dataset
-from gdlab.data.loading import Split
-from gdlab.runs import to_json
+from gdlab.data.datasets import Split
+from gdlab.records import to_json
 from gdlab.training import Training
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "cifar10_resnet18.py"
@@ -39,7 +39,7 @@ def small(monkeypatch):
     parts = [Split(rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n, np.int32)) for n in (96, 40)]
     origin = {"version": "3.0.2", "encoding": "JPEG (lossy)"}
     data = Dataset("cifar10", *parts, tuple("abcdefghij"), origin)
-    monkeypatch.setattr("gdlab.tasks.resnet.load", lambda name, data_dir: data)
+    monkeypatch.setattr("gdlab.tasks.cifar10.load", lambda name, data_dir: data)
     network = models.mlp((32, 32, 3), 10, hidden=(4,))
     monkeypatch.setattr(models, "resnet18", lambda classes, **settings: network)
 

@@ -124,7 +124,7 @@ def test_a_second_run_trains_nothing_and_another_task_is_refused(whole, monkeypa
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("checkpoint.npz")}
     assert len(before) == 2 * (2 + 4)
     with monkeypatch.context() as patch:
-        patch.setattr("gdlab.comparison.running.train", lambda *a, **k: pytest.fail("a finished run was trained"))
+        patch.setattr("gdlab.comparison.runner.train", lambda *a, **k: pytest.fail("a finished run was trained"))
         comparison.run(study(whole), progress=False)
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("checkpoint.npz")} == before
     with pytest.raises(ValueError, match="holds another run"):

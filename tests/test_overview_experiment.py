@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from gdlab import comparison, optimizers, schedules
+from gdlab.comparison.published import published
 from gdlab.data import Dataset, Split
-from gdlab.published import published
-from gdlab.runs import write_json, write_lines
+from gdlab.records import write_json, write_lines
 from gdlab.types import NameTable
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "overview.py"

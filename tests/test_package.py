@@ -42,7 +42,7 @@ def test_every_public_name_exists_and_is_documented():
         gdlab.optimizers,
         gdlab.plots,
         gdlab.schedules,
-        gdlab.statistics,
+        gdlab.analysis.statistics,
         gdlab.sweeps,
         gdlab.tasks,
         gdlab.training,
@@ -89,9 +89,9 @@ plots.contour(grid), plots.surface(grid), plots.contour3d(grid), plots.scatter(g
 plots.race(grid, track, dpi=30), plots.values({"a": np.ones(3)})
 points = gdlab.sample_hyperparameters({"learning_rate": gdlab.log_range(1e-4, 1e-2)}, 2)
 swept = gdlab.sweep(rosenbrock, gdlab.OPTIMIZERS["adam"], points, np.zeros((3, 2)), max_steps=4, progress=False)
-gdlab.statistics.bootstrap_interval(swept.value.values), gdlab.statistics.quartiles(swept.value.values)
-gdlab.statistics.performance_profile(1 + swept.value.values, np.ones(2))
-gdlab.statistics.good_region(np.ones(1), np.ones(1)), gdlab.statistics.average_ranks(swept.value.values)
+gdlab.analysis.statistics.bootstrap_interval(swept.value.values), gdlab.analysis.statistics.quartiles(swept.value.values)
+gdlab.analysis.statistics.performance_profile(1 + swept.value.values, np.ones(2))
+gdlab.analysis.statistics.good_region(np.ones(1), np.ones(1)), gdlab.analysis.statistics.average_ranks(swept.value.values)
 digits = data.load("digits")
 for key in (jax.random.key(0), jax.random.PRNGKey(0)):
     data.normalize(data.crop_and_flip(key, jnp.asarray(digits.train.images[:2])), (0.5,), (0.5,), jnp.bfloat16)

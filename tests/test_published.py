@@ -2,7 +2,7 @@
 
 import pytest
 
-from gdlab.published import DEMON_BENCHMARK, Published, published
+from gdlab.comparison.published import DEMON_BENCHMARK, Published, published
 
 ADAPTIVE = ("adam", "amsgrad", "adamw", "qhadam", "yellowfin", "demon_adam")
 OTHERS = ("momentum", "aggmo", "qhm", "demon_sgdm")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gdlab.rankings import critical_difference, indistinct_groups, rank_across_tasks
+from gdlab.analysis.rankings import critical_difference, indistinct_groups, rank_across_tasks
 
 Q05 = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 3.102, 10: 3.164}
 """Demsar's table 5(a)."""

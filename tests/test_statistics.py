@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gdlab import statistics as st
+from gdlab.analysis import statistics as st
 
 
 def test_share_interval_is_wilsons():

@@ -15,10 +15,10 @@ import pytest
 import xarray as xr
 
 from gdlab import FUNCTIONS, OPTIMIZERS, descend, linear_range, log_range, sample_hyperparameters, sweep
+from gdlab.compute.scalars import TooLargeError, as_scalars
 from gdlab.sweeps import program, workers
-from gdlab.sweeps.lane import Task
-from gdlab.sweeps.program import draw_up
-from gdlab.sweeps.scalars import TooLargeError, as_scalars
+from gdlab.sweeps.step import Task
+from gdlab.sweeps.tiles import draw_up
 
 ROOT = Path(__file__).parents[1]
 quiet = functools.partial(sweep, progress=False)
@@ -264,7 +264,7 @@ def test_chunks_do_not_change_a_bit(whole, chunk):
 
 
 def test_dropping_lanes_does_not_change_a_bit(whole, monkeypatch):
-    monkeypatch.setattr("gdlab.sweeps.sweeping.milestones", lambda max_steps, stoppable: [max_steps])
+    monkeypatch.setattr("gdlab.sweeps.driver.milestones", lambda max_steps, stoppable: [max_steps])
     assert_same_bits(race(), whole)  # one run to the end: no lane leaves early
 
 
@@ -317,7 +317,7 @@ def test_one_compilation_whatever_the_values(monkeypatch):
         return fn, seconds
 
     monkeypatch.setattr(workers, "compile_for", counting)
-    monkeypatch.setattr("gdlab.sweeps.sweeping.compile_for", counting)
+    monkeypatch.setattr("gdlab.sweeps.driver.compile_for", counting)
 
     def fresh(learning_rate, momentum):  # a factory that no other test has compiled
         return optax.sgd(learning_rate, momentum)

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from gdlab.tables import Table, render
+from gdlab.analysis.tables import Table, render
 
 TABLE = Table(("name", "share"), [("a_b", "5%"), ("c, d", "100%")], "Shares & <more>")
 

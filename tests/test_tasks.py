@@ -134,7 +134,7 @@ def test_trained_weights_are_begun_from(tmp_path, monkeypatch):
     from tests.test_models import torch_twin
 
     black = Split(np.zeros((8, 8, 8, 3), np.uint8), np.zeros(8, np.int32))
-    monkeypatch.setattr("gdlab.tasks.resnet.load", lambda name, place: striped()._replace(train=black, test=black))
+    monkeypatch.setattr("gdlab.tasks.cifar10.load", lambda name, place: striped()._replace(train=black, test=black))
     twin = torch_twin("imagenet", "linear", width=4, num_classes=1000)
     torch.save(twin.state_dict(), tmp_path / "weights.pth")
     task = tasks.cifar10_resnet18(width=4, weights=tmp_path / "weights.pth", batch_size=4)

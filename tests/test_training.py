@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from gdlab import optimizers, tasks
-from gdlab.runs import RunFolder, read_run
+from gdlab.records import RunFolder, read_run
 from gdlab.schedules import cosine
 from gdlab.tasks import Task
 from gdlab.training import program, train
-from gdlab.training.program import run_evaluation
+from gdlab.training.epoch import run_evaluation
 
 
 def make_task(init, loss, evaluate, train, test, *, batch_size, **fields):
@@ -391,7 +391,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 
 CHILD = """
 import os, signal, sys
-import gdlab.runs
+import gdlab.records.runs
 from gdlab import optimizers, tasks
 from gdlab.training import train
 

@@ -16,8 +16,8 @@ from gdlab import optimizers
 from gdlab.sweeps import log_range, sample_hyperparameters
 from gdlab.tasks import Task
 from gdlab.training import sweep, train
+from gdlab.training.epoch import data_of
 from gdlab.training.lanes import Build, Lanes, compile_lanes, lower_lanes, memory, seconds_a_lane, widest
-from gdlab.training.program import data_of
 
 
 def small_task(**fields):
@@ -94,7 +94,7 @@ def test_every_lane_is_the_run_that_train_makes(task, alone, strategy):
 
 def test_the_clock_chooses(task, monkeypatch):
     for taken, expected in (((1.0, 2.0), "map"), ((2.0, 1.0), "vmap")):
-        monkeypatch.setattr("gdlab.training.sweeping.seconds_a_lane", lambda *_, taken=taken: list(taken))
+        monkeypatch.setattr("gdlab.training.many.seconds_a_lane", lambda *_, taken=taken: list(taken))
         found = sweep(task, optimizers.sgd, {"learning_rate": [0.1, 0.2]}, seeds=4, epochs=1, progress=False)
         plan = json.loads(found.attrs["plan"])
         assert plan["strategy"] == expected
@@ -138,7 +138,7 @@ def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path, monkeypatch):
     xr.testing.assert_identical(whole.drop_attrs(), again.drop_attrs())
     assert blocks[1].stat().st_mtime_ns == kept
     with monkeypatch.context() as patch:  # nothing is left: nothing is compiled
-        patch.setattr("gdlab.training.sweeping.compile_lanes", lambda *_: pytest.fail("nothing is left to do"))
+        patch.setattr("gdlab.training.many.compile_lanes", lambda *_: pytest.fail("nothing is left to do"))
         patch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)  # nor do cores matter
         done = sweep(task, optimizers.adam, grid, **calls)
     xr.testing.assert_identical(whole.drop_attrs(), done.drop_attrs())

@@ -1,8 +1,8 @@
 """Labelled images and text as arrays, their preparation, and the augmentation that runs on the device."""
 
-from gdlab.data.augment import crop_and_flip, normalize
-from gdlab.data.loading import DATASETS, DataError, Dataset, Split, find, load, places
-from gdlab.data.preparing import prepare
+from gdlab.data.augmentation import crop_and_flip, normalize
+from gdlab.data.datasets import DATASETS, DataError, Dataset, Split, find, load, places
+from gdlab.data.preparation import prepare
 from gdlab.data.text import Text, Windows, load_text, unigram_perplexity, windows
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from gdlab.data.loading import DATASETS, find, load
-from gdlab.data.preparing import prepare
+from gdlab.data.datasets import DATASETS, find, load
+from gdlab.data.preparation import prepare
 
 app = tyro.extras.SubcommandApp()
 

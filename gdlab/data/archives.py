@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from gdlab.data.loading import DataError
+from gdlab.data.datasets import DataError
 from gdlab.types import NameTable
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gdlab.arguments import describe, require_count, require_number
-from gdlab.data.loading import DataError, places
+from gdlab.data.datasets import DataError, places
 
 END = "<eos>"
 UNKNOWN = "<unk>"

@@ -7,13 +7,14 @@ at least.
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array
+
+from gdlab.compute.calls import stored_call
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -74,21 +75,12 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _stored(body: Callable[[Any], Array], x: Any) -> Array:
-    """`body(x)` as a call that XLA does not inline: it would copy the body into each user of the result.
-
-    `jax.lax.optimization_barrier` does not help, XLA's CPU compiler drops it before it fuses.
-    """
-    with set_xla_metadata(inlineable="false"):
-        return jax.jit(body)(x)
-
-
 def _pad(x: Array, pads: Pads) -> Array:
     """x with zeros around the image; fewer than none cut off."""
     if pads == ((0, 0), (0, 0)):
         return x
     config = [(0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)]
-    return _stored(lambda x: jax.lax.pad(x, jnp.zeros((), x.dtype), config), x)
+    return stored_call(lambda x: jax.lax.pad(x, jnp.zeros((), x.dtype), config), x)
 
 
 def _ceil(number: int, divisor: int) -> int:
@@ -106,7 +98,7 @@ def _patches(x: Array, size: Sequence[int], stride: int) -> Array:
         taps = [
             jax.lax.slice_in_dim(x, tap, tap + (count - 1) * stride + 1, stride, axis) for tap in range(size[axis - 1])
         ]
-        return taps[0] if len(taps) == 1 else _stored(lambda taps: jnp.concatenate(taps, 3), taps)
+        return taps[0] if len(taps) == 1 else stored_call(lambda taps: jnp.concatenate(taps, 3), taps)
 
     return neighbours(neighbours(x, 2), 1)
 
@@ -268,8 +260,8 @@ def _both_axes(matrix: np.ndarray, x: Array, count: Sequence[int]) -> Array:
         parts = [jax.lax.slice_in_dim(x, a, a + reach, TILE, axis) for a in range(matrix.shape[1])]
         return _combine(matrix, parts, new_axis)
 
-    rows = _stored(lambda x: one_axis(x, 1, 0, count[0]), x)
-    return _stored(lambda x: one_axis(x, 3, 1, count[1]), rows)
+    rows = stored_call(lambda x: one_axis(x, 1, 0, count[0]), x)
+    return stored_call(lambda x: one_axis(x, 3, 1, count[1]), rows)
 
 
 def _image_tiles(x: Array, padding: int, outputs: Sequence[int]) -> Array:
@@ -301,10 +293,10 @@ def _winograd_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
         return _combine(KERNEL, [rows[:, j] for j in range(TAPS)], 1).reshape(-1, *kernel.shape[2:])
 
     tiles = _image_tiles(x, geometry.padding, outputs)
-    products = jax.lax.dot_general(tiles, _stored(taps, kernel), (((2,), (1,)), ((0,), (0,))))
+    products = jax.lax.dot_general(tiles, stored_call(taps, kernel), (((2,), (1,)), ((0,), (0,))))
     products = products.reshape(len(OUTPUT), len(OUTPUT), x.shape[0], *count, kernel.shape[3])
-    rows = _stored(lambda products: _combine(OUTPUT.T, list(products), 3), products)
-    y = _stored(lambda rows: _combine(OUTPUT.T, list(rows), 4), rows)
+    rows = stored_call(lambda products: _combine(OUTPUT.T, list(products), 3), products)
+    y = stored_call(lambda rows: _combine(OUTPUT.T, list(rows), 4), rows)
     y = y.reshape(x.shape[0], TILE * count[0], TILE * count[1], kernel.shape[3])
     return y[:, : outputs[0], : outputs[1]]
 
@@ -327,7 +319,7 @@ def _winograd_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
         rows = _combine(KERNEL.T, list(products.reshape(len(KERNEL), len(KERNEL), *products.shape[1:])), 0)
         return _combine(KERNEL.T, [rows[:, j] for j in range(len(KERNEL))], 1)
 
-    return _stored(taps, products)
+    return stored_call(taps, products)
 
 
 class Algorithm(NamedTuple):

@@ -19,10 +19,6 @@ one's own take schedules and keep dtypes; `check_contract` tells whether it keep
 `one_of` makes several optimizers one, of which a traced number chooses.
 """
 
-from collections.abc import Callable
-
-import optax
-
 from gdlab.optimizers.adabelief import adabelief, scale_by_adabelief
 from gdlab.optimizers.adafactor import adafactor
 from gdlab.optimizers.adagrad import adadelta, adagrad, rmsprop, scale_by_adagrad, scale_by_rms
@@ -54,9 +50,9 @@ from gdlab.optimizers.sophia import hutchinson, scale_by_sophia, sophia
 from gdlab.optimizers.transformation import stable_dtypes, transformation
 from gdlab.optimizers.yellowfin import yellowfin
 from gdlab.optimizers.yogi import scale_by_yogi, yogi
-from gdlab.types import NameTable
+from gdlab.types import Factory, NameTable
 
-_FACTORIES: tuple[Callable[..., optax.GradientTransformation], ...] = (
+_FACTORIES: tuple[Factory, ...] = (
     *(sgd, momentum, nesterov, sutskever_nesterov, asgd, rprop),
     *(adam, adamw, adamax, amsgrad, nadam, radam),
     *(adagrad, adadelta, rmsprop),
@@ -67,9 +63,7 @@ _FACTORIES: tuple[Callable[..., optax.GradientTransformation], ...] = (
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )
 
-OPTIMIZERS: NameTable[Callable[..., optax.GradientTransformation]] = NameTable(
-    "optimizer", {factory.__name__: factory for factory in _FACTORIES}
-)
+OPTIMIZERS: NameTable[Factory] = NameTable("optimizer", {factory.__name__: factory for factory in _FACTORIES})
 
 __all__ = [
     "OPTIMIZERS",

@@ -11,9 +11,7 @@ from jaxtyping import Array, Shaped
 
 from gdlab.arguments import describe, require_callable, require_number
 from gdlab.optimizers.evaluation import keeps_average
-from gdlab.types import Hyperparameter
-
-Build = Callable[..., optax.GradientTransformation]
+from gdlab.types import Factory, Hyperparameter
 
 
 class ChosenState(NamedTuple):
@@ -22,7 +20,7 @@ class ChosenState(NamedTuple):
     slots: dict[str, Shaped[Array, " length"]]
 
 
-def one_of(builds: Sequence[Build]) -> Callable[..., optax.GradientTransformationExtraArgs]:
+def one_of(builds: Sequence[Factory]) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """A factory `build(choice, **arguments)`: the optimizer `builds[choice](**arguments)`.
 
     choice: its place from 0 on, a number that may be traced, as all arguments may be. So one compiled program of an

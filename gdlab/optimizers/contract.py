@@ -17,8 +17,8 @@ from jaxtyping import Array, PyTree
 
 from gdlab.arguments import require_callable, require_choice, require_count
 from gdlab.optimizers.evaluation import evaluation_params
+from gdlab.types import Factory
 
-Factory = Callable[..., optax.GradientTransformation]
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """A default d is varied as these times d; from 1 on as d over these; 0 as 0.1 times these."""
 TIGHT, LOOSE = 1e-12, 1e-6

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -12,9 +11,9 @@ from jaxtyping import Array, Int
 
 from gdlab.arguments import require_number
 from gdlab.optimizers.trees import begin
-from gdlab.types import Hyperparameter
+from gdlab.types import Factory, Hyperparameter
 
-Build = TypeVar("Build", bound=Callable[..., optax.GradientTransformation])
+AnyFactory = TypeVar("AnyFactory", bound=Factory)
 
 
 class ScheduledState(NamedTuple):
@@ -24,7 +23,7 @@ class ScheduledState(NamedTuple):
     inner: optax.OptState
 
 
-def transformation(build: Build) -> Build:
+def transformation(build: AnyFactory) -> AnyFactory:
     """Decorate a function that returns a gradient transformation: its numbers may be schedules, its dtypes are stable.
 
     Any argument that is callable, or a list or tuple that holds callables, is taken for a schedule `count -> number`

@@ -1,17 +1,24 @@
 """Pictures: arrays in, figure out. Static ones are matplotlib's, without pyplot or any other global state.
 
-The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `interactive` and is imported by name.
+A function of two variables is in `surfaces`, many paths side by side in `panels`, a race of them in `animation`; curves
+are in `series`, those over epochs and seeds in `epochs`, those over a hyperparameter in `scans`; maps of planes are in
+`atlas`, shaded tables in `heatmap`, diagrams of ranks in `ranks`, what a generative model learned in `latents`. They
+share `canvas` and `style`. The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `interactive`
+and is imported by name.
 """
 
+from gdlab.plots.animation import race, write_gif
 from gdlab.plots.atlas import Basins, Map, basins, maps
-from gdlab.plots.latent import image_grid, latent_map
-from gdlab.plots.learning import learning, learning_panels
-from gdlab.plots.overview import heatmap, panels, save_indexed
-from gdlab.plots.race import race, write_gif
-from gdlab.plots.ranks import critical_difference
-from gdlab.plots.scan import loss_maps, sensitivity
-from gdlab.plots.static import contour, contour3d, curves, draw_curves, levels, paths, save, scatter, surface, values
+from gdlab.plots.canvas import levels, save, save_indexed
+from gdlab.plots.epochs import learning, learning_panels, save_learning
+from gdlab.plots.heatmap import heatmap
+from gdlab.plots.latents import image_grid, latent_map
+from gdlab.plots.panels import panels
+from gdlab.plots.ranks import rank_diagram
+from gdlab.plots.scans import loss_maps, sensitivity
+from gdlab.plots.series import curves, draw_curves, values
 from gdlab.plots.style import PALETTE, line_style
+from gdlab.plots.surfaces import contour, contour3d, paths, scatter, surface
 
 __all__ = [
     "PALETTE",
@@ -20,7 +27,6 @@ __all__ = [
     "basins",
     "contour",
     "contour3d",
-    "critical_difference",
     "curves",
     "draw_curves",
     "heatmap",
@@ -35,8 +41,10 @@ __all__ = [
     "panels",
     "paths",
     "race",
+    "rank_diagram",
     "save",
     "save_indexed",
+    "save_learning",
     "scatter",
     "sensitivity",
     "surface",

@@ -11,10 +11,9 @@ from matplotlib.colors import LogNorm, Normalize, hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from gdlab.analysis.basins import DIVERGED
 from gdlab.plots.style import PALETTE, STAR
 
-SETTLED_NOWHERE = -1
-DIVERGED = -2
 _NOWHERE, _LOST, _GLOBAL = "#c9c9c9", "#000000", "#141433"
 WIDEST_KEY = 12
 """Minima that get a colour of the palette each; where there are more, colours tell where they lie."""
@@ -23,8 +22,8 @@ WIDEST_KEY = 12
 class Basins(NamedTuple):
     """Of one optimizer: the minimum that each start of a grid ends in, and the steps it took.
 
-    labels: numbers of minima, SETTLED_NOWHERE or DIVERGED. steps: NaN where it did not stop at a minimum. Row j and
-    column i belong to y[j] and x[i]. note: said under the name.
+    labels: numbers of minima, or SETTLED_NOWHERE or DIVERGED of `gdlab.analysis.basins`. steps: NaN
+    where it did not stop at a minimum. Row j and column i belong to y[j] and x[i]. note: said under the name.
     """
 
     labels: Int[np.ndarray, "ny nx"]

@@ -11,9 +11,9 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.interpolate import RegularGridInterpolator
 
-from gdlab.plots.static import as_tracks
+from gdlab.plots.canvas import as_tracks
 from gdlab.plots.style import PALETTE
-from gdlab.runs import atomic_path
+from gdlab.records.files import atomic_path
 from gdlab.types import Grid
 
 

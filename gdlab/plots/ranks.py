@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from gdlab.arguments import require_number
 
 
-def critical_difference(
+def rank_diagram(
     names: Sequence[str],
     ranks: Sequence[float] | np.ndarray,
     *,

@@ -1,6 +1,5 @@
 """Sweeps: thousands of starts times whole grids of hyperparameters, functions and optimizers, in compiled programs."""
 
-from gdlab.sweeps.search import Range, linear_range, log_range, sample_hyperparameters
-from gdlab.sweeps.sweeping import sweep
+from gdlab.sweeps.driver import sweep
 
-__all__ = ["Range", "linear_range", "log_range", "sample_hyperparameters", "sweep"]
+__all__ = ["sweep"]

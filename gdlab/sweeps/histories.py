@@ -1,39 +1,39 @@
 """Lanes that keep their path, or hand their descent to a function of the caller's: plain descents, chunk by chunk."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.compute.programs import Cache
+from gdlab.compute.threads import Crew
 from gdlab.descent import Descent, descend
-from gdlab.sweeps.lane import Task, choose, is_near
-from gdlab.sweeps.space import RESERVED, Space
-from gdlab.sweeps.workers import Part, with_settings
+from gdlab.sweeps.crew import Part, Report
+from gdlab.sweeps.space import RESULT_NAMES, Space
+from gdlab.sweeps.step import LaneSpec, choose, is_near
 
 Reduce = Callable[[Descent], Any]
 
 
-def make_history(task: Task, record: str, reduce: Reduce | None) -> Callable[..., dict[str, Any]]:
+def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable[..., dict[str, Any]]:
     """One lane: (start, function, numbers) -> the arrays that the result keeps of it."""
 
     def lane(start: jax.Array, which: jax.Array, numbers: Sequence[Any]) -> dict[str, Any]:
         descent = descend(
-            lambda x: choose(which, task.functions, x),
-            task.build(**dict(zip(task.names, numbers, strict=True))),
+            lambda x: choose(which, spec.functions, x),
+            spec.build(**dict(zip(spec.names, numbers, strict=True))),
             start,
-            max_steps=task.max_steps,
-            tolerance=task.tolerance,
-            gradient=None if task.gradients is None else (lambda x: choose(which, task.gradients or (), x)),
+            max_steps=spec.max_steps,
+            tolerance=spec.tolerance,
+            gradient=None if spec.gradients is None else (lambda x: choose(which, spec.gradients or (), x)),
             record=record,
         )
         found: dict[str, Any] = {name: getattr(descent, name) for name in ("steps", "converged", "diverged")}
-        if task.minimizers is not None:
-            near = is_near(task, descent.path, which)
+        if spec.minimizers is not None:
+            near = is_near(spec, descent.path, which)
             found["reached"] = near[-1]
             if record == "path":
                 found["first_reached"] = jnp.where(near.any(), jnp.argmax(near), -1).astype(jnp.int32)
@@ -42,7 +42,7 @@ def make_history(task: Task, record: str, reduce: Reduce | None) -> Callable[...
         kept = reduce(descent)
         if not isinstance(kept, dict) or not all(isinstance(name, str) for name in kept):
             raise TypeError(f"reduce: wanted a function that returns a dict of arrays, got {type(kept).__name__}")
-        clash = sorted(set(kept) & ({*found, *RESERVED, *task.names} - {"value", "point"}))
+        clash = sorted(set(kept) & ({*found, *RESULT_NAMES, *spec.names} - {"value", "point"}))
         if clash:
             raise ValueError(f"reduce: {clash[0]!r} is a variable of the result's own; give it another name")
         return found | kept
@@ -55,55 +55,34 @@ def run_histories(
     space: Space,
     factory: int,
     parts: Sequence[Part],
-    devices: Sequence[jax.Device],
-    workers: int,
+    places: Sequence[jax.Device],
     chunk: int,
-    record: Callable[[Part, np.ndarray | slice, dict[str, np.ndarray]], None],
-    finish: Callable[[Part], None],
-    tick: Callable[[int], None],
-) -> float:
-    """All lanes of the parts, in calls of `chunk`; returns the seconds that compilation took."""
-    differing = space.differing()
-    batch = jax.vmap(lane, (0, None, [0 if differs else None for differs in differing]))
+    report: Report,
+) -> None:
+    """All lanes of the parts, in calls of `chunk`."""
+    batch = jax.vmap(lane, (0, None, [0 if differs else None for differs in space.layout.differing()]))
     lock = threading.Lock()
-    locks = {device: threading.Lock() for device in devices}
-    programs: dict[jax.Device, Any] = {}
-    compiling = [0.0]
+    programs = Cache(len(set(places)))
     left = {part: part.high - part.low for part in parts}
 
-    def arguments(function: int, lanes: range) -> tuple[Any, ...]:
-        places = np.pad(np.asarray(lanes), (0, chunk - len(lanes)), mode="edge")
-        starts = space.starts[function][places % space.starts.shape[1]]
-        return starts, np.int32(function), space.padded_values(factory, function, lanes, chunk)
-
-    def call(place: int, part: Part, low: int) -> None:
-        device = devices[place % len(devices)]
-        lanes = range(low, min(low + chunk, part.high))
-        given = jax.device_put(arguments(part.function, lanes), device)
-        with locks[device]:
-            if device not in programs:
-                began = time.perf_counter()
-                programs[device] = jax.jit(batch).lower(*given).compile()
-                compiling[0] += time.perf_counter() - began
-        found = {name: np.asarray(array)[: len(lanes)] for name, array in programs[device](*given).items()}
+    def call(job: tuple[Part, range], device: jax.Device) -> None:
+        part, lanes = job
+        starts = np.pad(space.points(part.function, lanes), ((0, chunk - len(lanes)), (0, 0)), mode="edge")
+        numbers = space.values(factory, part.function, lanes, chunk)
+        given = jax.device_put((starts, np.int32(part.function), numbers), device)
+        with report.compiling():
+            program = programs.get(device, lambda: jax.jit(batch).lower(*given).compile())
+        found = {name: np.asarray(array)[: len(lanes)] for name, array in program(*given).items()}
         with lock:
-            record(part, slice(lanes.start, lanes.stop), found)
-            tick(len(lanes))
+            report.record(part, slice(lanes.start, lanes.stop), found)
             left[part] -= len(lanes)
             if not left[part]:
-                finish(part)
+                report.finish(part)
 
-    calls = [(part, low) for part in parts for low in range(part.low, part.high, chunk)]
-    with ThreadPoolExecutor(workers) as pool:
-        tasks = [pool.submit(with_settings(call), i, part, low) for i, (part, low) in enumerate(calls)]
-        try:
-            for task in tasks:
-                task.result()
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            raise
-    return compiling[0]
+    ranges = [
+        (part, range(low, min(low + chunk, part.high))) for part in parts for low in range(part.low, part.high, chunk)
+    ]
+    Crew(places).run(call, ranges)
 
 
 def history_chunk(space: Space, max_steps: int, record: str) -> int:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gdlab.sweeps.axes import coordinates
 from gdlab.sweeps.space import Space
 
 ORDER = ("value", "point", "steps", "converged", "diverged", "reached", "first_reached")
@@ -19,8 +18,8 @@ def label(
 
     steps: those of a recorded path, or None. reduced: whether a function of the caller's made some of the arrays.
     """
-    dims = ["optimizer", "function", *space.axes, "start"]
-    shape = (len(space.factories), len(space.functions), *space.axes.values(), space.starts.shape[1])
+    dims = ["optimizer", "function", *space.layout.axes, "start"]
+    shape = (len(space.factories), len(space.functions), *space.layout.axes.values(), space.starts.shape[1])
     drop = [
         name for name, keep in (("optimizer", space.named_factories), ("function", space.named_functions)) if not keep
     ]
@@ -56,4 +55,4 @@ def _coordinates(space: Space, steps: int | None) -> dict[str, Any]:
         found["step"] = np.arange(steps + 1, dtype=np.int32)
     named = {"optimizer": space.named_factories, "function": space.named_functions}
     dropped = [dimension for dimension, keep in named.items() if not keep]
-    return found | coordinates(space.numbers, space.axes, dropped)
+    return found | space.layout.coordinates(dropped)

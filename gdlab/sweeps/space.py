@@ -1,26 +1,20 @@
-"""What a sweep covers: functions, optimizers, hyperparameters and starts, checked and laid out as labelled axes."""
+"""What a sweep covers: functions, optimizers, hyperparameters and starts, checked and laid out as lanes."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from gdlab.arguments import (
-    describe,
-    require_callable,
-    require_gradient,
-    require_scalar_function,
-)
+from gdlab.arguments import describe, require_callable, require_gradient, require_scalar_function
 from gdlab.functions import Function
-from gdlab.sweeps.axes import Factory, lay_out, require_arguments
-from gdlab.types import GradientFunction, ScalarFunction
+from gdlab.hyperparameters.axes import Layout, lay_out
+from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments
+from gdlab.types import Factory, GradientFunction, ScalarFunction
 
-RESERVED = (
+RESULT_NAMES = (
     "optimizer",
     "function",
     "trial",
@@ -40,11 +34,11 @@ RESERVED = (
 
 
 class Space(NamedTuple):
-    """All lanes of a sweep. Lanes of one optimizer and function are counted along the axes, starts fastest.
+    """All lanes of a sweep.
 
-    named_functions, named_factories: whether several were asked for, and the result has the dimension. numbers: of each
-    argument, its values as an array whose dimensions are "optimizer", "function" or axes. axes: name and length of
-    those. minimizers: of each function, repeated to equal counts; None where those of any are unknown.
+    named_functions, named_factories: whether several were asked for, and the result has the dimension. layout: of the
+    hyperparameters, by optimizer and function; its repeats are the starts. minimizers: of each function, repeated to
+    equal counts; None where those of any are unknown.
     """
 
     functions: dict[str, ScalarFunction]
@@ -52,8 +46,7 @@ class Space(NamedTuple):
     factories: dict[str, Factory]
     named_functions: bool
     named_factories: bool
-    numbers: dict[str, xr.DataArray]
-    axes: dict[str, int]
+    layout: Layout
     starts: Float[np.ndarray, "functions starts dim"]
     minimizers: Float[np.ndarray, "functions count dim"] | None
 
@@ -63,54 +56,28 @@ class Space(NamedTuple):
         return self.starts.shape[2]
 
     @property
-    def lanes(self) -> int:
-        """Lanes of one optimizer on one function."""
-        return int(np.prod(list(self.axes.values()), dtype=np.int64)) * self.starts.shape[1]
+    def names(self) -> tuple[str, ...]:
+        """The hyperparameters' names."""
+        return tuple(self.layout.numbers)
 
-    def differing(self) -> list[bool]:
-        """Of each argument, whether lanes of one optimizer and function may differ in it: whether it has an axis."""
-        return [any(str(d) in self.axes for d in values.dims) for values in self.numbers.values()]
+    def points(self, function: int, lanes: Any) -> Float[np.ndarray, "lanes dim"]:
+        """Where these lanes start."""
+        every = self.starts[function]
+        places = self.layout.repeat(lanes)
+        if isinstance(lanes, range) and len(lanes) and places[-1] - places[0] == len(lanes) - 1:
+            return every[places[0] : places[-1] + 1]  # side by side: no copy
+        return every[places]
 
-    def values(
-        self, name: str, factory: int, function: int, lanes: Int[np.ndarray, " lanes"] | range | None
-    ) -> np.ndarray:
-        """The argument's values at these lanes, or, with None, the one that all share."""
-        array = self.numbers[name]
-        here = array.isel({d: i for d, i in (("optimizer", factory), ("function", function)) if d in array.dims})
-        if lanes is None:
-            return np.asarray(here.values.reshape(-1)[0])
-        starts = self.starts.shape[1]
-        if isinstance(lanes, range):  # a setting's lanes lie side by side
-            settings = np.arange(lanes.start // starts, -(-lanes.stop // starts))
-            counts = np.minimum((settings + 1) * starts, lanes.stop) - np.maximum(settings * starts, lanes.start)
-        else:
-            settings, counts = lanes // starts, None
-        along = dict(zip(self.axes, np.unravel_index(settings, tuple(self.axes.values())), strict=True))
-        found = here.values[tuple(along[str(d)] for d in here.dims)]
-        return found if counts is None else np.repeat(found, counts)
-
-    def padded_values(self, factory: int, function: int, lanes: Any, length: int) -> list[np.ndarray]:
-        """Of each argument its values in the starts' dtype: the one that all share, or the lanes', filled up."""
-        found = []
-        for name, differs in zip(self.numbers, self.differing(), strict=True):
-            values = self.values(name, factory, function, lanes if differs else None).astype(self.starts.dtype)
-            found.append(np.pad(values, (0, length - len(lanes)), mode="edge") if differs else values)
-        return found
+    def values(self, factory: int, function: int, lanes: Any, length: int) -> list[np.ndarray]:
+        """Of each hyperparameter its values in the starts' dtype: the one that all share, or the lanes', filled up."""
+        return self.layout.padded_values(lanes, length, self.starts.dtype, optimizer=factory, function=function)
 
 
-def make_space(
-    fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradient: Any, minimizers: Any, dtype: Any = None
-) -> Space:
+def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradient: Any, minimizers: Any) -> Space:
     """Check everything that a sweep is asked to cover; an error is one line: what was wanted, and what came."""
     named_functions, named_factories = isinstance(fn, Mapping), isinstance(factory, Mapping)
     functions = by_name("fn", fn)
-    factories = by_name("factory", factory)
-    for name, entry in factories.items():
-        if not callable(entry):
-            raise TypeError(
-                f"factory: wanted a function that returns an optimizer, such as gdlab.optimizers.adam, got "
-                f"{describe(entry)} for {name!r}"
-            )
+    factories = factories_by_name(factory)
     plain = {}
     for name, entry in functions.items():
         found = entry.fn if isinstance(entry, Function) else entry
@@ -120,38 +87,30 @@ def make_space(
     one = jax.ShapeDtypeStruct(points.shape[2:], points.dtype)
     for found in plain.values():
         require_scalar_function("fn", found, one)
-    gradients = None
-    if gradient is not None:
-        given = by_name("gradient", gradient)
-        if isinstance(gradient, Mapping) != named_functions or (named_functions and list(given) != list(plain)):
-            raise ValueError(f"gradient: wanted one for each of fn's {list(plain)}, got {list(given)}")
-        for slope in given.values():
-            require_gradient("gradient", slope, one)
-        gradients = tuple(given.values())
-    optimizers = list(factories) if named_factories else None
-    numbers, axes = lay_out(hyperparameters, optimizers, list(plain), RESERVED)
-    require_arguments(factories, numbers)
+    categories = {"optimizer": list(factories) if named_factories else None, "function": list(plain)}
+    layout = lay_out(hyperparameters, categories, RESULT_NAMES, points.shape[1])
+    require_arguments(factories, layout.numbers)
     return Space(
         plain,
-        gradients,
+        _gradients(gradient, list(plain), named_functions, one),
         factories,
         named_functions,
         named_factories,
-        numbers,
-        axes,
+        layout,
         points,
         _minimizers(functions, minimizers, named_functions, points.shape[2]),
     )
 
 
-def by_name(name: str, given: Any) -> dict[str, Any]:
-    """A mapping as it is, anything else under a name of its own; ValueError for an empty one."""
-    if not isinstance(given, Mapping):
-        label = given.name if isinstance(given, Function) else getattr(given, "__name__", type(given).__name__)
-        return {str(label): given}
-    if not given:
-        raise ValueError(f"{name}: wanted at least one entry, got an empty mapping")
-    return {str(key): value for key, value in given.items()}
+def _gradients(gradient: Any, names: list[str], named: bool, point: Any) -> tuple[GradientFunction, ...] | None:
+    if gradient is None:
+        return None
+    given = by_name("gradient", gradient)
+    if isinstance(gradient, Mapping) != named or (named and list(given) != names):
+        raise ValueError(f"gradient: wanted one for each of fn's {names}, got {list(given)}")
+    for slope in given.values():
+        require_gradient("gradient", slope, point)
+    return tuple(given.values())
 
 
 def _starts(starts: Any, names: list[str], named: bool) -> np.ndarray:
@@ -201,28 +160,3 @@ def _minimizers(functions: Mapping[str, Any], given: Any, named: bool, dim: int)
         found.append(points)
     most = max(map(len, found))
     return np.stack([np.resize(points, (most, dim)) for points in found])
-
-
-def local_devices(devices: Any) -> list[jax.Device]:
-    """`devices` as a list; None stands for all of this process's."""
-    if devices is None:
-        return list(jax.local_devices())
-    found = [devices] if isinstance(devices, jax.Device) else list(devices)
-    if not found or not all(isinstance(device, jax.Device) for device in found):
-        raise TypeError(f"devices: wanted a list of jax devices, such as jax.local_devices(), got {devices!r}")
-    if len({device.platform for device in found}) > 1:
-        raise ValueError(f"devices: wanted devices of one kind, got {found}")
-    return found
-
-
-@contextmanager
-def explained(space: Space, index: int) -> Iterator[None]:
-    """An optimizer that reads the value of a traced argument is named, with what to do instead."""
-    try:
-        yield
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        raise TypeError(
-            f"hyperparameters: {list(space.factories)[index]} reads the value of an argument in Python, so it "
-            f"cannot be traced; sweep one of {', '.join(space.numbers)} at a time to find it, and make "
-            "one sweep for each of its values"
-        ) from error

@@ -6,15 +6,15 @@ images.
 
 from collections.abc import Callable
 
-from gdlab.tasks.autoencoding import mnist_vae
-from gdlab.tasks.capsules import fashion_mnist_capsnet
+from gdlab.tasks.cifar10 import cifar10_resnet18
+from gdlab.tasks.cifar100 import cifar100_vgg16
+from gdlab.tasks.fashion_mnist import fashion_mnist_capsnet
 from gdlab.tasks.images import CHANNELS, PROTOCOLS, Images, Phase, Protocol, classify, from_images
-from gdlab.tasks.language import ptb_lstm
+from gdlab.tasks.mnist import mnist_vae
+from gdlab.tasks.penn_treebank import ptb_lstm
 from gdlab.tasks.perceptron import digits_mlp, fashion_mnist_mlp, mnist_mlp, perceptron
-from gdlab.tasks.resnet import cifar10_resnet18
+from gdlab.tasks.stl10 import stl10_wrn16_8
 from gdlab.tasks.task import Task, count_examples, metric_names, require_task
-from gdlab.tasks.vgg import cifar100_vgg16
-from gdlab.tasks.wide_resnet import stl10_wrn16_8
 from gdlab.types import NameTable
 
 _TASKS: tuple[Callable[..., Task], ...] = (

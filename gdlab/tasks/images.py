@@ -125,18 +125,17 @@ def from_images(
         return state._replace(training=jnp.asarray(False)) if protocol.freeze_after_first_epoch else state
 
     return Task(
-        name,
-        start,
-        loss,
-        evaluate,
-        after_epoch,
-        train,
-        valid,
-        test,
-        batch_size,
-        min(evaluation_batch, len(test.labels)),
-        True,
-        {
+        name=name,
+        init=start,
+        loss=loss,
+        evaluate=evaluate,
+        after_epoch=after_epoch,
+        train=train,
+        valid=valid,
+        test=test,
+        batch_size=batch_size,
+        evaluation_batch=min(evaluation_batch, len(test.labels)),
+        description={
             "data": dataset.provenance | {"name": dataset.name},
             "train": len(train.labels),
             "valid": hold_out,

@@ -1,18 +1,22 @@
-"""The programs of a sweep over trainings: one lane alone, or several mapped by vmap, and which of them is quicker."""
+"""The programs of many runs: one lane alone, or several mapped by vmap, and which of them is quicker.
+
+A lane is one run of a batch.
+"""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float, UInt32
 
-from gdlab.sweeps.workers import with_settings
-from gdlab.tasks import Task
-from gdlab.training.program import Data, Learner, Summary, functions_of, shapes_of, trace_pair
+from gdlab.compute.devices import memory
+from gdlab.compute.threads import Crew
+from gdlab.tasks.task import Data, Functions
+from gdlab.training.compilation import Begin, Epoch, Traced, functions_of, shapes_of, trace_both
+from gdlab.training.epoch import Learner
+from gdlab.types import Factory
 
 WHOLE = np.int32(2**31 - 1)
 """No bound on the steps of an epoch."""
@@ -26,21 +30,39 @@ MEMORY_SHARE = 0.5
 """Of a device's memory, for lanes that are being trained."""
 
 PROBE_SECONDS = 0.1
-"""A look at a program takes about so long, or a whole epoch."""
+"""Target duration of one timing probe, in seconds; a probe is a whole epoch at most."""
 
 Values = Sequence[Float[np.ndarray, " lanes"]]
 """Of each hyperparameter, the lanes' values."""
 
 
-class Lanes(NamedTuple):
-    """Compiled programs of one optimizer, by device.
+class Recipe(NamedTuple):
+    """What the programs of one optimizer are made of. names: of the hyperparameters that the factory is given."""
 
-    begin(values, seed) -> Learner; epoch(values, seed, learner, data, limit) -> (Learner, Summary). width: lanes of a
-    call; None: one lane, with scalars.
+    task: Functions
+    factory: Factory
+    names: tuple[str, ...]
+    data: Data
+
+    def trace(self, width: int | None, device: jax.Device) -> Traced:
+        """The programs for calls of `width` lanes (None: one, unmapped), traced and lowered for the device."""
+        start, epoch = functions_of(self.task, self.factory, self.names)
+        if width is not None:
+            start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
+        shape = () if width is None else (width,)
+        values = [jax.ShapeDtypeStruct(shape, np.float32)] * len(self.names)
+        more = shapes_of(self.data), jax.ShapeDtypeStruct((), np.int32)
+        return trace_both(device, start, epoch, (values, jax.ShapeDtypeStruct(shape, np.uint32)), more)
+
+
+class Lanes(NamedTuple):
+    """Compiled programs of one optimizer, by device. The epochs take `limit` too.
+
+    width: lanes of a call; None: one lane, with scalars.
     """
 
-    begin: Mapping[jax.Device, Callable[..., Learner]]
-    epoch: Mapping[jax.Device, Callable[..., tuple[Learner, Summary]]]
+    begin: Mapping[jax.Device, Begin]
+    epoch: Mapping[jax.Device, Epoch]
     width: int | None
 
     @property
@@ -58,42 +80,14 @@ class Lanes(NamedTuple):
         return arguments, self.begin[device](*arguments)
 
 
-class Build(NamedTuple):
-    """What the programs of one optimizer are made of. names: of the hyperparameters that the factory is given."""
-
-    task: Task
-    factory: Callable[..., Any]
-    names: tuple[str, ...]
-    data: Data
-
-    def shapes(self, width: int | None) -> tuple[list[jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
-        """Of the arguments of begin."""
-        shape = () if width is None else (width,)
-        return [jax.ShapeDtypeStruct(shape, np.float32)] * len(self.names), jax.ShapeDtypeStruct(shape, np.uint32)
-
-    def trace(self, width: int | None, device: jax.Device) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-        """begin and epoch for calls of `width` lanes (None: one, unmapped), traced and lowered for the device."""
-        start, epoch = functions_of(self.task, self.factory, self.names)
-        if width is not None:
-            start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
-        values, seed = self.shapes(width)
-        like = jax.eval_shape(start, values, seed)
-        arguments = values, seed, like, shapes_of(self.data), jax.ShapeDtypeStruct((), np.int32)
-        return trace_pair(device, start, (values, seed), epoch, arguments, learner=2)
-
-
-Lowered = Mapping[jax.Device, Sequence[Any]]
-"""Of each device, begin and epoch, lowered."""
-
-
-def lower_lanes(build: Build, width: int | None, devices: Sequence[jax.Device]) -> Lowered:
+def trace_lanes(recipe: Recipe, width: int | None, devices: Sequence[jax.Device]) -> dict[jax.Device, Traced]:
     """The programs on each of the devices; to be called where the caller's settings hold."""
-    return {device: build.trace(width, device)[1] for device in devices}
+    return {device: recipe.trace(width, device) for device in devices}
 
 
-def compile_lanes(lowered: Lowered, width: int | None) -> Lanes:
+def compile_lanes(traced: Mapping[jax.Device, Traced], width: int | None) -> Lanes:
     """Compile; any thread may."""
-    compiled = {device: [each.compile() for each in both] for device, both in lowered.items()}
+    compiled = {device: [each.compile() for each in both.lowered] for device, both in traced.items()}
     return Lanes(
         {device: both[0] for device, both in compiled.items()},
         {device: both[1] for device, both in compiled.items()},
@@ -111,48 +105,33 @@ def widest(lane: Lanes, device: jax.Device, callers: int) -> int:
     return int(max(1, min(most, MEMORY_SHARE * memory(device) / callers // max(each, 1))))
 
 
-def memory(device: jax.Device) -> float:
-    """Bytes that the device has, or on a CPU those that the system has to give."""
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return float(stats["bytes_limit"])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return 4e9
-
-
-def seconds_a_lane(
+def seconds_per_lane(
     programs: Sequence[Lanes],
-    data: dict[jax.Device, Data],
+    data: Mapping[jax.Device, Data],
     values: Values,
     seeds: UInt32[np.ndarray, " lanes"],
-    pool: Executor,
     places: Sequence[jax.Device],
     steps: int,
 ) -> list[float]:
     """What one lane takes for as many steps of an epoch as the first program does in `PROBE_SECONDS`, in each program.
 
-    As many calls at a time as there are `places`, as in the sweep; the programs take turns, and the least time of three
-    counts. steps: of an epoch.
+    As many calls at a time as there are `places`, as in `train_many`; the programs take turns, and the least time of
+    three counts. steps: of an epoch.
     """
 
-    def call(lanes: Lanes, device: jax.Device, limit: int) -> float:
-        arguments, learner = lanes.start(device, [v[: lanes.lanes] for v in values], seeds[: lanes.lanes])
-        jax.block_until_ready(learner)
-        began = time.perf_counter()
-        jax.block_until_ready(lanes.epoch[device](*arguments, learner, data[device], np.int32(limit)))
-        return time.perf_counter() - began
+    def probe(lanes: Lanes, limit: int) -> float:
+        def call(_: int, device: jax.Device) -> float:
+            arguments, learner = lanes.start(device, [v[: lanes.lanes] for v in values], seeds[: lanes.lanes])
+            jax.block_until_ready(learner)
+            began = time.perf_counter()
+            jax.block_until_ready(lanes.epoch[device](*arguments, learner, data[device], np.int32(limit)))
+            return time.perf_counter() - began
 
-    work = with_settings(call)
-
-    def look(lanes: Lanes, limit: int) -> float:
-        return max(pool.map(lambda device: work(lanes, device, limit), places)) / (lanes.lanes * len(places))
+        return max(Crew(places).run(call, range(len(places)))) / (lanes.lanes * len(places))
 
     limit = 1
-    look(programs[0], limit)  # the first call of a program is slower
-    while limit < steps and look(programs[0], limit) * programs[0].lanes * len(places) < PROBE_SECONDS / 2:
+    probe(programs[0], limit)  # the first call of a program is slower
+    while limit < steps and probe(programs[0], limit) * programs[0].lanes * len(places) < PROBE_SECONDS / 2:
         limit = min(2 * limit, steps)
-    taken = [[look(lanes, limit) for lanes in programs] for _ in range(4)]
+    taken = [[probe(lanes, limit) for lanes in programs] for _ in range(4)]
     return [min(times) for times in zip(*taken[1:], strict=True)]

@@ -1,0 +1,56 @@
+"""Basins of attraction: the minima near which descents stop, and which of them each descent belongs to."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
+
+from gdlab.functions import Function
+
+SETTLED_NOWHERE = -1
+"""The label of a descent that ends at no minimum."""
+
+DIVERGED = -2
+"""The label of a descent that diverged."""
+
+
+def find_minima(function: Function, ends: Float[np.ndarray, "descents dim"]) -> Float[np.ndarray, "minima dim"]:
+    """The minima near which descents stopped: clusters of points, Newton's method, a positive definite Hessian.
+
+    The function's known global minimizers come first: Newton's method cannot find the tip of a cone. It is run in the
+    dtype of JAX's default, so enable x64 for it.
+    """
+    cells = np.unique(np.round(ends.astype(np.float64), 1), axis=0)
+    gradient, hessian = jax.grad(function.fn), jax.hessian(function.fn)
+
+    @jax.jit
+    @jax.vmap
+    def polish(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def newton(_: Any, y: jax.Array) -> jax.Array:
+            return y - jnp.clip(jnp.linalg.solve(hessian(y), gradient(y)), -0.05, 0.05)
+
+        y = jax.lax.fori_loop(0, 30, newton, x)
+        return y, jnp.linalg.norm(gradient(y)), jnp.linalg.eigvalsh(hessian(y))[0]
+
+    points, slopes, curvatures = map(np.asarray, polish(jnp.asarray(cells)))
+    kept = points[(slopes < 1e-8) & (curvatures > 1e-6) & (np.linalg.norm(points - cells, axis=1) < 0.2)]
+    found: list[np.ndarray] = list(function.minimizers(ends.shape[1]))
+    for point in kept:
+        if not found or np.linalg.norm(np.array(found) - point, axis=1).min() > 1e-3:
+            found.append(point)
+    return np.array(found)
+
+
+def label_ends(
+    ends: Float[np.ndarray, "descents dim"],
+    diverged: Bool[np.ndarray, " descents"],
+    minima: Float[np.ndarray, "minima dim"],
+    *,
+    distance: float = 0.05,
+) -> Int[np.ndarray, " descents"]:
+    """Of each descent the number of the nearest minimum within the distance of its end, SETTLED_NOWHERE or DIVERGED."""
+    away, nearest = cKDTree(minima).query(np.nan_to_num(ends, nan=np.inf, posinf=1e30, neginf=-1e30))
+    return np.where(away < distance, nearest, np.where(diverged, DIVERGED, SETTLED_NOWHERE))

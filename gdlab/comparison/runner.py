@@ -1,0 +1,238 @@
+"""`run`: trials, the choice among them, and final runs, on threads of this machine; a shard of them, if asked for."""
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from tqdm.auto import tqdm
+
+from gdlab.arguments import describe, require_callable, require_count
+from gdlab.comparison.results import choose, read_finished
+from gdlab.comparison.study import Problem, Setting, Study, StudyFactory
+from gdlab.compute import threads
+from gdlab.compute.threads import Crew
+from gdlab.optimizers import evaluation_params
+from gdlab.records.checkpoints import load_tree
+from gdlab.records.files import to_json
+from gdlab.tasks import Task
+from gdlab.training import train
+from gdlab.training.compilation import KEPT
+from gdlab.training.epoch import begin
+
+
+class Job(NamedTuple):
+    """One training of a study. is_trial: whether it is a trial, not a final run."""
+
+    problem: str
+    candidate: str
+    setting: Setting
+    epochs: int
+    seed: int
+    is_trial: bool
+
+
+OnEpoch = Callable[[Job, Mapping[str, Any]], None]
+"""Called with each epoch's row, as of `train`; after a restart first with the rows from before."""
+
+
+def run(
+    study: Study,
+    *,
+    problems: Sequence[str] = (),
+    candidates: Sequence[str] = (),
+    shard: tuple[int, int] = (1, 1),
+    workers: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    checkpoint_every: int = 1,
+    progress: bool = True,
+    on_epoch: OnEpoch | None = None,
+) -> None:
+    """Train all that is not done yet of these problems and candidates; none named: of all.
+
+    Of each pair (problem, candidate) all trials come first, then the final runs at the best one's setting, judged on
+    the part of the training data that is held out. A pair is one thread's work. shard: (i, n), i from 1: do the i-th of
+    n parts of the pairs; other machines do the others, into the same folder or into copies that are put together.
+    workers: threads, by default one for each core of CPUs and one for each other device. on_epoch: see `OnEpoch`; of
+    runs that are finished already it is not called. A training that diverges is a result. Raises what a training
+    raises, after the others have ended their current one.
+    """
+    if not isinstance(shard, tuple) or len(shard) != 2:
+        raise TypeError(f"shard: wanted two numbers, (i, n), got {describe(shard)}")
+    number, count = shard
+    require_count("shard", count)
+    require_count("shard", number)
+    if number > count:
+        raise ValueError(f"shard: wanted a number from 1 to {count}, got {number}")
+    if workers is not None:
+        require_count("workers", workers)
+    if on_epoch is not None:
+        require_callable("on_epoch", on_epoch)
+    if not isinstance(progress, bool):
+        raise TypeError(f"progress: wanted True or False, got {describe(progress)}")
+    places = threads.places(list(devices or jax.local_devices()))
+    places = (places * -(-workers // len(places)))[:workers] if workers else places
+    pairs = _interleaved(study.pairs(problems, candidates)[number - 1 :: count], min(len(places), KEPT - 1))
+    _Request(study, pairs, Crew(places), checkpoint_every, on_epoch).run(progress)
+
+
+def _interleaved(pairs: Sequence[tuple[str, str]], together: int) -> list[tuple[str, str]]:
+    """So many problems by turns, then the next ones: threads begin with different ones, whose programs they compile."""
+    names = list(dict.fromkeys(name for name, _ in pairs))
+    found = []
+    for low in range(0, len(names), together):
+        columns = [[pair for pair in pairs if pair[0] == name] for name in names[low : low + together]]
+        found += [pair for row in itertools.zip_longest(*columns) for pair in row if pair is not None]
+    return found
+
+
+class _Request:
+    """What is to be done, and what the threads that do it share."""
+
+    def __init__(
+        self,
+        study: Study,
+        pairs: Sequence[tuple[str, str]],
+        crew: Crew[jax.Device],
+        checkpoint_every: int,
+        on_epoch: OnEpoch | None,
+    ):
+        self.study = study
+        self.pairs = pairs
+        self.crew = crew
+        self.checkpoint_every = checkpoint_every
+        self.on_epoch = on_epoch
+        self.lock = threading.Lock()
+        self.made: dict[str, tuple[Task, StudyFactory]] = {}
+        self.left = {name: sum(pair[0] == name for pair in pairs) for name, _ in pairs}
+        self.bar: Any = None
+
+    def run(self, progress: bool) -> None:
+        total = sum(job.epochs for pair in self.pairs for job in (*self._trials(*pair), *self._finals(*pair, {})))
+        with tqdm(total=total, unit="epoch", disable=None if progress else True) as self.bar:
+            self.crew.run(self._pair, self.pairs)
+
+    def _trials(self, name: str, candidate: str) -> list[Job]:
+        problem = self.study.problem(name)
+        if not problem.is_tuned(candidate):
+            return []
+        return [
+            Job(name, candidate, setting, problem.tuning_epochs, seed, True)
+            for setting in problem.trials[candidate]
+            for seed in self.study.tuning_seeds
+        ]
+
+    def _finals(self, name: str, candidate: str, setting: Setting) -> list[Job]:
+        return [
+            Job(name, candidate, setting, epochs, seed, False)
+            for epochs in self.study.problem(name).epochs
+            for seed in self.study.seeds
+        ]
+
+    def _pair(self, pair: tuple[str, str], device: jax.Device) -> None:
+        name, candidate = pair
+        for job in self._trials(name, candidate):
+            self._train(job, device)
+        if self.crew.stopped.is_set():
+            return
+        best, _, missing = choose(self.study, self.study.problem(name), candidate)
+        if best is None:
+            raise RuntimeError(f"{name}, {candidate}: {missing} trials are missing after they were run")
+        for job in self._finals(name, candidate, best):
+            self._train(job, device)
+        with self.lock:
+            self.left[name] -= 1
+            if not self.left[name]:
+                self.made.pop(name, None)  # its data is not needed any more
+
+    def _made(self, problem: Problem) -> tuple[Task, StudyFactory]:
+        """The problem's task and optimizers; the same objects for all pairs, so that programs are traced once."""
+        with self.lock:
+            if problem.name not in self.made:
+                task = problem.make()
+                if task.valid is None and any(map(problem.is_tuned, problem.trials)):
+                    raise ValueError(
+                        f"problems[{problem.name}]: wanted a task with a part held out to tune by, got none"
+                    )
+                self.made[problem.name] = task, self.study.factory(problem)
+            return self.made[problem.name]
+
+    def _train(self, job: Job, device: jax.Device) -> None:
+        if self.crew.stopped.is_set():
+            return
+        problem = self.study.problem(job.problem)
+        task, factory = self._made(problem)
+        folder = folder_of(self.study, job)
+        patience = None if job.is_trial else problem.patience
+        about = {
+            "problem": problem.name,
+            "candidate": job.candidate,
+            "setting": dict(job.setting),
+            "about": problem.about,
+        }
+        done = read_finished(folder, job.epochs, job.seed, patience)
+        asked = to_json({"task": {"name": task.name, **task.description}, "epochs": job.epochs, **about})
+        if done is not None and asked.items() <= done.config.items():
+            self._tick(job.epochs)
+            return
+        seen = 0
+
+        def follow(row: Mapping[str, Any]) -> None:
+            nonlocal seen
+            seen += 1
+            self._tick(1)
+            if self.on_epoch is not None:
+                self.on_epoch(job, row)
+
+        train(
+            task,
+            factory(job.candidate),
+            hyperparameters=factory.numbers(job.candidate, job.setting, float(job.epochs * task.steps)),
+            epochs=job.epochs,
+            seed=job.seed,
+            folder=folder,
+            config=about,
+            patience=patience,
+            checkpoint_every=self.checkpoint_every,
+            progress=False,
+            on_epoch=follow,
+            device=device,
+        )
+        self._tick(job.epochs - seen)  # what ended early counts as done
+
+    def _tick(self, epochs: int) -> None:
+        with self.lock:
+            self.bar.update(epochs)
+
+
+def folder_of(study: Study, job: Job) -> Path:
+    """Where the training lies."""
+    if job.is_trial:
+        return study.trial_folder(job.problem, job.candidate, job.setting, job.seed)
+    return study.final_folder(job.problem, job.candidate, job.epochs, job.setting, job.seed)
+
+
+def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[PyTree, Task]:
+    """The parameters to evaluate at of the first seed's final run, and the task; the run must be done.
+
+    Only the checkpoint is read: it may have been written on another machine. It holds the last epoch's model, also of a
+    run that was stopped early.
+    """
+    study.require_names([problem], [candidate])
+    one = study.problem(problem)
+    setting, _, _ = choose(study, one, candidate)
+    if setting is None:
+        raise ValueError(f"{problem}, {candidate}: wanted all trials to be done, some are missing")
+    seed = study.seeds[0]
+    folder = study.final_folder(problem, candidate, epochs, setting, seed)
+    if read_finished(folder, epochs, seed, one.patience) is None:
+        raise ValueError(f"{problem}, {candidate}: wanted a finished run in {folder}, got none")
+    task, factory = one.make(), study.factory(one)
+    optimizer = factory(candidate)(**factory.numbers(candidate, setting, float(epochs * task.steps)))
+    like = jax.eval_shape(lambda: begin(task.functions, optimizer, np.uint32(seed)))
+    learner = load_tree(folder / "checkpoint.npz", like)
+    return evaluation_params(learner.optimizer, learner.params), task

@@ -1,0 +1,60 @@
+"""Devices, and what XLA is told on each kind of them."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+
+
+def local_devices(devices: Any) -> list[jax.Device]:
+    """`devices` as a list; None stands for all of this process's."""
+    if devices is None:
+        return list(jax.local_devices())
+    found = [devices] if isinstance(devices, jax.Device) else list(devices)
+    if not found or not all(isinstance(device, jax.Device) for device in found):
+        raise TypeError(f"devices: wanted a list of jax devices, such as jax.local_devices(), got {devices!r}")
+    if len({device.platform for device in found}) > 1:
+        raise ValueError(f"devices: wanted devices of one kind, got {found}")
+    return found
+
+
+def wide_vectors(device: jax.Device) -> dict[str, Any]:
+    """Compiler options of a program that is a loop over arrays: on a CPU with AVX-512, to use all of its width."""
+    if device.platform == "cpu" and _has_avx512():
+        return {"xla_cpu_prefer_vector_width": 512}
+    return {}
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    try:
+        return " avx512f" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def repeatable(device: jax.Device) -> dict[str, Any]:
+    """Compiler options that keep a program's numbers the same from one process to the next.
+
+    On a GPU operations must be deterministic, and none may be chosen by the clock.
+    """
+    return {"xla_gpu_deterministic_ops": True} if device.platform == "gpu" else {}
+
+
+def memory(device: jax.Device) -> float:
+    """Bytes that the device has, or on a CPU those that the system has to give."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return float(stats["bytes_limit"])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return 4e9
+
+
+def platform_of(device: jax.Device) -> str:
+    """What else the bits of a result depend on: versions, and the kind of device."""
+    return f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, {device.platform} {device.device_kind}"

@@ -1,0 +1,215 @@
+"""Hyperparameters as labelled axes: what a caller may write for them, checked against the factories that take them."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+
+from gdlab.arguments import describe
+
+
+class Layout(NamedTuple):
+    """Settings of hyperparameters as labelled axes, and the lanes that they make.
+
+    A lane is one run of a batch. The lanes of one category (an optimizer on a function, say) are counted along the
+    axes, and within a setting along its repeats (starts or seeds), which are fastest.
+
+    numbers: of each argument, its values as an array over categories and axes. axes: the axes with their lengths.
+    categories: of each category its names, None where there is one without a name. repeats: lanes of one setting.
+    """
+
+    numbers: dict[str, xr.DataArray]
+    axes: dict[str, int]
+    categories: dict[str, list[str] | None]
+    repeats: int
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of one category."""
+        return int(np.prod(list(self.axes.values()), dtype=np.int64)) * self.repeats
+
+    def differing(self) -> list[bool]:
+        """Of each argument, whether lanes of one category may differ in it: whether it has an axis."""
+        return [any(str(d) in self.axes for d in values.dims) for values in self.numbers.values()]
+
+    def repeat(self, lanes: Int[np.ndarray, " lanes"] | range) -> Int[np.ndarray, " lanes"]:
+        """The start or seed of each of these lanes."""
+        return np.asarray(lanes) % self.repeats
+
+    def values(self, name: str, lanes: Int[np.ndarray, " lanes"] | range | None, **category: int) -> np.ndarray:
+        """The argument's values at these lanes of the category; with None, the value that all of them share.
+
+        category: the place in each category, such as optimizer=0, function=2.
+        """
+        here = self.numbers[name].isel({d: i for d, i in category.items() if d in self.numbers[name].dims})
+        if lanes is None:
+            return np.asarray(here.values.reshape(-1)[0])
+        if isinstance(lanes, range):  # a setting's lanes lie side by side
+            settings = np.arange(lanes.start // self.repeats, -(-lanes.stop // self.repeats))
+            ends = np.minimum((settings + 1) * self.repeats, lanes.stop)
+            counts = ends - np.maximum(settings * self.repeats, lanes.start)
+        else:
+            settings, counts = lanes // self.repeats, None
+        along = dict(zip(self.axes, np.unravel_index(settings, tuple(self.axes.values())), strict=True))
+        found = np.broadcast_to(here.values[tuple(along[str(d)] for d in here.dims)], len(settings))
+        return found if counts is None else np.repeat(found, counts)
+
+    def padded_values(self, lanes: Any, length: int, dtype: Any, **category: int) -> list[np.ndarray]:
+        """Of each argument its values: the one that all lanes share, or those of `lanes`, filled up to `length`."""
+        found = []
+        for name, differs in zip(self.numbers, self.differing(), strict=True):
+            values = self.values(name, lanes if differs else None, **category).astype(dtype)
+            found.append(np.pad(values, (0, length - len(lanes)), mode="edge") if differs else values)
+        return found
+
+    def coordinates(self, dropped: Sequence[str]) -> dict[str, Any]:
+        """The coordinates of a result: an index for each axis without values, and each argument's values along its own.
+
+        dropped: dimensions that the result does not have; values along them are those of the first entry.
+        """
+        found: dict[str, Any] = {
+            axis: np.arange(length, dtype=np.int32) for axis, length in self.axes.items() if axis not in self.numbers
+        }
+        for name, array in self.numbers.items():
+            found |= {str(k): v for k, v in array.coords.items() if str(k) in self.axes}
+            kept = array.isel({dimension: 0 for dimension in dropped if dimension in array.dims})
+            found[name] = (kept.dims, kept.values)
+        return found
+
+
+def lay_out(given: Any, categories: Mapping[str, list[str] | None], reserved: Sequence[str], repeats: int) -> Layout:
+    """The layout of hyperparameters as a caller writes them.
+
+    given: a mapping from arguments to a number, a 1-D array or an `xarray.DataArray`; or a list of mappings, the points
+    of a search, whose axis is "trial"; or such lists by optimizer. categories, repeats: of `Layout`; one of the
+    categories is "optimizer". reserved: names that an argument cannot have. Raises TypeError and ValueError, in one
+    line.
+    """
+    categories = dict(categories)
+    optimizers = categories["optimizer"]
+    if isinstance(given, Mapping) and optimizers and given and all(isinstance(v, list) for v in given.values()):
+        lists = list(given.values())
+        if all(entry and isinstance(entry[0], Mapping) for entry in lists):
+            return Layout(*_trials_by_optimizer(given, optimizers, reserved), categories, repeats)
+    if isinstance(given, (list, tuple)):
+        table = _trials(given, reserved)
+        arrays = {name: xr.DataArray(column, dims=("trial",)) for name, column in table.items()}
+        return Layout(arrays, {"trial": len(given)}, categories, repeats)
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"hyperparameters: wanted a mapping from arguments to values, or a list of such, got {describe(given)}"
+        )
+    arrays = {
+        str(name): _aligned(str(name), _values(str(name), v, categories, reserved), categories)
+        for name, v in given.items()
+    }
+    axes = _axes(arrays, categories)
+    return Layout(arrays, axes, categories, repeats)
+
+
+def _axes(arrays: Mapping[str, xr.DataArray], categories: Mapping[str, list[str] | None]) -> dict[str, int]:
+    """The axes of all arrays with their lengths; ValueError where arrays disagree."""
+    axes: dict[str, int] = {}
+    lengths = {dimension: len(names) if names else 1 for dimension, names in categories.items()}
+    labels: dict[str, xr.DataArray] = {}
+    for name, array in arrays.items():
+        for dimension, length in zip(map(str, array.dims), array.shape, strict=True):
+            if dimension not in categories:
+                if dimension in array.coords:
+                    known_labels = labels.setdefault(dimension, array.coords[dimension])
+                    if not known_labels.equals(array.coords[dimension]):
+                        raise ValueError(
+                            f"hyperparameters[{name!r}]: wanted the coordinates of {dimension!r} that the other "
+                            f"arguments have, {known_labels.values.tolist()}, got "
+                            f"{array.coords[dimension].values.tolist()}"
+                        )
+                axes[dimension] = length
+            known = lengths.setdefault(dimension, length)
+            if known != length:
+                raise ValueError(f"hyperparameters[{name!r}]: wanted {known} values along {dimension!r}, got {length}")
+    for axis in axes:
+        if axis in arrays and arrays[axis].dims != (axis,):
+            raise ValueError(f"hyperparameters: {axis!r} is the name of an axis and of another argument")
+    return axes
+
+
+def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | None]) -> xr.DataArray:
+    """The array with its optimizers and functions in the order of ours, by their labels where it has them."""
+    for dimension, ours in names.items():
+        if dimension in array.dims and dimension in array.coords:
+            theirs = [str(label) for label in array.coords[dimension].values]
+            if ours is None or sorted(theirs) != sorted(ours):
+                wanted = ours or "a mapping, which was not given"
+                raise ValueError(
+                    f"hyperparameters[{name!r}]: wanted values for each {dimension} of {wanted}, got {theirs}"
+                )
+            array = array.isel({dimension: [theirs.index(label) for label in ours]})
+    return array
+
+
+def _values(name: str, values: Any, categories: Mapping[str, Any], reserved: Sequence[str]) -> xr.DataArray:
+    if name in reserved:
+        raise ValueError(f"hyperparameters: {name!r} is a name of the result's own; rename the factory's argument")
+    if not isinstance(values, xr.DataArray):
+        array = _numeric(name, values)
+        if array.ndim > 1:
+            raise ValueError(
+                f"hyperparameters[{name!r}]: wanted a number or a 1-D array of values (or an xarray.DataArray that "
+                f"names its dimensions), got shape {array.shape}"
+            )
+        values = xr.DataArray(array, dims=(name,)[: array.ndim], coords={name: array} if array.ndim else None)
+    else:
+        values = values.copy(data=_numeric(name, values.values))
+        bad = [str(d) for d in values.dims if d in reserved and d not in (*categories, "trial")]
+        if bad:
+            raise ValueError(f"hyperparameters[{name!r}]: {bad[0]!r} is a dimension of the result's own")
+    if values.size == 0:
+        raise ValueError(f"hyperparameters[{name!r}]: wanted at least one value, got none")
+    return values
+
+
+def _numeric(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        what = (
+            f"it cannot be traced; make one sweep for each of {np.unique(array).tolist()} and join the datasets, or "
+            f"fix it with functools.partial(factory, {name}=...)"
+        )
+        if array.dtype.kind not in "bUS":
+            what = "wanted numbers"
+        raise TypeError(f"hyperparameters[{name!r}]: {what}; got values of dtype {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _trials(points: Sequence[Any], reserved: Sequence[str]) -> dict[str, np.ndarray]:
+    if not points:
+        raise ValueError("hyperparameters: wanted at least one point, got an empty list")
+    for point in points:
+        if not isinstance(point, Mapping) or set(point) != set(points[0]):
+            raise ValueError(
+                f"hyperparameters: wanted mappings that all have the arguments {list(points[0])}, got {point!r}"
+                if isinstance(points[0], Mapping)
+                else f"hyperparameters: wanted a list of mappings from arguments to numbers, got {points[0]!r}"
+            )
+    return {str(name): _values(str(name), [point[name] for point in points], {}, reserved).values for name in points[0]}
+
+
+def _trials_by_optimizer(
+    given: Mapping[Hashable, Any], optimizers: list[str], reserved: Sequence[str]
+) -> tuple[dict[str, xr.DataArray], dict[str, int]]:
+    if sorted(map(str, given)) != sorted(optimizers):
+        raise ValueError(f"hyperparameters: wanted points for each of {optimizers}, got those of {list(given)}")
+    tables = [_trials(given[name], reserved) for name in optimizers]
+    for name, table in zip(optimizers, tables, strict=True):
+        if set(table) != set(tables[0]) or len(given[name]) != len(given[optimizers[0]]):
+            raise ValueError(
+                f"hyperparameters[{name!r}]: wanted {len(given[optimizers[0]])} points with the arguments "
+                f"{list(tables[0])}, as for {optimizers[0]!r}, got {len(given[name])} with {list(table)}"
+            )
+    arrays = {
+        name: xr.DataArray(np.stack([table[name] for table in tables]), dims=("optimizer", "trial"))
+        for name in tables[0]
+    }
+    return arrays, {"trial": len(given[optimizers[0]])}

@@ -1,0 +1,105 @@
+"""A race of descents as an animated GIF."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image, ImageColor
+
+from gdlab.arguments import require_count, require_number
+from gdlab.plots.canvas import as_tracks
+from gdlab.plots.style import PALETTE, STAR
+from gdlab.plots.surfaces import draw_tracks
+from gdlab.records.files import atomic_path
+from gdlab.types import Grid
+
+Frames = UInt8[np.ndarray, "frames height width 3"]
+
+
+def race(
+    grid: Grid,
+    paths: Mapping[str, Any],
+    *,
+    minimizers: Any = None,
+    frames: int = 60,
+    tail: int | None = None,
+    title: str = "",
+    labels: tuple[str, str] = ("$x_1$", "$x_2$"),
+    dpi: int = 100,
+) -> Frames:
+    """Several descents side by side in time: frame k shows every path up to the same step.
+
+    paths: as for `gdlab.plots.paths`; all run on one clock, and a shorter path waits at its end. tail: how many of the
+    latest steps stay visible; None: all. The steps shown are all of them, or, where there are more steps than frames,
+    spaced quadratically, dense at the start, where most happens.
+    Returns uint8 images of shape (at most frames, height, width, 3); `write_gif` writes them.
+    """
+    require_count("frames", frames, low=2)
+    if tail is not None:
+        require_count("tail", tail)
+    tracks = list(as_tracks(paths).values())
+    longest = max((len(track) for track in tracks), default=0)
+    if longest < 2:
+        raise ValueError(f"paths: wanted at least one path of two points or more, got {longest} points at most")
+    figure, drawn = draw_tracks(grid, paths, minimizers=minimizers, title=title, labels=labels)
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    axes = figure.axes[0]
+    clock = axes.text(0.02, 0.98, "", transform=axes.transAxes, va="top", fontsize=10, zorder=9)
+    clock.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})
+    moving = sorted([*(line for lines in drawn for line in lines), clock], key=lambda artist: artist.get_zorder())
+    for artist in moving:
+        artist.set_animated(True)
+    canvas.draw()
+    background = canvas.copy_from_bbox(figure.bbox)
+    images = []
+    for shown in _steps_shown(longest, frames):
+        canvas.restore_region(background)
+        for track, (edge, line, end) in zip(tracks, drawn, strict=True):
+            now = min(shown, len(track) - 1)
+            part = track[0 if tail is None else max(0, now - tail) : now + 1]
+            edge.set_data(part[:, 0], part[:, 1])
+            line.set_data(part[:, 0], part[:, 1])
+            end.set_data(part[-1:, 0], part[-1:, 1])
+        clock.set_text(f"step {shown}")
+        for artist in moving:
+            axes.draw_artist(artist)
+        images.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return np.stack(images)
+
+
+def _steps_shown(longest: int, frames: int) -> np.ndarray:
+    last = longest - 1
+    if last < frames:
+        return np.arange(longest)
+    dense = np.round(last * np.linspace(0, 1, frames) ** 2).astype(int)
+    return np.unique(dense)
+
+
+def _shared_palette(picture: Image.Image) -> Image.Image:
+    """256 colours of the last picture, those of the lines exactly among them."""
+    kept = (*PALETTE, STAR, "#000000", "#ffffff")
+    exact = [channel for colour in kept for channel in ImageColor.getrgb(colour)]
+    room = 256 - len(kept)
+    colours = (picture.quantize(room, dither=Image.Dither.NONE).getpalette() or [])[: 3 * room]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*exact, *colours])
+    return palette
+
+
+def write_gif(path: str | Path, images: Frames, *, frames_per_second: float = 12.0, hold: float = 2.0) -> None:
+    """Write images as an endless GIF, atomically; the last one is held for `hold` seconds."""
+    require_number("frames_per_second", frames_per_second, 0.0, open_low=True)
+    require_number("hold", hold, 0.0)
+    if np.ndim(images) != 4 or len(images) == 0:
+        raise ValueError(f"images: wanted frames of shape (count, height, width, 3), got shape {np.shape(images)}")
+    pictures = [Image.fromarray(image) for image in images]
+    palette = _shared_palette(pictures[-1])
+    drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    durations = [round(1000 / frames_per_second)] * len(drawn)
+    durations[-1] += round(1000 * hold)
+    with atomic_path(path) as temporary:
+        drawn[0].save(temporary, format="GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0)

@@ -1,0 +1,136 @@
+"""What pictures of functions and paths share: files, levels, shades, and checks of what is to be drawn."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image, ImageColor
+from scipy.spatial import KDTree
+
+from gdlab.arguments import describe
+from gdlab.plots.style import PALETTE, STAR
+from gdlab.records.files import atomic_path
+from gdlab.types import Grid
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
+    """Write a figure in the format of the path's suffix (png, pdf, svg), atomically."""
+    if not Path(path).suffix:
+        raise ValueError(f"path: wanted a suffix that names the format, such as .png, got {str(path)!r}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
+    """Write a figure as a PNG of 256 colours, which takes a third of the room of `save`'s.
+
+    They are the palette's, the star's and the most frequent ones; every other colour becomes the nearest of them, which
+    changes only the soft edges of lines and letters. Atomic. Raises ValueError for another suffix.
+    """
+    if Path(path).suffix != ".png":
+        raise ValueError(f"path: wanted the suffix .png, got {str(path)!r}")
+    with atomic_path(path) as temporary:
+        save(figure, temporary, dpi)
+        picture = Image.open(temporary).convert("RGB")
+        codes, places, counts = np.unique(
+            np.asarray(picture) @ np.array([65536, 256, 1]), return_inverse=True, return_counts=True
+        )
+        colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
+        kept = np.array([ImageColor.getrgb(colour) for colour in (*PALETTE, STAR)])
+        frequent = colours[np.argsort(-counts, kind="stable")]
+        palette = np.vstack([kept, frequent])[:256]
+        nearest = KDTree(palette).query(colours)[1].astype(np.uint8)
+        indexed = Image.fromarray(nearest[places].reshape(picture.height, picture.width))
+        indexed.putpalette(palette.astype(np.uint8).tobytes())
+        indexed.save(temporary, optimize=True)
+
+
+def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, " levels"]:
+    """About `count` contour levels at round values, with the least and the largest at the ends.
+
+    Where values are skewed they stand at round distances from the least value, spaced in logarithm. Skewed means that
+    half of all values lie within the lowest tenth of the range, as in Rosenbrock's valley.
+    """
+    z = np.asarray(z, float)
+    z = z[np.isfinite(z)]
+    if z.size == 0:
+        raise ValueError("z: wanted at least one finite value, got none")
+    low, high = float(z.min()), float(z.max())
+    if high <= low:
+        return np.array([low, low + max(abs(low), 1.0)])
+    above = z - low
+    if np.median(above) >= 0.1 * (high - low):
+        inner = np.asarray(MaxNLocator(count).tick_values(low, high))
+    else:
+        smallest = max(float(np.quantile(above[above > 0], 0.002)), 1e-6 * (high - low))
+        decades = np.arange(np.floor(np.log10(smallest)), np.ceil(np.log10(high - low)) + 1)
+        steps = (1, 2, 5) if decades.size < count / 3 else (1, 3) if decades.size < count else (1,)
+        marks = np.outer(10.0**decades, steps).ravel()
+        inner = low + marks[marks >= smallest]
+        if np.sum(inner < high) < 3:  # few values, as of a step function
+            inner = np.asarray(MaxNLocator(count).tick_values(low, high))
+    return np.concatenate([[low], inner[(inner > low) & (inner < high)], [high]])
+
+
+def _text(value: float, gap: float) -> str:
+    """`value` with as many digits as tell it from a neighbour at distance `gap`, two at least."""
+    digits = 2 if value == 0 or gap <= 0 else max(2, math.ceil(math.log10(abs(value) / gap)) + 1)
+    if 10 ** (digits - 1) <= abs(value) < 1e6 or (100 <= abs(value) < 1e5 and digits <= 3):
+        return f"{value:.0f}"
+    return f"{value:.{min(digits, 15)}g}"
+
+
+def value_format(at: Float[np.ndarray, " levels"]) -> FuncFormatter:
+    """A format for values among `at`: each with the digits that its nearest neighbour asks for."""
+    gaps = np.diff(at)
+    nearest = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
+    scale = 1e-9 * float(np.abs(at).max())
+
+    def text(value: float, position: Any = None) -> str:
+        index = int(np.argmin(np.abs(at - value)))
+        return _text(0.0 if abs(value) <= scale else value, float(nearest[index]))
+
+    return FuncFormatter(text)
+
+
+def masked(z: Float[np.ndarray, "ny nx"]) -> Any:
+    """The values with those that are not finite masked, so that they stay blank."""
+    return np.ma.masked_invalid(z)
+
+
+def banded(at: np.ndarray) -> BoundaryNorm:
+    """One shade a band, whatever the bands' widths."""
+    return BoundaryNorm(at, 256)
+
+
+def as_minimizers(minimizers: Any) -> Float[np.ndarray, "count 2"] | None:
+    """Minimizers as an array, None where there are none; raises ValueError for another shape."""
+    if minimizers is None or np.size(minimizers) == 0:
+        return None
+    array = np.atleast_2d(np.asarray(minimizers, float))
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"minimizers: wanted points of shape (count, 2), got shape {np.shape(minimizers)}")
+    return array
+
+
+def require_grid(grid: Any) -> None:
+    """Raise TypeError unless `grid` is a `Grid`."""
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid: wanted a Grid, as evaluate_grid makes, got {describe(grid)}")
+
+
+def as_tracks(paths: Any) -> dict[str, Float[np.ndarray, "points 2"]]:
+    """Paths as arrays of points by name; raises for anything but a mapping to points of shape (count, 2)."""
+    if not isinstance(paths, Mapping):
+        raise TypeError(f"paths: wanted a mapping from names to points, got {describe(paths)}")
+    tracks = {str(name): np.asarray(path, float) for name, path in paths.items()}
+    for name, track in tracks.items():
+        if track.ndim != 2 or track.shape[1] != 2 or track.shape[0] == 0:
+            raise ValueError(f"paths[{name!r}]: wanted points of shape (count, 2), got shape {track.shape}")
+    return tracks

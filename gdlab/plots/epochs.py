@@ -1,0 +1,103 @@
+"""Learning curves: how a metric changes from epoch to epoch, the mean and an interval over seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from gdlab.analysis.curves import Band
+from gdlab.plots.canvas import save
+from gdlab.plots.style import line_style
+
+LOG_RATIO = 30.0
+"""A logarithmic axis is asked for where the largest value is more than this many times the least."""
+
+
+def learning(bands: Mapping[str, Band], *, title: str = "", label: str = "", log_y: bool | None = False) -> Figure:
+    """Mean curves over epochs, each with its interval over seeds shaded, and a legend outside.
+
+    bands: of each name, as `gdlab.analysis.curves.bands` makes them of its seeds' histories. label: of the metric, with
+    its unit. log_y: None: where the values' range asks for it. The mean is drawn as far as all of a name's seeds go.
+    Seeds that go on are drawn thin, one by one. A cross is the last finite value of a seed that diverged, and the
+    legend counts them.
+    """
+    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    _draw(axes, bands, label, log_y)
+    axes.set_title(title, fontsize=11)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def learning_panels(
+    panels: Mapping[str, Mapping[str, Band]], *, title: str = "", log_y: Sequence[bool | None] | None = None
+) -> Figure:
+    """Several metrics of the same names in one figure, two a row, with one legend.
+
+    panels: a metric's label to its bands. log_y: of each panel, see `learning`; None: all linear.
+    """
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(9.6, 0.6 + 2.9 * rows), layout="constrained")
+    drawn = figure.subplots(rows, 2, squeeze=False, sharex=True).ravel()
+    for axes, (label, bands), log in zip(drawn, panels.items(), log_y or [False] * len(panels), strict=False):
+        _draw(axes, bands, label, log)
+        axes.tick_params(labelbottom=True)
+    for axes in drawn[len(panels) :]:
+        axes.set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    figure.legend(*drawn[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def save_learning(
+    panels: Mapping[str, Mapping[str, Band]],
+    folder: str | Path,
+    *,
+    title: str = "",
+    log_y: Sequence[bool | None] | None = None,
+) -> None:
+    """Write each panel as a picture of its own, and all of them as learning.png; arguments as of `learning_panels`.
+
+    A picture has the name of its panel's label, in small letters and without its unit.
+    """
+    for (label, bands), log in zip(panels.items(), log_y or [False] * len(panels), strict=True):
+        name = label.split(" (")[0].strip().lower().replace(" ", "_")
+        save(learning(bands, title=title, label=label, log_y=log), Path(folder) / f"{name}.png")
+    save(learning_panels(panels, title=title, log_y=log_y), Path(folder) / "learning.png")
+
+
+def _draw(axes: Axes, bands: Mapping[str, Band], label: str, log_y: bool | None) -> None:
+    longest = max((band.epochs for band in bands.values()), default=1)
+    epochs = np.arange(1, longest + 1)
+    for index, (name, band) in enumerate(bands.items()):
+        style, common = line_style(index), band.mean.size
+        failed = sum(band.failed)
+        text = name + (f" ({failed} of {len(band.rows)} diverged)" if failed else "")
+        marker: dict[str, Any] = {"marker": "o", "ms": 3.5} if longest <= 10 else {}
+        axes.plot(epochs[:common], band.mean, lw=1.7, label=text, zorder=3, **style, **marker)
+        if band.low is not None and band.high is not None:
+            axes.fill_between(epochs[:common], band.low, band.high, color=style["color"], alpha=0.18, lw=0, zorder=2)
+        for row, lost in zip(band.rows, band.failed, strict=True):
+            if row.size > common:  # from where the mean ends
+                part = slice(max(common - 1, 0), row.size)
+                axes.plot(epochs[part], row[part], lw=0.8, zorder=3, **style)
+            if lost and row.size:
+                axes.plot(epochs[row.size - 1], row[-1], "x", color=style["color"], ms=8, mew=2, zorder=4)
+    shown = np.concatenate([*(row for band in bands.values() for row in band.rows), np.empty(0)])
+    if log_y is None:
+        log_y = shown.size > 0 and shown.min() > 0 and bool(shown.max() > LOG_RATIO * shown.min())
+    if log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if shown.max() < 1e3 * shown.min() else (1.0,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(1 - 0.02 * longest, longest + 0.02 * longest)
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.grid(which="major", color="0.9", lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,73 @@
+"""A table whose cells are shaded by their values."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+
+from gdlab.arguments import require_number
+from gdlab.plots.panels import fitted
+from gdlab.plots.style import GROUND
+
+
+def heatmap(
+    values: Float[np.ndarray, "rows columns"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    texts: Sequence[Sequence[str]] | None = None,
+    limits: tuple[float, float] | None = None,
+    title: str = "",
+    label: str = "",
+) -> Figure:
+    """A table whose cells are shaded by their values, the more the darker, with a text in each.
+
+    values: shape (rows, columns); cells that are not finite stay white. rows, columns: names at the left and on top.
+    texts: as many as values, bold for a column's largest; None: the values with three digits. limits: the values of the
+    lightest and the darkest shade; None: the least and the largest value. label: what the shade stands for. Raises
+    ValueError where the shapes disagree, or where no value is finite and no limits are given.
+    """
+    values = np.asarray(values, float)
+    if values.shape != (len(rows), len(columns)) or values.size == 0:
+        raise ValueError(f"values: wanted shape {(len(rows), len(columns))}, as the names', got {values.shape}")
+    if texts is None:
+        texts = [[f"{value:.3g}" for value in row] for row in values]
+    if [len(row) for row in texts] != [len(columns)] * len(rows):
+        raise ValueError(f"texts: wanted {len(rows)} rows of {len(columns)}, got {[len(row) for row in texts]}")
+    if limits is None and not np.isfinite(values).any():
+        raise ValueError("values: wanted at least one finite value, got none")
+    low, high = limits or (float(values[np.isfinite(values)].min()), float(values[np.isfinite(values)].max()))
+    require_number("limits", low, high=high)
+    cell = 0.35 + 0.075 * max(len(text) for text in [*columns, *(text for row in texts for text in row)])
+    left = 0.3 + 0.082 * max(len(name) for name in rows)
+    inner = cell * len(columns), 0.2 * len(rows)
+    width = max(left + inner[0] + 0.15, 3.5)
+    title = fitted(title, 10, width - 0.2)
+    top, bottom = 0.35 + 0.2 * len(title.splitlines()), 0.62
+    height = top + inner[1] + bottom
+    figure = Figure(figsize=(width, height))
+    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", linespacing=1.3)
+    axes = figure.add_axes((left / width, bottom / height, inner[0] / width, inner[1] / height))
+    norm, shades = Normalize(low, high), ListedColormap(GROUND(np.linspace(1.0, 0.25, 256)))  # black is read on all
+    most = np.where(np.isfinite(values), values, -np.inf).max(axis=0)
+    axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap=shades, norm=norm, interpolation="nearest")
+    for j, row in enumerate(texts):
+        for i, text in enumerate(row):
+            weight = "bold" if values[j, i] == most[i] else "normal"
+            axes.text(i, j, text, ha="center", va="center", fontsize=8, weight=weight)
+    axes.set_xticks(range(len(columns)), columns, fontsize=9, weight="bold")
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+    axes.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="white", lw=1.2)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    scale = figure.add_axes((left / width, 0.35 / height, inner[0] / width, 0.1 / height))
+    bar = figure.colorbar(ScalarMappable(norm, shades), cax=scale, orientation="horizontal")
+    bar.ax.tick_params(labelsize=7, length=2, pad=2)
+    bar.ax.set_title(label, fontsize=8, pad=2, loc="left")
+    return figure

@@ -1,0 +1,118 @@
+"""What a scan of one hyperparameter shows: scores against its values, and loss over values and epochs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from gdlab.analysis.statistics import Interval
+from gdlab.plots.style import line_style
+
+
+def sensitivity(
+    values: Float[np.ndarray, " values"],
+    scores: Mapping[str, Interval],
+    *,
+    title: str = "",
+    labels: tuple[str, str] = ("learning rate", "score"),
+    chance: float | None = None,
+) -> Figure:
+    """Score against a hyperparameter: the estimate, its interval as a shade, and a dot at the best estimate.
+
+    values: on a logarithmic axis. scores: of each name an interval for each value, as `bootstrap_interval` makes it of
+    scores of shape (values, seeds); higher is better. chance: the score of guessing, a grey line. Raises ValueError
+    where shapes disagree or a score is not finite.
+    """
+    values = np.asarray(values, float)
+    figure = Figure(figsize=(8.4, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    if chance is not None:
+        axes.axhline(chance, color="0.6", lw=0.8, zorder=1)
+        at_the_right: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+        axes.annotate("chance", (1, chance), (3, 0), color="0.4", fontsize=8, **at_the_right)
+    for index, (name, given) in enumerate(scores.items()):
+        mean, low, high = (np.asarray(end, float) for end in given)
+        if mean.shape != values.shape or not np.isfinite(mean).all():
+            raise ValueError(
+                f"scores[{name!r}]: wanted finite numbers of shape ({len(values)},), got shape {mean.shape}"
+            )
+        style = line_style(index)
+        axes.plot(values, mean, lw=1.7, label=name, zorder=3, **style)
+        if np.isfinite([low, high]).all():
+            axes.fill_between(values, low, high, color=style["color"], alpha=0.18, lw=0, zorder=2)
+        best = int(np.argmax(mean))
+        axes.plot(values[best], mean[best], "o", color=style["color"], mec="white", ms=8, zorder=4)
+    axes.set_xscale("log")
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.set_title(title, fontsize=11)
+    axes.grid(which="major", color="0.9", lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def loss_maps(
+    values: Float[np.ndarray, " values"],
+    losses: Mapping[str, Float[np.ndarray, "values epochs"]],
+    *,
+    title: str = "",
+    labels: tuple[str, str] = ("learning rate", "epoch"),
+    label: str = "loss",
+    ceiling: float | None = None,
+    columns: int = 4,
+) -> Figure:
+    """Loss over a hyperparameter and epochs: a panel a name, one colour scale for all, white where it is not finite.
+
+    values: ascending, on a logarithmic axis. losses: dark is low. ceiling: where the colour scale ends, such as twice
+    the loss of guessing; None: at the largest loss. A white dot stands at the value with the lowest loss of each epoch.
+    Raises ValueError where no loss is finite.
+    """
+    values = np.asarray(values, float)
+    finite = [np.asarray(loss)[np.isfinite(loss)] for loss in losses.values()]
+    shown = np.concatenate([*finite, np.empty(0)])
+    if shown.size == 0:
+        raise ValueError("losses: wanted at least one finite value, got none")
+    columns = min(columns, len(losses))
+    rows = -(-len(losses) // columns)
+    figure = Figure(figsize=(2.3 * columns + 1.1, 2.0 * rows + 0.6), layout="constrained")
+    panels: Any = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    low, high = float(shown.min()), min(float(shown.max()), np.inf if ceiling is None else ceiling)
+    high = high if high > low else low + 1.0
+    norm = LogNorm(low, high) if low > 0 and high > 3 * low else Normalize(low, high)
+    edges = _edges(values)
+    for place, (axes, (name, loss)) in enumerate(zip(panels.ravel(), losses.items(), strict=False)):
+        z = np.asarray(loss, float).T
+        epochs = np.arange(len(z) + 1) + 0.5
+        drawn = axes.pcolormesh(edges, epochs, np.ma.masked_invalid(z), norm=norm, cmap="viridis", rasterized=True)
+        for epoch, row in enumerate(z, 1):
+            if np.isfinite(row).any():
+                axes.plot(values[np.nanargmin(row)], epoch, "o", mfc="white", mec="black", mew=0.5, ms=3.5)
+        axes.set_title(name, fontsize=9)
+        axes.set_xscale("log")
+        axes.tick_params(labelsize=8, labelbottom=place + columns >= len(losses))
+    for axes in panels.ravel()[len(losses) :]:
+        axes.set_visible(False)
+    figure.supxlabel(labels[0], fontsize=9)
+    figure.supylabel(labels[1], fontsize=9)
+    bar = figure.colorbar(drawn, ax=panels, label=label, extend="max" if high < shown.max() else "neither", pad=0.01)
+    if isinstance(norm, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.tick_params(which="both", labelsize=8)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _edges(values: Float[np.ndarray, " values"]) -> Float[np.ndarray, " edges"]:
+    """Between neighbours, halfway in logarithm."""
+    logs = np.log(values)
+    if len(logs) == 1:
+        return np.exp(np.array([logs[0] - 0.5, logs[0] + 0.5]))
+    middle = (logs[1:] + logs[:-1]) / 2
+    return np.exp(np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]]))

@@ -1,0 +1,36 @@
+"""Results on disk: atomic files, the folders of runs, checkpoints, blocks of a sweep, and where they were computed."""
+
+from gdlab.records.blocks import Blocks
+from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree
+from gdlab.records.environment import environment
+from gdlab.records.files import (
+    atomic_path,
+    read_lines,
+    require_folder,
+    staged_folder,
+    to_json,
+    write_json,
+    write_lines,
+)
+from gdlab.records.manifest import AnotherRunError
+from gdlab.records.runs import RunFolder, RunRecord, read_run
+
+__all__ = [
+    "AnotherRunError",
+    "Blocks",
+    "CheckpointError",
+    "RunFolder",
+    "RunRecord",
+    "atomic_path",
+    "environment",
+    "load_note",
+    "load_tree",
+    "read_lines",
+    "read_run",
+    "require_folder",
+    "save_tree",
+    "staged_folder",
+    "to_json",
+    "write_json",
+    "write_lines",
+]

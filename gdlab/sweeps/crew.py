@@ -1,0 +1,277 @@
+"""A sweep's threads: they take lanes to a device, drop those that have stopped and merge the rest.
+
+Steps are taken in runs, from one milestone to the next, and all lanes have the same milestones. After each run lanes
+that have stopped leave; the others wait in the milestone's pool until there are enough of them for a full call, from
+whichever calls they came. So nobody waits for the slowest lane of a batch, and a lane's numbers do not depend on its
+company: it sees the same operations in the same order.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gdlab.compute.threads import Crew
+from gdlab.sweeps.space import Space
+from gdlab.sweeps.step import RUNNING
+from gdlab.sweeps.tiles import TiledProgram, blank_state, compile_for
+
+
+class Part(NamedTuple):
+    """A block of lanes of one function, from `low` up to `high`: what is saved, and resumed, at a time."""
+
+    function: int
+    low: int
+    high: int
+
+
+LaneNumbers = np.ndarray | range
+"""Which lanes; a range for those that are begun."""
+
+
+class Report:
+    """Where the threads of a sweep tell what they have done.
+
+    record(part, lanes, arrays): what was found for these lanes. finish(part): all of its lanes are recorded.
+    compile_seconds: what compilation took, summed over threads.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[Part, np.ndarray | slice, dict[str, np.ndarray]], None],
+        finish: Callable[[Part], None],
+    ):
+        self.record, self.finish = record, finish
+        self.compile_seconds = 0.0
+
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Count the seconds in the block as those of compilation."""
+        began = time.perf_counter()
+        yield
+        self.compile_seconds += time.perf_counter() - began
+
+
+class Pool:
+    """Lanes of one function that have reached one milestone: their numbers and the arrays of their states."""
+
+    def __init__(self, shared: Sequence[np.ndarray]):
+        self.shared = shared
+        self.pieces: list[tuple[np.ndarray, list[np.ndarray]]] = []
+        self.size = 0
+
+    def add(self, lanes: np.ndarray, state: list[np.ndarray]) -> None:
+        """These lanes wait here."""
+        self.pieces.append((lanes, state))
+        self.size += len(lanes)
+
+    def take(self, most: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """At most so many of them, first come first."""
+        lanes = np.concatenate([piece[0] for piece in self.pieces])
+        state = [np.concatenate(arrays) for arrays in zip(*(piece[1] for piece in self.pieces), strict=True)]
+        self.pieces = [(lanes[most:], [array[most:] for array in state])] if len(lanes) > most else []
+        self.size = max(len(lanes) - most, 0)
+        return lanes[:most], [array[:most] for array in state]
+
+
+LONGEST = 20_000
+"""Steps of a run at most: an interrupt is heard between runs."""
+
+
+def milestones(max_steps: int, stoppable: bool) -> list[int]:
+    """The steps after which lanes are looked at: each run a quarter of what is done, so that no lane idles for longer.
+
+    Where only divergence can stop a lane there are few.
+    """
+    first, growth = (32, 1.25) if stoppable else (512, 8.0)
+    marks = [first]
+    while marks[-1] < max_steps:
+        further = min(max(math.ceil(marks[-1] * growth), marks[-1] + first), marks[-1] + LONGEST)
+        marks.append(further)
+    return [*(mark for mark in marks if mark < max_steps), max_steps]
+
+
+class LaneCrew:
+    """All that the threads of one optimizer's sweep share."""
+
+    def __init__(
+        self,
+        program: TiledProgram,
+        space: Space,
+        factory: int,
+        parts: Sequence[Part],
+        places: Sequence[jax.Device],
+        marks: Sequence[int],
+        report: Report,
+    ):
+        self.program, self.space, self.factory, self.marks, self.report = program, space, factory, list(marks), report
+        self.differing = space.layout.differing()
+        self.waiting = list(parts)[::-1]
+        self.open: dict[Part, int] = {}
+        self.fresh: list[tuple[Part, int]] = []  # parts that are begun, and the first lane of theirs that is not
+        self.pools: dict[tuple[int, int], Pool] = {}
+        self.busy = 0
+        self.changed = threading.Condition()
+        self.crew = Crew(places, on_stop=self._wake)
+        workers = len(places)
+        lanes = sum(part.high - part.low for part in parts)
+        rounds = max(math.ceil(lanes / (workers * program.chunk)), 1)  # as many calls for each worker
+        shares = math.ceil(lanes / (rounds * workers) / program.tile) * program.tile
+        self.most = min(program.chunk, shares)
+
+    def work(self) -> None:
+        """Do everything, in a thread for each place; an error in one stops all and is raised."""
+        self.crew.run(self._serve, range(len(self.crew.places)))
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def _serve(self, _: int, device: jax.Device) -> None:
+        while (batch := self._next()) is not None:
+            try:
+                self._run(device, *batch)
+            finally:
+                with self.changed:
+                    self.busy -= 1
+                    self.changed.notify_all()
+
+    def _next(self) -> tuple[int, int, LaneNumbers, list[np.ndarray] | None, Sequence[np.ndarray]] | None:
+        """function, milestone, lanes, their state (None: not begun) and what they share; None when all is done."""
+        with self.changed:
+            while not self.crew.stopped.is_set():
+                full = [place for place, pool in self.pools.items() if pool.size >= self.program.chunk]
+                place = max(full, key=lambda place: place[1], default=None)
+                if place is None:
+                    begun = self._begin()
+                    if begun is not None:
+                        self.busy += 1
+                        return begun
+                    place = min(
+                        (place for place, pool in self.pools.items() if pool.size),
+                        key=lambda place: place[1],
+                        default=None,
+                    )
+                if place is not None:
+                    pool = self.pools[place]
+                    lanes, state = pool.take(self.program.chunk)
+                    self.busy += 1
+                    return *place, lanes, state, pool.shared
+                if not self.busy:
+                    return None
+                self.changed.wait()
+            return None
+
+    def _begin(self) -> tuple[int, int, range, None, Sequence[np.ndarray]] | None:
+        if not self.fresh and self.waiting and len(self.open) < 2:
+            part = self.waiting.pop()
+            self.open[part] = part.high - part.low
+            self.fresh.append((part, part.low))
+        if not self.fresh:
+            return None
+        part, low = self.fresh[0]
+        high = min(low + self.most, part.high)
+        if high == part.high:
+            self.fresh.pop(0)
+        else:
+            self.fresh[0] = (part, high)
+        shared = [np.zeros(leaf.shape, leaf.dtype) for leaf in self.program.arguments.shared]
+        return part.function, 0, range(low, high), None, shared
+
+    def _run(
+        self,
+        device: jax.Device,
+        function: int,
+        level: int,
+        lanes: LaneNumbers,
+        state: list[np.ndarray] | None,
+        shared: Sequence[Any],
+    ) -> None:
+        """From this milestone on for as long as most lanes go on; those that are left go to the next one's pool."""
+        plan = self.program
+        with self.report.compiling():
+            program = compile_for(plan, device)
+        numbers = self.space.values(self.factory, function, lanes, plan.chunk)
+        common = [values for values, differs in zip(numbers, self.differing, strict=True) if not differs]
+        own = [values for values, differs in zip(numbers, self.differing, strict=True) if differs]
+        tiles = np.int32(-(-len(lanes) // plan.tile))
+        arrays, own = jax.device_put((self._padded(function, lanes, state, device), own), device)
+        shared = list(shared)
+        while True:
+            t = self.marks[level - 1] if level else 0
+            values, reached, shared, arrays = program(
+                tiles, np.int32(t), np.int32(self.marks[level]), np.int32(function), common, own, shared, arrays
+            )
+            stop = np.asarray(arrays[plan.point_leaves])[: len(lanes)]
+            level += 1
+            running = stop == RUNNING
+            last = level == len(self.marks)
+            if self.crew.stopped.is_set():  # an error elsewhere, or an interrupt
+                return
+            if last or 8 * np.count_nonzero(running) < 7 * len(lanes):
+                break
+        host = [np.asarray(array)[: len(lanes)] for array in arrays]
+        points = host[: plan.point_leaves]
+        found = {
+            "point": np.stack(points, axis=-1) if points[0].ndim == 1 else points[0],
+            "value": np.asarray(values)[: len(lanes)],
+            "reached": np.asarray(reached)[: len(lanes)],
+            "stop": stop,
+            "first": host[plan.point_leaves + 1],
+        }
+        if not last:
+            lanes = np.asarray(lanes)
+            done = ~running
+            found = {name: array[done] for name, array in found.items()}
+        with self.changed:
+            self._settle(function, lanes if last else lanes[done], found)
+            if not last and running.any():
+                place = (function, level)
+                if place not in self.pools:
+                    self.pools[place] = Pool([np.asarray(leaf) for leaf in shared])
+                self.pools[place].add(lanes[running], [array[running] for array in host])
+
+    def _settle(self, function: int, lanes: LaneNumbers, found: dict[str, np.ndarray]) -> None:
+        for part in [part for part in self.open if part.function == function]:
+            if isinstance(lanes, range):  # fresh lanes are of one part
+                if not part.low <= lanes.start < part.high:
+                    continue
+                count = len(lanes)
+                self.report.record(part, slice(lanes.start, lanes.stop), found)
+            else:
+                inside = (lanes >= part.low) & (lanes < part.high)
+                count = int(np.count_nonzero(inside))
+                if not count:
+                    continue
+                self.report.record(part, lanes[inside], {name: array[inside] for name, array in found.items()})
+            self.open[part] -= count
+            if self.open[part] == 0:
+                del self.open[part]
+                self.report.finish(part)
+
+    def _padded(
+        self, function: int, lanes: LaneNumbers, state: list[np.ndarray] | None, device: jax.Device
+    ) -> list[Any]:
+        """Arrays of the program's full length; places that no lane takes repeat the last one, up to the tile's end.
+
+        Lanes that begin have points only: the program makes the rest, and overwrites what stands there.
+        """
+        plan = self.program
+        like = plan.arguments.lanes
+        end = -(-len(lanes) // plan.tile) * plan.tile
+        given = state
+        if given is None:
+            starts = self.space.points(function, lanes)
+            given = list(starts.T) if like[0].ndim == 1 else [starts]
+        full: list[Any] = []
+        for leaf, values in zip(like, given, strict=False):
+            array = np.empty(leaf.shape, leaf.dtype)
+            array[: len(lanes)] = values
+            array[len(lanes) : end] = values[-1]
+            full.append(array)
+        return full if state is not None else full + blank_state(plan, device)[len(full) :]

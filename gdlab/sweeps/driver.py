@@ -1,0 +1,313 @@
+"""`sweep`: starts x hyperparameters x functions x optimizers in one compiled program, as a labelled dataset."""
+
+import dataclasses
+import importlib.metadata
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jax.experimental import multihost_utils
+from tqdm.auto import tqdm
+
+from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
+from gdlab.compute.devices import local_devices
+from gdlab.compute.threads import ahead, places, usable_cores
+from gdlab.hyperparameters.factories import explained
+from gdlab.records.blocks import Blocks
+from gdlab.sweeps.crew import LaneCrew, Part, Report, milestones
+from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
+from gdlab.sweeps.identity import identify
+from gdlab.sweeps.labels import label
+from gdlab.sweeps.space import Space, make_space
+from gdlab.sweeps.step import AT_TARGET, LaneSpec, decode
+from gdlab.sweeps.tiles import compile_for, program_for
+
+PART = 1 << 18
+"""Lanes of a block at most."""
+
+
+def sweep(
+    fn: Any,
+    factory: Any,
+    hyperparameters: Any,
+    starts: Any,
+    *,
+    max_steps: int,
+    tolerance: float | None = None,
+    gradient: Any = None,
+    record: str = "last",
+    reduce: Reduce | None = None,
+    chunk: int | str = "auto",
+    devices: Sequence[jax.Device] | None = None,
+    progress: bool = True,
+    minimizers: Any = None,
+    target: float = 1e-2,
+    stop_at_target: bool = False,
+    save_to: str | Path | None = None,
+) -> xr.Dataset:
+    """Descend from every start with every setting of the hyperparameters, in one compiled program an optimizer.
+
+    fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS` (whose minimizers are then known); or a mapping
+        from names to such, all of one dimension: the result gets the dimension "function".
+    factory: a function that returns an optimizer (of `gdlab.optimizers`, optax or your own; functools.partial fixes
+        arguments); or a mapping from names to such: the dimension "optimizer", one program each.
+    hyperparameters: from arguments of the factory to a number or 1-D array of values, of which the product is swept;
+        each array is a dimension of the result. Or a list of mappings, the points of a search, which
+        `sample_hyperparameters` makes: the dimension "trial"; with several factories also a mapping from their names to
+        such lists, equally long. An `xarray.DataArray` among the values may have the dimensions "optimizer" and
+        "function", and axes that it names.
+        Values become numbers of the starts' dtype. What shapes a program (flags, window lengths) cannot be swept.
+    starts: shape (starts, dim), floating, whose dtype all arithmetic has. Or a mapping with those of each function.
+    max_steps, tolerance, gradient: as in `descend`; gradient is a mapping where fn is.
+    record: "last" keeps where lanes end; "path" keeps all max_steps + 1 points: the dimension "step".
+    reduce: from one lane's `Descent` to a dict of arrays, which the result holds in place of `value` and `point`; with
+        record="path" it sees the path, which is then not kept. Runs within the program.
+    chunk: lanes in a call. "auto" picks it from the size of a lane's state: tiles that stay in a CPU's cache, or a part
+        of a GPU's memory. It does not change the numbers.
+    devices: default all of this process's. Each works on lanes of its own; a single CPU device serves all cores. Where
+        jax.distributed is initialized, processes share out the lanes, and each returns the whole result.
+    minimizers: shape (count, dim), where fn does not bring them (a mapping where fn is).
+    target: a point has reached a minimizer within this distance.
+    stop_at_target: whether lanes stop there; record="last" only.
+    save_to: a folder for blocks of lanes that are done. The same call continues there, and ends in the same bits; a
+        call with another function, factory, grid, start or setting raises ValueError.
+
+    Returns a Dataset with the dimensions optimizer, function (where several were asked for), the hyperparameters' and
+    `start`, and the variables `value`, `point` (with "coordinate" too), `steps`, `converged`, `diverged` as in
+    `Descent`, and where minimizers are known `reached` (whether the last point lies at one) and `first_reached` (the
+    first step that does; -1: none). Its attributes say what was done, on what, and how long compiling and running took.
+    Lanes that stop leave the batch, and those left are merged, so that no lane waits for the slowest.
+    Programs are kept: as with `jax.jit`, what a function or factory reads from outside counts as it was at first.
+
+    Raises TypeError and ValueError for arguments that the factory does not take or that cannot be traced, for empty
+    axes and shapes that do not fit; failures of numbers are results: a start that is NaN is a lane with `diverged` set.
+    """
+    require_count("max_steps", max_steps)
+    if max_steps >= AT_TARGET - 1:
+        raise ValueError(f"max_steps: wanted less than 2^30 - 1, got {max_steps}")
+    if tolerance is not None:
+        require_number("tolerance", tolerance, 0.0)
+    require_choice("record", record, ("path", "last"))
+    if reduce is not None:
+        require_callable("reduce", reduce)
+    if chunk != "auto":
+        require_count("chunk", chunk)
+    require_number("target", target, 0.0, open_low=True)
+    for name, flag in (("stop_at_target", stop_at_target), ("progress", progress)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name}: wanted True or False, got {describe(flag)}")
+    if save_to is not None and not isinstance(save_to, (str, os.PathLike)):
+        raise TypeError(f"save_to: wanted a folder's path, got {describe(save_to)}")
+    devices = local_devices(devices)
+    space = make_space(fn, factory, hyperparameters, starts, gradient, minimizers)
+    if stop_at_target and (record == "path" or reduce is not None):
+        raise ValueError('stop_at_target: wanted record="last" and no reduce, whose lanes are never dropped')
+    if stop_at_target and space.minimizers is None:
+        raise ValueError("stop_at_target: wanted minimizers=, since those of fn are not known")
+    return _Request(
+        space=space,
+        max_steps=max_steps,
+        tolerance=None if tolerance is None else float(tolerance),
+        target=float(target),
+        stop_at_target=stop_at_target,
+        record=record,
+        reduce=reduce,
+        chunk=None if chunk == "auto" else int(chunk),
+        devices=devices,
+        progress=progress,
+        save_to=save_to,
+    ).run()
+
+
+@dataclasses.dataclass
+class _Request:
+    """A checked request and what came of it so far."""
+
+    space: Space
+    max_steps: int
+    tolerance: float | None
+    target: float
+    stop_at_target: bool
+    record: str
+    reduce: Reduce | None
+    chunk: int | None
+    devices: list[jax.Device]
+    progress: bool
+    save_to: str | Path | None
+
+    def __post_init__(self) -> None:
+        self.history = self.record == "path" or self.reduce is not None
+        self.backend = self.devices[0].platform
+        self.places = places(self.devices, callers=2)
+        self.arrays: dict[str, np.ndarray] = {}  # of shape (optimizers, functions, lanes, ...)
+        self.compile_seconds = 0.0
+
+    def spec(self, factory: int) -> LaneSpec:
+        space = self.space
+        return LaneSpec(
+            tuple(space.functions.values()),
+            space.gradients,
+            space.minimizers,
+            list(space.factories.values())[factory],
+            space.names,
+            self.max_steps,
+            self.tolerance,
+            self.target,
+            self.stop_at_target,
+        )
+
+    def parts(self) -> list[Part]:
+        """The blocks of this process: every n-th, where there are n processes."""
+        lanes = self.space.layout.lanes
+        size = min(PART, max(-(-lanes // 16), 16384)) if self.save_to or jax.process_count() > 1 else PART
+        if jax.process_count() > 1:
+            size = min(size, max(-(-lanes // (4 * jax.process_count())), 1))
+        every = [
+            Part(function, low, min(low + size, lanes))
+            for function in range(len(self.space.functions))
+            for low in range(0, lanes, size)
+        ]
+        return every[jax.process_index() :: jax.process_count()] or every[:1]
+
+    def run(self) -> xr.Dataset:
+        began = time.perf_counter()
+        blocks = self._blocks()
+        parts = self.parts()
+        labels = list(self.space.factories)
+        with self._bar() as tick:
+            waiting = {index: self._resume(index, parts, blocks, tick) for index in range(len(labels))}
+            todo = [index for index in waiting if waiting[index]]
+            # The programs of the next optimizers are compiled while one runs.
+            programs = ahead(self._program, todo, usable_cores())
+            for index in todo:
+                with explained(labels[index], self.space.names):
+                    self._run_one(index, next(programs), waiting[index], blocks, tick)
+        self._gather(parts)
+        arrays = self.arrays if self.history else decode(self.arrays, self.max_steps, self.space.minimizers is not None)
+        path = self.max_steps if self.record == "path" else None
+        attributes = self._attributes(arrays, time.perf_counter() - began)
+        return label(self.space, arrays, path, self.reduce is not None, attributes)
+
+    def _resume(self, index: int, parts: list[Part], blocks: Blocks | None, tick: Callable) -> list[Part]:
+        """Take over the parts that are done; returns the others."""
+        waiting = []
+        for part in parts:
+            held = blocks.load(index, *part) if blocks else None
+            if held is None:
+                waiting.append(part)
+            else:
+                self._keep(index, part, slice(part.low, part.high), held)
+                tick(part.high - part.low)
+        return waiting
+
+    def _blocks(self) -> Blocks | None:
+        if self.save_to is None:
+            return None
+        reduced = [] if self.reduce is None else list(map(self._program, range(len(self.space.factories))))
+        settings = (self.max_steps, self.tolerance, self.target, self.stop_at_target, self.record)
+        identity = identify(self.space, reduced, settings, self.devices[0])
+        if jax.process_index() == 0:
+            blocks = Blocks(self.save_to, identity)
+        if jax.process_count() > 1:  # the first process describes the folder, the others find it described
+            multihost_utils.sync_global_devices("gdlab.sweep: save_to")
+        return blocks if jax.process_index() == 0 else Blocks(self.save_to, identity)
+
+    @contextmanager
+    def _bar(self) -> Iterator[Callable[[int], None]]:
+        space = self.space
+        total = sum(part.high - part.low for part in self.parts()) * len(space.factories)
+        with tqdm(total=total, unit=" lanes", unit_scale=True, disable=None if self.progress else True) as bar:
+            yield bar.update
+
+    def _program(self, index: int) -> Any:
+        space, spec = self.space, self.spec(index)
+        if self.history:
+            return make_history(spec, self.record, self.reduce)
+        differing = space.layout.differing()
+        program = program_for(spec, space.dim, space.starts.dtype, differing, self.chunk, self.backend)
+        began = time.perf_counter()
+        compile_for(program, self.devices[0])
+        self.compile_seconds += time.perf_counter() - began
+        return program
+
+    def _run_one(self, index: int, program: Any, parts: list[Part], blocks: Blocks | None, tick: Callable) -> None:
+        space = self.space
+
+        def record(part: Part, lanes: np.ndarray | slice, found: dict[str, np.ndarray]) -> None:
+            self._keep(index, part, lanes, found)
+            tick(len(found["steps" if self.history else "stop"]))
+
+        def finish(part: Part) -> None:
+            if blocks:
+                arrays = {
+                    name: array[index, part.function, part.low : part.high] for name, array in self.arrays.items()
+                }
+                blocks.save(index, *part, arrays=arrays)
+
+        report = Report(record, finish)
+        if self.history:
+            chunk = min(self.chunk or history_chunk(space, self.max_steps, self.record), space.layout.lanes)
+            run_histories(program, space, index, parts, self.places, chunk, report)
+        else:
+            marks = milestones(self.max_steps, self.tolerance is not None or self.stop_at_target)
+            LaneCrew(program, space, index, parts, self.places, marks, report).work()
+        self.compile_seconds += report.compile_seconds
+
+    def _keep(self, index: int, part: Part, lanes: np.ndarray | slice, found: Mapping[str, np.ndarray]) -> None:
+        for name, array in found.items():
+            if name not in self.arrays:
+                shape = (
+                    len(self.space.factories),
+                    len(self.space.functions),
+                    self.space.layout.lanes,
+                    *array.shape[1:],
+                )
+                self.arrays[name] = np.zeros(shape, array.dtype)
+            self.arrays[name][index, part.function, lanes] = array
+
+    def _gather(self, parts: Sequence[Part]) -> None:
+        """Where several processes shared out the blocks, give each the blocks of all."""
+        if jax.process_count() == 1:
+            return
+        mine = np.zeros((len(self.space.functions), self.space.layout.lanes), np.uint8)
+        for part in parts:
+            mine[part.function, part.low : part.high] = 1
+        owners = np.asarray(multihost_utils.process_allgather(mine))
+        for name, array in self.arrays.items():
+            # As bytes: no value is changed on its way, whatever its dtype.
+            flat = np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape[:3], -1)
+            everyone = np.asarray(multihost_utils.process_allgather(flat))
+            for process, owned in enumerate(owners):
+                function, lane = np.nonzero(owned)
+                flat[:, function, lane] = everyone[process][:, function, lane]
+            self.arrays[name] = flat.reshape(-1).view(array.dtype).reshape(array.shape)
+
+    def _attributes(self, arrays: Mapping[str, np.ndarray], seconds: float) -> dict[str, Any]:
+        space = self.space
+        found: dict[str, Any] = {
+            "function": ", ".join(space.functions),
+            "factory": ", ".join(space.factories),
+            "max_steps": self.max_steps,
+            "lanes": space.layout.lanes * len(space.functions) * len(space.factories),
+            "point_steps": float(arrays["steps"].sum(dtype=np.float64)),
+            "seconds": seconds,
+            "compile_seconds": self.compile_seconds,
+            "device": f"{len(self.devices)} x {self.devices[0].device_kind}",
+            "platform": self.backend,
+            "threads": len(self.places),
+            "processes": jax.process_count(),
+            "dtype": str(space.starts.dtype),
+            "gdlab": importlib.metadata.version("gdlab"),
+            "jax": jax.__version__,
+        }
+        if self.tolerance is not None:
+            found["tolerance"] = self.tolerance
+        if space.minimizers is not None:
+            found |= {"target": self.target, "stop_at_target": int(self.stop_at_target)}
+        return found

@@ -1,0 +1,144 @@
+"""One lane, a run of a sweep's batch: how it begins, what a step does to it, when it stops."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from gdlab.compute.calls import stored
+from gdlab.descent import move
+from gdlab.types import Factory, GradientFunction, ScalarFunction
+
+RUNNING = 0
+AT_TARGET = 2**30
+"""`stop` holds 0 while a lane runs; s when it converged in s steps; AT_TARGET + s when it stopped at the target after s
+steps; -1 - s when it diverged in s."""
+
+
+class LaneSpec(NamedTuple):
+    """What every lane does; all but the numbers in it is fixed in the program.
+
+    minimizers: of each function, shape (count, dim), or None where reaching them is not asked for.
+    build: from the hyperparameters' values to an optimizer.
+    """
+
+    functions: tuple[ScalarFunction, ...]
+    gradients: tuple[GradientFunction, ...] | None
+    minimizers: Float[np.ndarray, "functions count dim"] | None
+    build: Factory
+    names: tuple[str, ...]
+    max_steps: int
+    tolerance: float | None
+    target: float | None
+    stop_at_target: bool
+
+
+class State(NamedTuple):
+    """One lane. first: the first step within the target distance of a minimizer, -1 before."""
+
+    point: Float[Array, " dim"]
+    stop: Int[Array, ""]
+    first: Int[Array, ""]
+    optimizer: optax.OptState
+
+
+def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
+    """functions[which](x) in the dtype of x; which is not looked at where there is only one."""
+
+    def cast(function: Callable) -> Callable:
+        return lambda y: jax.tree.map(lambda out: out.astype(y.dtype), function(y))
+
+    return cast(functions[0])(x) if len(functions) == 1 else jax.lax.switch(which, list(map(cast, functions)), x)
+
+
+def is_near(spec: LaneSpec, x: Array, which: Any) -> Array:
+    """Whether x, shape (..., dim), lies within the target distance of a minimizer; False where none is known."""
+    if spec.minimizers is None:
+        return jnp.zeros(x.shape[:-1], bool)
+    every = jnp.asarray(spec.minimizers)
+    aims = every[0] if len(spec.functions) == 1 else jax.lax.switch(which, [lambda a=a: a for a in every])
+    squares = jnp.sum((x[..., None, :] - aims.astype(x.dtype)) ** 2, axis=-1)
+    return jnp.any(squares <= jnp.asarray(spec.target, x.dtype) ** 2, axis=-1)
+
+
+def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State], Callable[..., tuple[Array, Array]]]:
+    """begin(x, which, numbers), step(state, which, t, numbers) and look(x, which) of one lane.
+
+    look: the value there, and whether it lies at a minimizer.
+    """
+    aimed = spec.minimizers is not None
+
+    def look(x: Array, which: Array) -> tuple[Array, Array]:
+        return choose(which, spec.functions, x), is_near(spec, x, which)
+
+    def value_and_slope(x: Array, which: Array) -> tuple[Array, Array]:
+        if spec.gradients is None:
+            return choose(which, [jax.value_and_grad(fn) for fn in spec.functions], x)
+        return choose(which, spec.functions, x), choose(which, spec.gradients, x)
+
+    def verdict(
+        state: State, now: Array, which: Array, found: Array, slope: Array, moved: Array
+    ) -> tuple[Array, Array]:
+        """`stop` and `first` after this step."""
+        finite = jnp.isfinite(found) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(moved))
+        running = state.stop == RUNNING
+        stop = jnp.where(finite, RUNNING, -1 - now)
+        if spec.tolerance is not None:
+            short = jnp.sum(jnp.abs(moved - state.point)) < spec.tolerance
+            stop = jnp.where(finite & short, now, stop)
+        first = state.first
+        if aimed:
+            there = running & finite & is_near(spec, moved, which)
+            first = jnp.where(there & (first < 0), now, first)
+            if spec.stop_at_target:
+                stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
+        return jnp.where(running, stop, state.stop), first
+
+    # Its results are stored, not computed again by each that uses them.
+    value_and_slope = stored(value_and_slope)
+
+    def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
+        return optax.with_extra_args_support(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+
+    def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
+        value, there = look(x, which)
+        fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(value)
+        stop = jnp.where(fine, RUNNING, -1).astype(jnp.int32)
+        first = jnp.where(there, 0, -1).astype(jnp.int32)
+        if spec.stop_at_target:
+            stop = jnp.where(there & fine, AT_TARGET, stop)
+        return State(x, stop, first, jax.tree.map(jnp.asarray, optimizer(numbers).init(x)))
+
+    def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
+        x = state.point
+        found, slope = value_and_slope(x, which)
+        moved, after = move(
+            optimizer(numbers), state.optimizer, x, found, slope, lambda y: choose(which, spec.functions, y)
+        )
+        now = t + 1
+        stop, first = verdict(state, now, which, found, slope, moved)
+        go = (state.stop == RUNNING) & (stop >= RUNNING)  # it ran, and did not diverge
+        # The optimizer's state goes on after a lane has stopped: nothing reads it. Its dtypes are those it began with.
+        after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
+        return State(jnp.where(go, moved, x), stop, first, after)
+
+    return begin, step, look
+
+
+def decode(arrays: Mapping[str, np.ndarray], max_steps: int, aimed: bool) -> dict[str, np.ndarray]:
+    """What a result says of lanes, from what their states hold. aimed: whether minimizers are known."""
+    stop = arrays["stop"]
+    at_target = stop >= AT_TARGET
+    steps = np.where(stop == RUNNING, max_steps, np.where(stop < 0, -1 - stop, stop - AT_TARGET * at_target))
+    found = {
+        "value": arrays["value"],
+        "point": arrays["point"],
+        "steps": steps.astype(np.int32),
+        "converged": (stop > 0) & ~at_target,
+        "diverged": (stop < 0) | ~np.isfinite(arrays["value"]),
+    }
+    return found | ({"reached": arrays["reached"], "first_reached": arrays["first"]} if aimed else {})
