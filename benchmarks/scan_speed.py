@@ -102,7 +102,7 @@ def resnet_lanes(lanes: int = 4, width: int = 8) -> dict[str, Any]:
     small = Split(part.images[:64], part.labels[:64])
     data = Dataset("random", part, small, tuple(map(str, range(10))), {"source": "random numbers"})
     third = (0.5, 0.5, 0.5)
-    task = tasks.classify("random", data, models.resnet18(10, stem="imagenet", width=width), mean=third, std=third)
+    task = tasks.classify("random", data, models.resnet18(10, width=width), mean=third, std=third)
     arrays = jax.device_put(task.data)
     recipe = Recipe(task.functions, optimizers.adam, ("learning_rate",), arrays)
     device = jax.devices()[0]

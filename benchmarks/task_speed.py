@@ -143,7 +143,7 @@ def resnet18(size: Size, small: bool) -> Pair:
     width = 16 if small else 64  # a width of 4 takes XLA minutes to compile
     return classifier(
         *("cifar10", 32, 10, size.batch * size.steps, size.batch),
-        models.resnet18(10, stem="cifar", width=width),
+        models.resnet18(10, stem=models.cifar_stem, width=width),
         torch_network("cifar", "linear", width),
         number_layers,
     )

@@ -32,8 +32,9 @@ import torch
 import tyro
 from torch import nn
 
+from gdlab import models
 from gdlab.data import crop_and_flip, normalize
-from gdlab.models import products, resnet18
+from gdlab.models import products
 from gdlab.models.products import Geometry, choose
 from gdlab.records import environment, write_json
 
@@ -88,7 +89,8 @@ class Clock:
 
 def gdlab_round(config: Config, stem: str, head: str) -> Callable[[], None]:
     on_gpu = jax.default_backend() == "gpu"
-    model = resnet18(10, stem=stem, head=head, dtype=jnp.bfloat16 if on_gpu else jnp.float32)
+    dtype = jnp.bfloat16 if on_gpu else jnp.float32
+    model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], dtype=dtype)
     optimizer = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
     params, state = model.init(jax.random.key(0))
     images = jax.random.bits(jax.random.key(1), (config.steps, config.batch, 32, 32, 3), jnp.uint8)

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from gdlab import OPTIMIZERS, comparison, plots, tasks
 from gdlab.analysis import claims
-from gdlab.analysis.claims import Claim, differences, final, judge
+from gdlab.analysis.claims import Claim, at_end, differences, judge
 from gdlab.arguments import require_choice, require_names
 from gdlab.comparison import Candidate, Measure, Problem, Report, Study
 from gdlab.comparison.options import Options, carry_out, parse
@@ -145,7 +145,7 @@ CLAIMS = (
         "On test accuracy Adamax, SGD, Adam and AdamW end alike",
         f"{ALIKE} less the difference of final test accuracy, for every pair in both directions",
         LEADERS,
-        lambda found: ALIKE - differences(final(found, "test_accuracy"), LEADERS, LEADERS),
+        lambda found: ALIKE - differences(at_end(found, "test_accuracy"), LEADERS, LEADERS),
     ),
     Claim(
         "Adamax and SGD improve most in the first epochs",
@@ -158,7 +158,7 @@ CLAIMS = (
         "Adam and AdamW have the lowest test loss",
         "final test loss, each of the others less each of the two",
         LEADERS,
-        lambda found: -differences(final(found, "test_loss"), ("adam", "adamw")),
+        lambda found: -differences(at_end(found, "test_loss"), ("adam", "adamw")),
     ),
     Claim(
         "SGD's and Adamax's test loss rises at the end",
@@ -178,7 +178,7 @@ CLAIMS = (
         "Adagrad and Adadelta stay behind",
         f"final test accuracy of each of the other four less each of the two, less {ALIKE}",
         LEADERS + LAGGARDS,
-        lambda found: differences(final(found, "test_accuracy"), LEADERS, LAGGARDS) - ALIKE,
+        lambda found: differences(at_end(found, "test_accuracy"), LEADERS, LAGGARDS) - ALIKE,
     ),
 )
 

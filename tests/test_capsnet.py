@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gdlab import losses, models, optimizers, tasks
+from gdlab.data import Dataset, Split
 from gdlab.models.capsnet import route, squash
 from gdlab.training import train
 
@@ -153,6 +154,24 @@ def test_lanes_are_single_runs_and_the_decoder_sees_the_labelled_capsule_alone()
     assert (np.abs(other.reconstruction - alone.reconstruction).max(axis=1) > 0).all()
 
 
+def test_the_task_has_the_sizes_that_are_asked_for_and_the_papers_else(monkeypatch):
+    blank = Split(np.zeros((8, 28, 28, 1), np.uint8), np.zeros(8, np.int32))
+    found = Dataset("fashion_mnist", blank, blank, tuple("abcdefghij"), {})
+    monkeypatch.setattr("gdlab.tasks.fashion_mnist.load", lambda name, data_dir: found)
+    task = tasks.fashion_mnist_capsnet(**SMALL, routing=2, learn_weights=False, test_size=4, batch_size=2)
+    model = models.capsnet(**SMALL, routing=2, learn_weights=False)
+    params, expected = (jax.eval_shape(one.init, jax.random.key(0))[0] for one in (task, model))
+    assert jax.tree.map(lambda leaf: leaf.shape, params) == jax.tree.map(lambda leaf: leaf.shape, expected)
+    described = SMALL | {"decoder": [12, 9], "routing": 2, "learn_weights": False}
+    assert task.description["model"] == {"name": "capsnet", **described}
+    assert len(task.test.labels) == 4
+    papers = {"width": 256, "capsules": 32, "capsule_size": 8, "class_size": 16, "kernel": 9, "decoder": [512, 1024]}
+    whole = tasks.fashion_mnist_capsnet(batch_size=2).description["model"]
+    assert whole == {"name": "capsnet", **papers, "routing": 3, "learn_weights": True}
+    with pytest.raises(TypeError, match="widht"):
+        tasks.fashion_mnist_capsnet(batch_size=2, widht=8)
+
+
 @needs_fashion
 def test_a_small_capsnet_learns_fashion_mnist(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
@@ -174,6 +193,8 @@ def test_bad_input_is_answered_in_one_line():
     inputs = models.CapsuleInputs(jnp.zeros((2, 28, 28, 3)), jnp.zeros(2, jnp.int32))
     for call, answer in (
         (lambda: models.capsnet(routing=0), "routing: wanted an integer of at least 1, got 0"),
+        (lambda: models.capsnet(decoder=(8, 0)), "decoder: wanted an integer of at least 1, got 0"),
+        (lambda: models.capsnet(widht=8), "sizes: expected names among width, capsules, .*, routing; got widht"),
         (lambda: models.capsnet(image_shape=(17, 28, 1)), "image_shape: wanted .* of at least 18 pixels"),
         (lambda: models.capsnet(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
         (lambda: jax.eval_shape(model.apply, params, {}, inputs), "inputs: wanted floating-point images"),

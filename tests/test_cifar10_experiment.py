@@ -1,4 +1,3 @@
-import functools
 import importlib.util
 import json
 import os
@@ -10,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tqdm import tqdm
 
-from gdlab import OPTIMIZERS, models
-from gdlab.data import Dataset
-from gdlab.data.datasets import Split
-from gdlab.records import to_json
-from gdlab.training import Training
+from gdlab import comparison, models
+from gdlab.analysis.claims import judge
+from gdlab.comparison import Run
+from gdlab.comparison.options import carry_out
+from gdlab.comparison.reports import longest
+from gdlab.comparison.summaries import orders_compared, rank_candidates, summarize, values
+from gdlab.data import Dataset, Split
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "cifar10_resnet18.py"
 EPOCHS, SEEDS = 20, 3
@@ -59,8 +59,7 @@ def trainings(train_accuracy, test_accuracy, test_loss, seeds=SEEDS):
     for seed in range(seeds):
         history = {name: curve + 0.001 * seed for name, curve in curves.items()}
         history["train_loss"] = 2.0 - history["train_accuracy"]
-        best = int(np.argmin(history["test_loss"])) + 1
-        found.append(Training(history, np.ones(len(train_accuracy)), 0.0, None, None, best, 0, False))
+        found.append(Run(seed, history, np.ones(len(train_accuracy)), {}))
     return found
 
 
@@ -83,8 +82,16 @@ def changed(name, metric, curve):
     return found
 
 
+def verdict(experiment, place, found):
+    return judge(experiment.CLAIMS[place], found, rivals=tuple(experiment.ARTICLE), labels=experiment.ARTICLE)
+
+
 def verdicts(experiment, found):
-    return [experiment.judge(claim, found)["verdict"] for claim in experiment.CLAIMS]
+    return [verdict(experiment, place, found).verdict for place in range(len(experiment.CLAIMS))]
+
+
+def diverge(run):
+    return run._replace(history={name: np.append(curve[:-1], np.nan) for name, curve in run.history.items()})
 
 
 def test_the_articles_claims_hold_where_they_should(experiment):
@@ -115,58 +122,61 @@ def test_one_curve_breaks_one_claim(experiment, which, change):
 
 
 def test_what_cannot_be_told_is_not_told(experiment):
-    order = experiment.CLAIMS[1]
+    order = 1
     mixed = as_claimed()
     mixed["adamw"][0].history["train_accuracy"][-1] = 0.98  # better in one seed, worse in two
-    assert experiment.judge(order, mixed)["verdict"] == "cannot be told"
+    assert verdict(experiment, order, mixed).verdict == "cannot be told"
     del mixed["adamw"]
-    assert "needs AdamW" in experiment.judge(order, mixed)["why"]
+    assert "needs AdamW" in verdict(experiment, order, mixed).why
     failed = as_claimed()  # who diverged is no rival, and nothing is told of it
-    failed["asgd"][1] = failed["asgd"][1]._replace(failed_at=7)
+    failed["asgd"][1] = diverge(failed["asgd"][1])
     assert verdicts(experiment, failed) == ["holds"] * 8
-    failed["momentum"][1] = failed["momentum"][1]._replace(failed_at=7)
+    failed["momentum"][1] = diverge(failed["momentum"][1])
     assert verdicts(experiment, failed) == [*["cannot be told"] * 6, "holds", "cannot be told"]
-    assert experiment.judge(order, failed)["why"] == "a run of SGD diverged"
+    assert verdict(experiment, order, failed).why == "a run of SGD diverged"
     single = {name: found[:1] for name, found in as_claimed().items()}
     short = {
-        name: [t._replace(history={k: v[:9] for k, v in t.history.items()}, seconds=t.seconds[:9]) for t in found]
+        name: [run._replace(history={k: v[:9] for k, v in run.history.items()}) for run in found]
         for name, found in as_claimed().items()
     }
     assert verdicts(experiment, single) == ["cannot be told"] * 8
-    told = [verdict != "cannot be told" for verdict in verdicts(experiment, short)]
-    assert told == [not claim.trend for claim in experiment.CLAIMS]
+    told = [each != "cannot be told" for each in verdicts(experiment, short)]
+    assert told == [not claim.whole_curves for claim in experiment.CLAIMS]
 
 
 def test_final_and_best_values(experiment):
     loss = np.array([3.0, 1.0, 2.0])
-    (training,) = trainings(np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.6, 0.5]), loss, seeds=1)
-    failed = training._replace(failed_at=5)
-    assert experiment.at_epoch([training, failed], "test_accuracy").tolist() == [0.5, -np.inf]
-    assert experiment.at_epoch([training, failed], "test_loss").tolist() == [2.0, np.inf]
-    assert experiment.at_epoch([training, failed], "test_accuracy", "best").tolist() == [0.6, 0.6]
-    assert experiment.at_epoch([failed._replace(best_epoch=None)], "test_loss", "best").tolist() == [np.inf]
+    (run,) = trainings(np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.6, 0.5]), loss, seeds=1)
+    failed = diverge(run)
+    accuracy, losses = experiment.ACCURACY, experiment.LOSS
+    assert values([run, failed], accuracy).tolist() == [50, -np.inf]
+    assert values([run, failed], losses).tolist() == [2.0, np.inf]
+    assert values([run, failed], accuracy, which="best").tolist() == [60, 60]
+    lost = run._replace(history={name: curve * np.nan for name, curve in run.history.items()})
+    assert values([lost], losses, which="best").tolist() == [np.inf]
     # With early stopping the model of the best epoch is the one to report.
-    assert experiment.at_epoch([experiment.kept(training, 1)], "test_accuracy").tolist() == [0.6]
-    assert experiment.kept(training, None) is training
-    assert experiment.summarize(np.array([0.5, -np.inf]))["mean"] is None
-    found = experiment.summarize(np.array([1.0, 2.0, 6.0]))
+    assert values([run.kept(1)], accuracy).tolist() == [60]
+    assert run.kept(None) is run
+    assert summarize(np.array([0.5, -np.inf]))["mean"] is None
+    found = summarize(np.array([1.0, 2.0, 6.0]))
     assert (found["mean"], found["sd"]) == (3, pytest.approx(7**0.5))
-    ranked = experiment.rank(as_claimed(), "test_loss")  # less is better
-    assert [record["optimizer"] for record in ranked[:2]] == ["adam", "adamw"]
-    np.testing.assert_allclose(ranked[1]["behind"], [0.01] * 3)
-    assert ranked[0]["mean"] == pytest.approx(0.501)
+    names, ranked = rank_candidates(as_claimed(), losses, SEEDS)  # less is better
+    assert names[:2] == ["adam", "adamw"]
+    np.testing.assert_allclose([end[1] for end in ranked.behind], [0.01] * 3)
+    assert ranked.mean[0] == pytest.approx(0.501)
 
 
 def test_protocols_are_compared(experiment):
+    column = experiment.COLUMNS["test_accuracy"]
     sound = as_claimed()
-    assert experiment.compare(sound, sound)["survives"] == "yes"
-    turned = experiment.compare(sound, changed("asgd", "test_accuracy", ramp(0.3, 0.895)))
+    assert orders_compared(sound, sound, column)["survives"] == "yes"
+    turned = orders_compared(sound, changed("asgd", "test_accuracy", ramp(0.3, 0.895)), column)
     assert turned["survives"] == "no"
-    assert turned["reversed"] == [{"better": "adamw", "worse": "asgd", "neighbours": True, "told": True}]
+    assert turned["reversed"] == [{"better": "adamw", "worse": "asgd", "neighbours": True, "significant": True}]
     source = changed("asgd", "test_accuracy", ramp(0.3, 0.895))
     source["asgd"][0].history["test_accuracy"][-1] = 0.88
     source["asgd"][2].history["test_accuracy"][-1] = 0.99
-    assert experiment.compare(sound, source)["survives"] == "cannot be told"
+    assert orders_compared(sound, source, column)["survives"] == "cannot be told"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +184,6 @@ def test_protocols_are_compared(experiment):
     [
         ({"patience": 3}, "patience: wanted --hold-out above 0"),
         ({"patience": 3, "protocol": "both"}, "patience: wanted --hold-out above 0"),
-        ({"dataset": "cifar100"}, "dataset: wanted one of cifar10; got 'cifar100'"),
         ({"protocol": "fair"}, "protocol: wanted one of sound, source, both"),
         ({"optimizers": ("adan", "adma")}, "optimizers: no optimizer named 'adma'; nearest: adam"),
         ({"optimizers": ("adam", "adam")}, "optimizers: wanted at least one, each once, got adam adam"),
@@ -192,10 +201,16 @@ def test_a_bad_setting_is_told_in_one_line(experiment, settings, message):
         experiment.Config(patience=3, protocol="source")
 
 
-def test_smoke_makes_smaller_only_what_was_not_asked_for(experiment):
-    config = experiment.Config(smoke=True, epochs=3)
-    assert (config.epochs, config.width, config.train_size) == (3, 8, 1024)
-    assert config.out != experiment.Config().out
+def test_smoke_has_other_defaults_and_keeps_what_is_asked_for(experiment, monkeypatch):
+    def parsed(*flags):
+        monkeypatch.setattr(sys, "argv", ["cifar10_resnet18.py", *flags])
+        return experiment.parse(experiment.Config, None, smoke=experiment.SMOKE)
+
+    config = parsed("--smoke", "--epochs", "50", "--seeds", "0", "1", "2", "3", "4")  # the full run's defaults
+    assert (config.epochs, config.seeds, config.width, config.train_size) == (50, (0, 1, 2, 3, 4), 8, 1024)
+    assert parsed("--smoke").epochs == 2
+    assert parsed("--smoke").out != experiment.Config().out
+    assert parsed() == experiment.Config()
     assert config.optimizers == ("momentum", "adam", "adadelta", "adagrad", "adamw", "adamax", "asgd")
 
 
@@ -208,9 +223,10 @@ def test_settings_are_the_articles(experiment):
         "imagenet",
         "source",
     )
-    assert experiment.make_arguments("momentum", 100) == {"learning_rate": 0.01}
-    assert experiment.make_arguments("adam", 100) == {}
-    assert experiment.make_arguments("demon_adam", 100) == {"total_steps": 100}
+    (problem,) = experiment.make_study(config).problems
+    assert problem.trials["momentum"] == [{"learning_rate": 0.01}]
+    assert problem.trials["adam"] == [{}]
+    assert not any(map(problem.is_tuned, problem.trials))
 
 
 def test_missing_data_gives_one_line(tmp_path):
@@ -232,14 +248,18 @@ def test_missing_data_gives_one_line(tmp_path):
 def test_a_file_in_the_way_is_told_before_anything_runs(experiment, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="wanted a folder to write to, got"):
-        experiment.main(experiment.Config(out=tmp_path / "file"))
+        run(experiment, experiment.Config(out=tmp_path / "file"))
 
 
 def test_a_missing_extra_gives_one_line_before_anything_runs(experiment, small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r"tensorboard: wanted the package tensorboardX: pip install 'gdlab"):
-        experiment.main(experiment.Config(out=tmp_path / "out", tensorboard=True))
+        run(experiment, experiment.Config(out=tmp_path / "out", tensorboard=True))
     assert not (tmp_path / "out").exists()
+
+
+def run(experiment, config):
+    carry_out(config, experiment.make_study, lambda study: experiment.make_report(config, study))
 
 
 @pytest.fixture
@@ -267,50 +287,48 @@ def metrics(out):
     return {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("metrics.jsonl"))}
 
 
+@pytest.mark.slow
 def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
     experiment, small, events, tmp_path, capsys, monkeypatch
 ):
     settings = dict(optimizers=("momentum", "adam"), seeds=(0, 1), epochs=2, batch_size=32, protocol="both")
     config = experiment.Config(out=tmp_path / "killed", tensorboard=True, **settings)
-
-    make_task = functools.lru_cache(lambda protocol: experiment_make_task(config, protocol))
-    experiment_make_task = experiment.make_task
-    monkeypatch.setattr(experiment, "make_task", lambda _, protocol: make_task(protocol))  # each compiles only once
-    factories = {name: functools.cache(OPTIMIZERS[name]) for name in settings["optimizers"]}
-    monkeypatch.setattr(experiment, "OPTIMIZERS", factories)
-    write, rows = tqdm.write, []
+    write, rows = comparison.followers.tqdm.write, []
 
     def die(line, *arguments, **others):
         write(line, *arguments, **others)
         rows.append(line)
-        if sum("%" in row for row in rows) == 7:  # after the first epoch of the fourth run
+        if len(rows) == 7:  # after the first epoch of the fourth run
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tqdm, "write", die)
+    monkeypatch.setattr(comparison.followers.tqdm, "write", die)
     with pytest.raises(KeyboardInterrupt):
-        experiment.main(config)
+        run(experiment, config)
     assert not (tmp_path / "killed" / "results.json").exists()
-    monkeypatch.setattr(tqdm, "write", write)
+    monkeypatch.setattr(comparison.followers.tqdm, "write", write)
     capsys.readouterr()
-    experiment.main(config)
+    run(experiment, config)
     printed = capsys.readouterr().out
-    whole = experiment.run_all(experiment.Config(out=tmp_path / "whole", **settings))
+    whole = experiment.make_study(experiment.Config(out=tmp_path / "whole", **settings))
+    comparison.run(whole, progress=False, workers=1)
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
     assert len(metrics(tmp_path / "killed")) == 8
     results = json.loads((tmp_path / "killed" / "results.json").read_text())
-    for protocol, found in results["protocols"].items():
-        ranked = experiment.rank(whole[protocol], "test_loss")
-        assert found["rankings"]["test_loss"] == json.loads(json.dumps(to_json(ranked)))
+    for problem in whole.problems:
+        found = comparison.collect_all(whole)
+        losses = values(longest(problem, found)["adam"], experiment.LOSS)
+        written = results["protocols"][problem.name]["optimizers"]["adam"]["runs"]["2"]["final"]["test loss (nats)"]
+        np.testing.assert_array_equal(written["values"], losses)
     assert results["comparison"]["pairs"] == 1
 
     # All epochs have their line, those from before the kill too; each start has its own folder of events.
-    assert printed.count("%") > 2 * 16
-    assert "source, Adam, seed 1 (run 8 of 8)" in printed
+    assert printed.count("epoch   1 of 2") == printed.count("epoch   2 of 2") == 8
+    assert "source protocol  Adam  seed 1  epoch   2 of 2" in printed
     starts = sorted(str(path.relative_to(tmp_path / "killed/tensorboard")) for path in tmp_path.rglob("start-*"))
-    assert len(starts) == 4 + 8  # four runs had begun
-    assert starts[:3] == ["sound/adam/seed-0/start-000", "sound/adam/seed-0/start-001", "sound/adam/seed-1/start-000"]
-    replayed = [epoch for folder, name, epoch in events if folder.endswith("seed-0/start-001") and name == "train/loss"]
-    assert replayed == [1, 2] * 2
+    assert len(starts) == 3 + 8  # three runs had come to their first events
+    assert starts[0] == "sound/adam/epochs-2/seed-0/start-000"
+    replayed = [epoch for folder, name, epoch in events if folder.endswith("/start-001") and name == "train/loss"]
+    assert replayed == [1, 2] * 3
     assert {"train/loss", "test/accuracy"} <= {name for _, name, _ in events}
 
     out = tmp_path / "killed"
@@ -321,7 +339,7 @@ def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
         "JPEG (lossy)",
         "Kendall's tau",
         "cannot be told",
-        "Not as in the article",
+        "Not as in the source",
         "batch_size 32 (64)",
     ):
         assert part in text
@@ -329,19 +347,18 @@ def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
     for protocol in ("sound", "source"):
         for name in ("final", "best", "ranking_test_accuracy", "ranking_train_accuracy", "ranking_test_loss"):
             assert all((out / protocol / f"{name}{suffix}").exists() for suffix in (".txt", ".csv", ".tex"))
-        for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss", "learning"):
+        for name in ("training_accuracy", "test_accuracy", "training_loss", "test_loss", "learning"):
             with Image.open(out / protocol / f"{name}.png") as image:
                 assert min(image.size) > 400
     # What is reported is what the runs hold.
-    rows = [json.loads(line) for line in (out / "runs/sound/adam/seed-1/metrics.jsonl").read_text().splitlines()]
-    final = results["protocols"]["sound"]["optimizers"]["adam"]["final"]
-    assert final["test_accuracy"]["values"][1] == pytest.approx(rows[-1]["test_accuracy"])
-    with pytest.raises(ValueError, match="epochs: wanted at least the 2 that the folder holds, got 1"):
-        experiment.main(experiment.Config(out=out, **(settings | {"epochs": 1})))
+    (path,) = (out / "runs/sound/adam").rglob("seed-1/metrics.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    final = results["protocols"]["sound"]["optimizers"]["adam"]["runs"]["2"]["final"]
+    assert final["test accuracy (%)"]["values"][1] == pytest.approx(100 * rows[-1]["test_accuracy"])
 
 
 def test_a_run_that_diverges_is_recorded_and_the_others_go_on(experiment, small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(experiment.ARGUMENTS, "momentum", {"learning_rate": 1e30})
+    monkeypatch.setitem(experiment.SETTINGS, "momentum", {"learning_rate": 1e30})
     config = experiment.Config(
         out=tmp_path / "out",
         optimizers=("momentum", "adam"),
@@ -351,14 +368,15 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(experiment, small,
         hold_out=32,
         patience=1,
     )
-    experiment.main(config)
+    run(experiment, config)
     printed = capsys.readouterr().out
-    assert "diverged: the loss of step" in printed
+    assert "diverged: a loss is not finite; the other runs go on" in printed
     assert "1 of 1 diverged" in printed
     results = json.loads((tmp_path / "out" / "results.json").read_text())["protocols"]["sound"]
-    momentum, adam = (results["optimizers"][name] for name in ("momentum", "adam"))
-    assert momentum["failed_at"][0] > 0
-    assert momentum["final"]["test_accuracy"]["mean"] is None
-    assert adam["failed_at"] == [0]
+    momentum, adam = (results["optimizers"][name]["runs"]["2"] for name in ("momentum", "adam"))
+    assert momentum["diverged"] == [True]
+    assert momentum["final"]["test accuracy (%)"]["mean"] is None
+    assert adam["diverged"] == [False]
     assert adam["final"] == adam["best"]  # with early stopping the best epoch's model is kept
-    assert [record["optimizer"] for record in results["rankings"]["test_accuracy"]] == ["adam", "momentum"]
+    lines = (tmp_path / "out" / "sound" / "ranking_test_accuracy.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == ["Adam", "SGD"]

@@ -1,5 +1,6 @@
 """Studies on scikit-learn's digits: budgets, choices, resumption, shards; the choice is worked out here again."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -22,21 +23,13 @@ from gdlab.training import train
 ERROR = Measure("error %", "accuracy", lambda accuracy: 100 * (1 - accuracy), 2)
 
 
-def build_adam(learning_rate, momentum, total_steps):
-    del total_steps
-    return optimizers.adam(learning_rate, b1=momentum)
-
-
-def build_demon(learning_rate, momentum, total_steps):
-    return optimizers.demon_sgdm(learning_rate, momentum=momentum, total_steps=total_steps)
-
-
 def make(hidden=8):
     return tasks.digits_mlp(hold_out=300, train_size=400, hidden=(hidden,), batch_size=50)
 
 
+# Each candidate is tuned by arguments of its own.
 TRIALS = {
-    "adam": ({"learning_rate": 1e-4, "momentum": 0.9}, {"learning_rate": 2e-2, "momentum": 0.9}),
+    "adam": ({"learning_rate": 1e-4, "b1": 0.9}, {"learning_rate": 2e-2, "b1": 0.9}),
     "demon": ({"learning_rate": 0.1, "momentum": 0.9}, {"learning_rate": 1e30, "momentum": 0.9}),
 }
 
@@ -47,7 +40,7 @@ def problem(name="digits", **settings):
 
 
 def study(folder, **settings):
-    both = Candidate("adam", build_adam), Candidate("demon", build_demon)
+    both = Candidate("adam", optimizers.adam), Candidate("demon", optimizers.demon_sgdm, "Demon")
     arguments = {"problems": [problem()], "candidates": both, "seeds": (0, 1), "tuning_seeds": (7,)} | settings
     return Study(folder, **arguments)
 
@@ -65,12 +58,12 @@ def whole(tmp_path_factory):
 
 def test_the_choice_is_the_best_trial_on_what_is_held_out_and_runs_are_trainings(whole):
     task = make()
-    for name, build in (("adam", build_adam), ("demon", build_demon)):
+    for name, build in (("adam", optimizers.adam), ("demon", optimizers.demon_sgdm)):
         found = collect(study(whole), "digits", name)
         alone = []
         for trial in TRIALS[name]:
-            numbers = {**trial, "total_steps": float(2 * task.steps)}
-            alone.append(train(task, build, hyperparameters=numbers, epochs=2, seed=7, progress=False))
+            whole_setting = trial | ({"total_steps": float(2 * task.steps)} if name == "demon" else {})
+            alone.append(train(task, build, hyperparameters=whole_setting, epochs=2, seed=7, progress=False))
         errors = [100 * (1 - one.history["valid_accuracy"][-1]) for one in alone]
         best = int(np.nanargmin(errors))
         assert found.setting == TRIALS[name][best]
@@ -81,8 +74,8 @@ def test_the_choice_is_the_best_trial_on_what_is_held_out_and_runs_are_trainings
         np.testing.assert_allclose(found.scores, expected, atol=0.7)  # rounding may turn two of 300 images round
         for epochs in (2, 3):
             assert [run.seed for run in found.runs[epochs]] == [0, 1]
-            numbers = {**found.setting, "total_steps": float(epochs * task.steps)}
-            final = train(task, build, hyperparameters=numbers, epochs=epochs, seed=1, progress=False)
+            setting = found.setting | ({"total_steps": float(epochs * task.steps)} if name == "demon" else {})
+            final = train(task, build, hyperparameters=setting, epochs=epochs, seed=1, progress=False)
             run = found.runs[epochs][1]
             np.testing.assert_allclose(run.history["train_loss"], final.history["train_loss"], rtol=1e-3)
             assert len(run.history["train_loss"]) == epochs
@@ -94,7 +87,7 @@ def test_the_test_set_has_no_say(whole):
     # A study whose test set is another one chooses the same.
     def blind():
         task = make()
-        return task._replace(test=task.test._replace(labels=np.zeros_like(task.test.labels)))
+        return dataclasses.replace(task, test=task.test._replace(labels=np.zeros_like(task.test.labels)))
 
     folder = whole.parent / "blind"
     other = study(folder, problems=[problem(make=blind)])
@@ -161,6 +154,7 @@ def test_problems_wrap_their_optimizers(tmp_path):
     assert loss[0] == loss[1]
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_and_ends_in_the_same_bytes(whole, tmp_path):
     script = f"""
         import sys
@@ -193,7 +187,69 @@ def test_run_folders_say_what_they_are(whole):
     assert config["candidate"] == "adam"
     assert config["setting"] == TRIALS["adam"][1]
     assert config["task"]["name"] == "digits_mlp"
-    assert path.parent.parent.name == "learning_rate-0.02_momentum-0.9"
+    assert path.parent.parent.name == "learning_rate-0.02_b1-0.9"
+
+
+def test_a_single_setting_needs_no_trial_and_nothing_held_out(tmp_path):
+    one = problem(
+        make=lambda: tasks.digits_mlp(train_size=200, test_size=100, hidden=(8,), batch_size=50),
+        measure=Measure("accuracy", "accuracy", better="higher"),
+        trials={"adam": [{}], "decayed": [{"weight_decay": 0.1}]},
+        epochs=(1,),
+    )
+    both = Candidate("adam", optimizers.adam), Candidate("decayed", optimizers.adamw)
+    seen = []
+    alone = study(tmp_path, problems=[one], candidates=both, seeds=(0,))
+    comparison.run(alone, progress=False, on_epoch=lambda job, row: seen.append((job.candidate, row["epoch"])))
+    assert sorted(seen) == [("adam", 1), ("decayed", 1)]
+    assert len(files(tmp_path)) == 2
+    found = collect(alone, "digits", "decayed")
+    assert found.setting == {"weight_decay": 0.1}
+    assert np.isnan(found.scores).all()
+    assert (found.missing, found.at_the_edge) == (0, False)
+    losses = [collect(alone, "digits", name).runs[1][0].history["train_loss"][0] for name in ("adam", "decayed")]
+    assert losses[0] != losses[1]  # the decay is there
+
+
+def test_a_run_that_stops_early_is_finished_and_counts_up_to_its_best_epoch(tmp_path):
+    stopping = problem(trials={"adam": [{"learning_rate": 0.3}]}, epochs=(30,), patience=1)
+    alone = study(tmp_path, problems=[stopping], candidates=[Candidate("adam", optimizers.adam)], seeds=(0,))
+    comparison.run(alone, progress=False)
+    found = collect(alone, "digits", "adam")
+    (run,) = found.runs[30]
+    (path,) = tmp_path.rglob("metrics.jsonl")
+    rows = [json.loads(line)["valid_loss"] for line in path.read_text().splitlines()]
+    assert len(rows) < 30
+    assert len(run.history["valid_loss"]) == np.argmin(rows) + 1 == len(rows) - 1
+    assert run.value(ERROR, "valid") == run.value(ERROR, "valid", "best")
+    before = path.stat().st_mtime_ns
+    comparison.run(alone, progress=False)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_the_report_says_what_the_folder_holds(whole, tmp_path):
+    made = comparison.report(study(whole), title="Digits")
+    text = str(made)
+    for part in ("Digits", "Demon", "300 held out", "trials of 2 epochs", "95% interval, Student", "cpu"):
+        assert part in text, part
+    made.write(tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["environment"]["versions"]["jax"] == jax.__version__
+    adam = results["problems"]["digits"]["optimizers"]["adam"]
+    runs = collect(study(whole), "digits", "adam").runs[3]
+    errors = [100 * (1 - run.history["test_accuracy"][-1]) for run in runs]
+    final = adam["runs"]["3"]["final"]["test"]
+    np.testing.assert_allclose(final["values"], errors)
+    assert final["mean"] == pytest.approx(np.mean(errors))
+    assert final["sd"] == pytest.approx(np.std(errors, ddof=1))
+    assert adam["setting"] == TRIALS["adam"][1]
+    assert (tmp_path / "report.md").read_text().startswith("# Digits")
+    for name in ("digits/final", "digits/best", "digits/ranking_test_accuracy", "tuned"):
+        assert all((tmp_path / f"{name}{suffix}").exists() for suffix in (".txt", ".csv", ".tex")), name
+    assert "0.02*, b1 0.9" not in text
+    assert "0.02, b1 0.9*" in text  # the greatest rate that was tried
+    empty = comparison.report(study(tmp_path / "nothing"))
+    assert "trainings are not done yet" in str(empty)
 
 
 def test_a_larger_budget_only_adds_settings():
@@ -206,6 +262,9 @@ def test_a_larger_budget_only_adds_settings():
     np.testing.assert_allclose(rates[:4], [0.1, 0.1 * 10**0.5, 0.1 / 10**0.5, 1.0])
     only = ladder(4, 1.0, momenta=(0.0,), factor=2.0)
     assert [setting["learning_rate"] for setting in only] == [1.0, 2.0, 0.5, 4.0]
+    bare = ladder(2, 1.0, momenta=(), factor=2.0)
+    assert bare == [{"learning_rate": 1.0}, {"learning_rate": 2.0}]
+    assert ladder(1, 0.1, momentum="b1") == [{"learning_rate": 0.1, "b1": 0.9}]
 
 
 def test_bad_input_is_answered_in_one_line(tmp_path):
@@ -239,6 +298,25 @@ def test_bad_input_is_answered_in_one_line(tmp_path):
         (lambda: ladder(0, 0.1), "budget: wanted an integer of at least 1, got 0"),
         (lambda: ladder(2, 0.1, momenta=(1.0,)), r"momenta: wanted a number in \[0, 1\), got 1"),
         (lambda: ladder(2, 0.0), r"learning_rate: wanted a number in \(0"),
+        (
+            lambda: study(
+                tmp_path, problems=[problem(trials=TRIALS | {"adam": ({"momentum": 0.9}, {"momentum": 0.8})})]
+            ),
+            r"trials\[adam\]: expected arguments of the factory, got 'momentum'",
+        ),
+        (
+            lambda: study(tmp_path, problems=[problem(trials=TRIALS | {"adam": ({"b1": 0.9}, {"b1": 1.8})})]),
+            r"b1: wanted a number in \[0, 1\), got 1.8",
+        ),
+        (
+            lambda: study(tmp_path, problems=[problem(trials=TRIALS | {"adam": ({"b1": 0.9}, {"eps": 1e-8})})]),
+            "expected the same arguments in every setting, got b1 and eps",
+        ),
+        (lambda: comparison.run(study(tmp_path), on_epoch=3), "on_epoch: wanted a function, got 3"),
+        (
+            lambda: study(tmp_path, problems=[problem(measure=ERROR._replace(better="more"))]),
+            "measure.better: wanted one of lower, higher; got 'more'",
+        ),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

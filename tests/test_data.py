@@ -396,10 +396,10 @@ def test_stl10_labels_begin_at_one(tmp_path):
 
 def test_only_the_published_archive_is_taken_unless_any_will_do(tmp_path, monkeypatch):
     # Krizhevsky's page names the archive; its size and SHA-256 as in the registry of tensorflow-datasets 4.9.
-    wanted = data.preparing.published("cifar10")["cifar-10-binary.tar.gz"]
+    wanted = data.preparation.source_files("cifar10")["cifar-10-binary.tar.gz"]
     assert wanted.size == 170052171
     assert wanted.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-    assert {name: len(data.preparing.published(name)) for name in MAKERS} == {
+    assert {name: len(data.preparation.source_files(name)) for name in MAKERS} == {
         "cifar10": 1, "cifar100": 1, "stl10": 1, "mnist": 4, "fashion_mnist": 4,
     }  # fmt: skip
     archive = make_cifar10(tmp_path).archive
@@ -416,7 +416,7 @@ def test_only_the_published_archive_is_taken_unless_any_will_do(tmp_path, monkey
 
 
 def publish(monkeypatch, file):
-    monkeypatch.setattr(data.preparing, "published", lambda name: {"cifar-10-binary.tar.gz": file})
+    monkeypatch.setattr(data.preparation, "source_files", lambda name: {"cifar-10-binary.tar.gz": file})
 
 
 @pytest.fixture
@@ -452,7 +452,7 @@ def test_an_archive_is_downloaded_checked_and_kept(server, tmp_path, monkeypatch
     address, served = server
     made = make_cifar10(tmp_path / "www")
     content = made.archive.read_bytes()
-    file = data.preparing.Published(f"{address}/own.tar.gz", len(content), hashlib.sha256(content).hexdigest())
+    file = data.preparation.SourceFile(f"{address}/own.tar.gz", len(content), hashlib.sha256(content).hexdigest())
     place = tmp_path / "place"
     kept = place / "downloads" / "cifar10" / "cifar-10-binary.tar.gz"
     for url, answer in (
@@ -487,18 +487,18 @@ def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(moment, tmp
     place = tmp_path / "place"
     killed = """
 import os, signal, sys
-from gdlab.data import preparing
+from gdlab.data import preparation
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1] == "rename":
-    preparing.os.rename = die
+    preparation.os.rename = die
 else:
-    examples = preparing._examples
+    examples = preparation._examples
     def some(contents, split, **options):
         for number, example in enumerate(examples(contents, split, **options)):
             if split == "test" and number == 5: die()
             yield example
-    preparing._examples = some
-preparing.prepare("cifar10", sys.argv[2], sys.argv[3], any_checksum=True)
+    preparation._examples = some
+preparation.prepare("cifar10", sys.argv[2], sys.argv[3], any_checksum=True)
 """
     run = subprocess.run([sys.executable, "-c", killed, moment, str(made.archive), str(place)], check=False)
     assert run.returncode == -signal.SIGKILL
@@ -562,8 +562,8 @@ def test_damaged_records_are_noticed(prepared, place):
 
 def test_the_cache_is_used_checked_and_replaced(prepared, place, tmp_path, monkeypatch):
     decoded = []
-    decode = data.loading._decode
-    monkeypatch.setattr(data.loading, "_decode", lambda *args: decoded.append(args) or decode(*args))
+    decode = data.datasets._decode
+    monkeypatch.setattr(data.datasets, "_decode", lambda *args: decoded.append(args) or decode(*args))
 
     def loads_right():
         decoded.clear()
@@ -640,6 +640,7 @@ def test_the_command_line_prepares_and_lists(tmp_path, monkeypatch, capsys):
             command(*words)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="no prepared CIFAR-10 in $GDLAB_DATA_DIR")
 def test_the_second_start_with_cifar10_is_quick():
     first = data.load("cifar10", SHARED)

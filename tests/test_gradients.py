@@ -230,6 +230,7 @@ def test_ripples_do_not_hide_from_a_coarse_step():
     assert not check_gradient(bump, jnp.array([5e-4]), gradient=jnp.ones_like).ok
 
 
+@pytest.mark.slow
 def test_random_points_of_all_functions_pass_in_float64():
     for name, function in FUNCTIONS.items():
         dim = function.dim or 4

@@ -5,10 +5,11 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from gdlab import plots
+from gdlab.analysis.learning_curves import band, bands
 from gdlab.analysis.statistics import Interval
 from gdlab.plots.style import PALETTE
 
-CURVES = {f"method {k}": [np.linspace(k, 10 + k + s, 50) for s in range(3)] for k in range(12)}
+CURVES = bands({f"method {k}": [np.linspace(k, 10 + k + s, 50) for s in range(3)] for k in range(12)})
 
 
 def spread(samples):
@@ -21,13 +22,13 @@ def named(axes):
 
 def test_mean_and_interval_over_seeds_are_drawn_at_whole_epochs_from_one():
     rows = [np.array([1.0, 2.0, 6.0]), np.array([3.0, 2.0, 10.0])]
-    figure = plots.learning({"a": rows}, label="accuracy (%)", interval=spread)
+    figure = plots.learning({"a": band(rows, spread)}, label="accuracy (%)")
     axes = figure.axes[0]
     line = named(axes)["a"]
     np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
     np.testing.assert_array_equal(line.get_ydata(), [2, 2, 8])
-    (band,) = [c for c in axes.collections if isinstance(c, PolyCollection)]
-    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    (shade,) = [c for c in axes.collections if isinstance(c, PolyCollection)]
+    corners = {tuple(corner) for corner in shade.get_paths()[0].vertices.tolist()}
     assert {(1, 1), (1, 3), (2, 2), (3, 6), (3, 10)} <= corners
     figure.canvas.draw()
     assert all(tick == int(tick) for tick in axes.get_xticks())
@@ -36,14 +37,14 @@ def test_mean_and_interval_over_seeds_are_drawn_at_whole_epochs_from_one():
 
 
 def test_one_seed_has_no_interval():
-    axes = plots.learning({"a": [np.arange(5.0)]}).axes[0]
+    axes = plots.learning(bands({"a": [np.arange(5.0)]})).axes[0]
     assert not axes.collections
     np.testing.assert_array_equal(named(axes)["a"].get_ydata(), np.arange(5.0))
 
 
 def test_seeds_that_diverge_or_stop_end_the_mean_and_are_told():
     rows = [np.array([4.0, 2.0, np.nan]), np.array([4.0, 3.0, 2.0]), np.array([4.0, 4.0, 3.0])]
-    axes = plots.learning({"a": rows, "b": [np.array([1.0, 1.0, 1.0]), np.array([3.0])]}, interval=spread).axes[0]
+    axes = plots.learning(bands({"a": rows, "b": [np.array([1.0, 1.0, 1.0]), np.array([3.0])]})).axes[0]
     lines = named(axes)
     assert list(lines) == ["a (1 of 3 diverged)", "b"]  # a shorter history has stopped, not failed
     np.testing.assert_array_equal(lines["a (1 of 3 diverged)"].get_ydata(), [4.0, 3.0])
@@ -55,7 +56,7 @@ def test_seeds_that_diverge_or_stop_end_the_mean_and_are_told():
 
 
 def test_what_never_had_a_finite_value_leaves_only_its_name():
-    axes = plots.learning({"a": [np.array([np.nan])] * 2}, log_y=None).axes[0]
+    axes = plots.learning(bands({"a": [np.array([np.nan])] * 2}), log_y=None).axes[0]
     assert list(named(axes)) == ["a (2 of 2 diverged)"]
     assert axes.get_yscale() == "linear"
 
@@ -63,8 +64,15 @@ def test_what_never_had_a_finite_value_leaves_only_its_name():
 @pytest.mark.parametrize(("least", "scale"), [(1e-3, "log"), (0.5, "linear"), (0.0, "linear")])
 def test_the_axis_is_logarithmic_where_the_range_asks_for_it(least, scale):
     rows = [np.linspace(2.3, least, 50)] * 2
-    assert plots.learning({"a": rows}, log_y=None).axes[0].get_yscale() == scale
-    assert plots.learning({"a": rows}).axes[0].get_yscale() == "linear"
+    assert plots.learning(bands({"a": rows}), log_y=None).axes[0].get_yscale() == scale
+    assert plots.learning(bands({"a": rows})).axes[0].get_yscale() == "linear"
+
+
+def test_panels_become_files_by_their_labels(tmp_path):
+    few = {name: CURVES[name] for name in ("method 0", "method 1")}
+    plots.save_learning({"training accuracy (%)": few, "test loss (nats)": few}, tmp_path / "new", title="a title")
+    found = {path.name for path in (tmp_path / "new").iterdir()}
+    assert found == {"training_accuracy.png", "test_loss.png", "learning.png"}
 
 
 def test_twelve_curves_differ_and_nothing_is_cut_off(tmp_path):
@@ -90,5 +98,5 @@ def test_twelve_curves_differ_and_nothing_is_cut_off(tmp_path):
 
 @pytest.mark.parametrize("rows", [[], [np.ones((2, 2))], [np.empty(0)]])
 def test_histories_of_another_shape_are_refused(rows):
-    with pytest.raises(ValueError, match=r"histories\['a'\]: wanted one vector of epochs a seed"):
-        plots.learning({"a": rows})
+    with pytest.raises(ValueError, match=r"histories\['a'\]: wanted one vector of epochs per seed"):
+        bands({"a": rows})

@@ -1,5 +1,6 @@
 """The LSTM against torch.nn and against NumPy, its dropout and its memory, and that its task learns."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -223,9 +224,9 @@ def numpy_entropies(params, tokens):
         x = params["embedding"][word]
         for number, layer in enumerate(layers):
             gates = x @ layer["input"] + hidden[number] @ layer["hidden"] + layer["bias"]
-            enter, keep, new, leave = np.split(gates, 4)
-            cell[number] = sigmoid(keep) * cell[number] + sigmoid(enter) * np.tanh(new)
-            x = hidden[number] = sigmoid(leave) * np.tanh(cell[number])
+            input_gate, forget_gate, candidate, output_gate = np.split(gates, 4)
+            cell[number] = sigmoid(forget_gate) * cell[number] + sigmoid(input_gate) * np.tanh(candidate)
+            x = hidden[number] = sigmoid(output_gate) * np.tanh(cell[number])
         logits = x @ params["output"]["kernel"] + params["output"]["bias"]
         found.append(np.log(np.exp(logits).sum()) - logits[target])
     return np.array(found)
@@ -243,7 +244,12 @@ def folder(tmp_path):
 
 def test_the_memory_goes_from_window_to_window_and_is_empty_before_each_epoch_and_evaluation(folder):
     task = tasks.ptb_lstm(dataset=folder, width=6, dropout=0.0, steps=5, batch_size=3, dtype="float64")
-    wide = task._replace(init=lambda key: (jax.tree.map(lambda leaf: 32 * leaf, task.init(key)[0]), task.init(key)[1]))
+
+    def widened(key):
+        params, memory = task.init(key)
+        return jax.tree.map(lambda leaf: 32 * leaf, params), memory
+
+    wide = dataclasses.replace(task, init=widened)
     run = train(wide, optax.sgd(0.0), epochs=2, progress=False)
     params = run.params  # a rate of 0 leaves them as they began
     assert 0.9 * 32 * 0.05 < np.abs(params["embedding"]).max() <= 32 * 0.05

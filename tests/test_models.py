@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdlab.models import load_torchvision, resnet18
+from gdlab.models import HEADS, STEMS, cifar_stem, load_torchvision, resnet18, two_layer_head
 from gdlab.models.initialization import constant, fill, normal, uniform
-from gdlab.models.layers import BatchNorm, max_pool
+from gdlab.models.layers import BatchNorm, Convolution, max_pool
 
 WIDTH = 16
 
@@ -85,9 +85,9 @@ def assert_near(got, wanted, relative, name=""):
     [
         (dict(num_classes=1000), 11_689_512),
         (dict(num_classes=10), 11_181_642),
-        (dict(num_classes=10, head="source"), 11_699_522),
-        (dict(num_classes=10, stem="cifar"), 11_173_962),
-        (dict(num_classes=100, stem="cifar"), 11_220_132),
+        (dict(num_classes=10, head=two_layer_head), 11_699_522),
+        (dict(num_classes=10, stem=cifar_stem), 11_173_962),
+        (dict(num_classes=100, stem=cifar_stem), 11_220_132),
     ],
 )
 def test_parameter_counts(arguments, count):
@@ -95,8 +95,19 @@ def test_parameter_counts(arguments, count):
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == count
 
 
+def test_a_stem_of_ones_own_takes_the_place_of_torchvisions():
+    def patches(images, train, width, dtype):
+        return Convolution(width, 4, 4, dtype=dtype, name="patches")(images)
+
+    ours, standard = (
+        jax.eval_shape(resnet18(10, width=4, **given).init, jax.random.key(0))[0] for given in (dict(stem=patches), {})
+    )
+    assert ours["patches"]["kernel"].shape == (4, 4, 3, 4)
+    assert set(ours) - {"patches"} == set(standard) - {"conv1", "bn1"}
+
+
 def test_initialization_is_torchvisions():
-    params, state = resnet18(10, head="source").init(jax.random.key(0))
+    params, state = resnet18(10, head=two_layer_head).init(jax.random.key(0))
     for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
         name, size = jax.tree_util.keystr(path), leaf.size
         assert leaf.dtype == jnp.float32
@@ -112,7 +123,7 @@ def test_initialization_is_torchvisions():
         else:
             value = 1.0 if name.endswith(("'scale']", "'var']")) else 0.0
             np.testing.assert_array_equal(leaf, value, name)
-    other, _ = resnet18(10, head="source").init(jax.random.key(1))
+    other, _ = resnet18(10, head=two_layer_head).init(jax.random.key(1))
     assert np.mean(other["conv1"]["kernel"] == params["conv1"]["kernel"]) < 0.01
 
 
@@ -176,7 +187,7 @@ def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
     torch = pytest.importorskip("torch")
     twin = torch_twin(stem, "linear").to(getattr(torch, dtype))
     torch.save(twin.state_dict(), tmp_path / "twin.pth")
-    model = resnet18(10, stem=stem, width=WIDTH, dtype=dtype)
+    model = resnet18(10, stem=STEMS[stem], width=WIDTH, dtype=dtype)
     params, state = load_torchvision(tmp_path / "twin.pth", *model.init(jax.random.key(0)))
     x, labels = images(dtype), np.arange(6) % 10
 
@@ -222,7 +233,7 @@ def test_both_files_of_weights_give_the_source_head_the_same_network(tmp_path):
     twin = torch_twin("imagenet", "source").eval()
     torch.save(twin.state_dict(), tmp_path / "twin.pth")
     save_file(twin.state_dict(), tmp_path / "twin.safetensors")
-    model = resnet18(10, head="source", width=WIDTH)
+    model = resnet18(10, head=two_layer_head, width=WIDTH)
     fresh = model.init(jax.random.key(0))
     loaded = [load_torchvision(tmp_path / name, *fresh) for name in ("twin.pth", "twin.safetensors")]
     jax.tree.map(np.testing.assert_array_equal, *loaded)
@@ -291,8 +302,10 @@ def test_bad_input_is_answered_in_one_line():
     params, state = jax.eval_shape(model.init, jax.random.key(0))
     for call, answer in (
         (lambda: resnet18(0), "num_classes: wanted an integer of at least 1, got 0"),
-        (lambda: resnet18(10, stem="vgg"), "stem: wanted one of imagenet, cifar; got 'vgg'"),
-        (lambda: resnet18(10, head="none"), "head: wanted one of linear, source; got 'none'"),
+        (lambda: resnet18(10, stem="cifar"), "stem: wanted a function, got 'cifar'"),
+        (lambda: resnet18(10, head="linear"), "head: wanted a function, got 'linear'"),
+        (lambda: STEMS["vgg"], "no stem named 'vgg'; known: imagenet, cifar"),
+        (lambda: HEADS["none"], "no head named 'none'; known: linear, source"),
         (lambda: resnet18(10, dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
         (
             lambda: model.apply(params, state, np.zeros((2, 32, 32, 1), np.float32)),
@@ -303,6 +316,6 @@ def test_bad_input_is_answered_in_one_line():
             r"batch normalization: wanted at least 2 values a channel, got shape \(1, 3\)",
         ),
     ):
-        with pytest.raises((TypeError, ValueError), match=answer) as caught:
+        with pytest.raises((TypeError, ValueError, KeyError), match=answer) as caught:
             call()
         assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """experiments/overview.py: every optimizer on every task, tables and ranking from made-up runs, its command line."""
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import os
@@ -14,8 +15,12 @@ import numpy as np
 import pytest
 
 from gdlab import comparison, optimizers, schedules
+from gdlab.comparison import demon
+from gdlab.comparison.options import carry_out
 from gdlab.comparison.published import published
+from gdlab.comparison.summaries import rank_over_problems, tuned_table
 from gdlab.data import Dataset, Split
+from gdlab.hyperparameters import given
 from gdlab.records import write_json, write_lines
 from gdlab.types import NameTable
 
@@ -46,7 +51,7 @@ def tiny(overview, monkeypatch, tmp_path):
         ]
         return Dataset(name, *parts, tuple("abcdefghij"), {"source": "made up"})
 
-    for place in ("resnet", "vgg", "wide_resnet", "capsules", "autoencoding"):
+    for place in ("cifar10", "cifar100", "stl10", "fashion_mnist", "mnist"):
         monkeypatch.setattr(f"gdlab.tasks.{place}.load", load)
     for part in ("train", "valid", "test"):
         (tmp_path / f"{part}.txt").write_text("the cat sat\n" * 40)
@@ -59,28 +64,46 @@ def tiny(overview, monkeypatch, tmp_path):
         "lstm": {"width": 4, "layers": 2, "steps": 5, "batch_size": 4, "dropout": 0.2},
         "vae": {"hidden": (6, 5), **sizes},
     }
-    smoke = overview.TIERS["smoke"]
+    smoke = demon.TIERS["smoke"]
     tier = smoke._replace(settings=settings, epochs=dict.fromkeys(settings, 2), trials=2)
-    monkeypatch.setattr(overview, "TIERS", NameTable("tier", dict(overview.TIERS) | {"smoke": tier}))
+    monkeypatch.setattr(demon, "TIERS", NameTable("tier", dict(demon.TIERS) | {"smoke": tier}))
     return tmp_path
 
 
+def test_one_task_goes_from_its_trials_to_the_report(overview, tiny, capsys):
+    config = overview.Config(out=tiny / "out", text=tiny, tasks=("vae",), optimizers=("adam", "yellowfin"))
+    carry_out(config, overview.make_study, lambda study: overview.make_report(config, study))
+    found = json.loads((tiny / "out" / "results.json").read_text())["problems"]["mnist_vae"]["optimizers"]
+    assert list(found) == ["adam", "yellowfin"]
+    for one in found.values():
+        assert np.isfinite(one["runs"]["2"]["final"]["test"]["values"]).all()
+        assert one["missing"] == 0
+    assert set(found["adam"]["setting"]) == {"learning_rate", "b1"}
+    assert set(found["yellowfin"]["setting"]) == {"learning_rate"}
+    pictures = {path.name for path in (tiny / "out").glob("*.png")}
+    assert pictures == {"curves_mnist_vae.png", "vae_samples.png", "vae_latents.png"}
+    assert "of the best of 2 trials" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_all_optimizers_run_on_all_tasks_and_the_report_is_whole(overview, tiny, capsys):
     config = overview.Config(out=tiny / "out", text=tiny)
-    overview.main(config)
+    carry_out(config, overview.make_study, lambda study: overview.make_report(config, study))
     found = json.loads((tiny / "out" / "results.json").read_text())["problems"]
     kinds = ("cifar10_resnet18", "cifar10_vgg16", "cifar10_wrn16_8", "fashion_mnist_capsnet", f"{tiny.name}_lstm")
     assert list(found) == [*kinds, "mnist_vae"]
     for name, entry in found.items():
-        assert list(entry["optimizers"]) == list(overview.ENTRIES)
+        assert list(entry["optimizers"]) == list(demon.ENTRIES)
         for optimizer, one in entry["optimizers"].items():
-            (final,) = one["final"].values()
-            assert np.isfinite(final["test"]).all(), (name, optimizer)
-            assert final["diverged"] == [False, False]
+            (found_at,) = one["runs"].values()
+            assert np.isfinite(found_at["final"]["test"]["values"]).all(), (name, optimizer)
+            assert found_at["diverged"] == [False, False]
             assert one["missing"] == 0
             scores = [trial[entry["measure"]] for trial in one["trials"]]
             chosen = one["trials"][int(np.argmin(scores))]
-            assert one["setting"] == {key: chosen[key] for key in ("learning_rate", "momentum")}
+            assert one["setting"] == {key: value for key, value in chosen.items() if key != entry["measure"]}
+            momentum = demon.ENTRIES[optimizer].momentum
+            assert set(one["setting"]) == {"learning_rate"} | ({momentum} if momentum else set())
         budgets = {len(one["trials"]) for one in entry["optimizers"].values()}
         assert budgets == {2}
     for table in ("adaptive", "non_adaptive", "tuned", "ranking"):
@@ -124,34 +147,40 @@ def test_tables_hold_ours_beside_what_is_published(overview, tmp_path):
     made_up(study, resnet, "momentum", 30, [0.90, 0.91, 0.92])
     made_up(study, resnet, "qhm", 30, [0.95, 0.85, np.nan])
     made_up(study, capsnet, "momentum", 50, [0.5, 0.5, 0.5])
-    found = {
-        problem.name: {name: comparison.collect(study, problem.name, name) for name in overview.ENTRIES}
-        for problem in study.problems
-    }
-    table = overview.survey_table(study, found, "non-adaptive", ["momentum", "qhm", "aggmo"])
-    assert table.head == [
+    found = comparison.collect_all(study)
+
+    def table(config, study, found, names):
+        return overview.survey_tables(dataclasses.replace(config, optimizers=names), study, found)["non_adaptive"]
+
+    ours = table(config, study, found, ("momentum", "qhm", "aggmo"))
+    assert ours.head == [
         *("optimizer", "CIFAR10 ResNet18, error %, 30 epochs", "CIFAR10 ResNet18, published, 30 epochs"),
         "FASHION-MNIST CapsNet, error %, 50 epochs",
     ]
     known = published("cifar10_resnet18", "momentum", 30)
-    assert table.rows[0] == ("SGDM", "9.00 ± 1.00*", f"{known.mean:.2f} ± {known.sd:.2f}", "50.00 ± 0.00*")
-    assert table.rows[1][:2] == ("QHM", "1 of 3 diverged")
-    assert table.rows[2] == ("AggMo", "-", "11.14 ± 0.34", "-")
+    assert ours.rows[0] == ("SGDM", "9.00 ± 1.00*", f"{known.mean:.2f} ± {known.sd:.2f}", "50.00 ± 0.00*")
+    assert ours.rows[1][:2] == ("QHM", "1 of 3 diverged")
+    assert ours.rows[2] == ("AggMo", "-", "11.14 ± 0.34", "-")
     assert found["cifar10_resnet18"]["momentum"].setting == resnet.trials["momentum"][0]
-    tuned = overview.tuned_table(study, found, ["momentum", "aggmo"])
-    assert tuned.rows == (("SGDM", "0.03*, 0.9", "0.1*, 0.9"), ("AggMo", "-", "-"))
-    assert overview.rank_all(study, found, ["momentum", "qhm"]) is None  # QHM was not run on the second task
+
+    def some(*names):
+        return {problem: {name: own[name] for name in names} for problem, own in found.items()}
+
+    tuned = tuned_table(study, some("momentum", "aggmo"))
+    assert tuned.rows == (("SGDM", "0.03, momentum 0.9*", "0.1, momentum 0.9*"), ("AggMo", "-", "-"))
+    assert rank_over_problems(study, some("momentum", "qhm")) is None  # QHM was not run on the second task
     made_up(study, capsnet, "qhm", 50, [0.6, 0.4, 0.7])
     found["fashion_mnist_capsnet"]["qhm"] = comparison.collect(study, "fashion_mnist_capsnet", "qhm")
-    ranked, kept = overview.rank_all(study, found, ["momentum", "qhm"])
+    ranked, kept = rank_over_problems(study, some("momentum", "qhm"))
     assert kept == ["cifar10_resnet18", "fashion_mnist_capsnet"]
     np.testing.assert_array_equal(ranked.by_task, [[1, 2], [2, 1]])
     # At other epochs nothing is published.
-    short = overview.make_study(overview.Config(tier="gpu", out=tmp_path, tasks=("resnet18",), epochs=31))
+    longer = dataclasses.replace(config, tasks=("resnet18",), epochs=31)
+    short = overview.make_study(longer)
     empty = {"cifar10_resnet18": {"momentum": comparison.collect(short, "cifar10_resnet18", "momentum")}}
-    assert len(overview.survey_table(short, empty, "non-adaptive", ["momentum"]).head) == 2
+    assert len(table(longer, short, empty, ("momentum",)).head) == 2
     # On other tiers the networks are not the article's: nothing stands beside them.
-    alone = overview.survey_table(study, found, "non-adaptive", ["momentum"], beside=False)
+    alone = table(dataclasses.replace(config, tier="laptop"), study, found, ("momentum",))
     assert not any("published" in head for head in alone.head)
 
 
@@ -169,12 +198,13 @@ def test_the_gpu_tier_is_the_articles(overview, tmp_path):
     assert not study.together
     budgets = {len(trials) for problem in study.problems for trials in problem.trials.values()}
     assert len(budgets) == 1
+    (budget,) = budgets
     for problem in study.problems:
-        assert {trial["momentum"] for trial in problem.trials["yellowfin"]} == {0.0}
-        assert len({trial["learning_rate"] for trial in problem.trials["yellowfin"]}) == budgets.copy().pop()
+        assert all(set(trial) == {"learning_rate"} for trial in problem.trials["yellowfin"])
+        assert len({trial["learning_rate"] for trial in problem.trials["yellowfin"]}) == budget
 
 
-def test_optimizers_are_the_protocols(overview):
+def test_optimizers_are_the_protocols():
     steps, rate, momentum = 8, 0.1, 0.9
 
     def path(optimizer):
@@ -199,12 +229,14 @@ def test_optimizers_are_the_protocols(overview):
         "qhm": optimizers.qhm(lambda count: decayed(count) / (1 - momentum), momentum=momentum, nu=0.7),
         "demon_sgdm": optimizers.demon_sgdm(rate, total_steps=steps, momentum=momentum),
     }
-    for candidate in overview.candidates():
-        found = path(candidate.build(learning_rate=rate, momentum=momentum, total_steps=steps))
-        np.testing.assert_allclose(found, path(expected.pop(candidate.name)), rtol=1e-12, err_msg=candidate.name)
+    for name, entry in demon.ENTRIES.items():
+        own = {} if entry.momentum is None else {entry.momentum: momentum}
+        found = path(given(entry.factory, total_steps=steps)(rate, **own))
+        np.testing.assert_allclose(found, path(expected.pop(name)), rtol=1e-12, err_msg=name)
     assert not expected
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_shards_on_a_local_array_are_collected(tmp_path):
     pytest.importorskip("submitit")
@@ -234,7 +266,8 @@ def test_bad_input_is_answered_in_one_line(overview, tmp_path):
         ({"tasks": ("resnet",)}, "tasks: no task of the overview named 'resnet'; nearest: resnet18"),
         ({"optimizers": ("adm",)}, "optimizers: no optimizer of the overview named 'adm'; nearest: adam"),
         ({"tasks": ("vae", "vae")}, "tasks: wanted each once, got vae vae"),
-        ({"optimizers": ("adam", "qhm", "adam")}, "optimizers: wanted each once, got adam qhm adam"),
+        ({"seeds": ()}, "seeds: wanted at least one, each once, got none"),
+        ({"optimizers": ("adam", "qhm", "adam")}, "optimizers: wanted at least one, each once, got adam qhm adam"),
         ({"slurm": 2, "collect": True}, "slurm: wanted neither --shard nor --collect with it"),
         ({"shard": "3/2"}, "shard: wanted i/n with i from 1 to n, such as 1/4, got '3/2'"),
         ({"shard": "one"}, "shard: wanted i/n"),

@@ -1,5 +1,6 @@
 """The package as a whole: what importing it loads, its public names, its shapes at run time, and the README's code."""
 
+import importlib
 import inspect
 import json
 import re
@@ -12,6 +13,7 @@ import pytest
 import gdlab
 
 ROOT = Path(__file__).parents[1]
+ANALYSIS = ("basins", "claims", "learning_curves", "rankings", "statistics", "tables")
 
 
 def run_python(code, timeout=300):
@@ -35,17 +37,20 @@ def test_plots_are_loaded_when_they_are_used():
 def test_every_public_name_exists_and_is_documented():
     for module in (
         gdlab,
+        gdlab.comparison,
         gdlab.data,
         gdlab.gradients,
+        gdlab.hyperparameters,
         gdlab.losses,
         gdlab.models,
         gdlab.optimizers,
         gdlab.plots,
+        gdlab.records,
         gdlab.schedules,
-        gdlab.analysis.statistics,
         gdlab.sweeps,
         gdlab.tasks,
         gdlab.training,
+        *(importlib.import_module(f"gdlab.analysis.{name}") for name in ANALYSIS),
     ):
         for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
             thing = getattr(module, name)
@@ -54,6 +59,7 @@ def test_every_public_name_exists_and_is_documented():
     assert (Path(gdlab.__file__).parent / "py.typed").exists()
 
 
+@pytest.mark.slow
 def test_shapes_in_the_signatures_hold_at_run_time():
     # The library once more under beartype, with every jaxtyping annotation checked at every call.
     pytest.importorskip("beartype", reason="the test extra is not installed")
@@ -64,8 +70,10 @@ import tests.typecheck
 from jaxtyping import install_import_hook
 with install_import_hook("gdlab", "tests.typecheck.typechecked"):
     import gdlab
-    from gdlab import comparison, data, losses, models, plots, published, rankings, tasks, training
-    from gdlab.training import program
+    from gdlab import comparison, data, losses, models, plots, tasks, training
+    from gdlab.analysis import learning_curves, rankings, statistics
+    from gdlab.comparison import demon, published
+    from gdlab.training import epoch
 import jax.numpy as jnp, numpy as np
 for name, function in gdlab.FUNCTIONS.items():
     x = jnp.asarray(function.minimizers(function.dim or 4)[0]) + 0.1
@@ -89,17 +97,17 @@ plots.contour(grid), plots.surface(grid), plots.contour3d(grid), plots.scatter(g
 plots.race(grid, track, dpi=30), plots.values({"a": np.ones(3)})
 points = gdlab.sample_hyperparameters({"learning_rate": gdlab.log_range(1e-4, 1e-2)}, 2)
 swept = gdlab.sweep(rosenbrock, gdlab.OPTIMIZERS["adam"], points, np.zeros((3, 2)), max_steps=4, progress=False)
-gdlab.analysis.statistics.bootstrap_interval(swept.value.values), gdlab.analysis.statistics.quartiles(swept.value.values)
-gdlab.analysis.statistics.performance_profile(1 + swept.value.values, np.ones(2))
-gdlab.analysis.statistics.good_region(np.ones(1), np.ones(1)), gdlab.analysis.statistics.average_ranks(swept.value.values)
+statistics.bootstrap_interval(swept.value.values), statistics.quartiles(swept.value.values)
+statistics.performance_profile(1 + swept.value.values, np.ones(2))
+statistics.good_region(np.ones(1), np.ones(1)), rankings.average_ranks(swept.value.values)
 digits = data.load("digits")
 for key in (jax.random.key(0), jax.random.PRNGKey(0)):
     data.normalize(data.crop_and_flip(key, jnp.asarray(digits.train.images[:2])), (0.5,), (0.5,), jnp.bfloat16)
 task = tasks.digits_mlp(hidden=(4,), train_size=64, test_size=8)
 optimizer = gdlab.OPTIMIZERS["adam"](1e-3)
-learner = jax.eval_shape(lambda seed: program.begin(task, optimizer, seed), np.uint32(0))
-jax.eval_shape(lambda *a: program.run_epoch(task, optimizer, *a), learner, program.data_of(task), np.uint32(0))
-net = models.resnet18(10, stem="imagenet", width=2, dtype=jnp.bfloat16)
+learner = jax.eval_shape(lambda seed: epoch.begin(task.functions, optimizer, seed), np.uint32(0))
+jax.eval_shape(lambda *a: epoch.run_epoch(task.functions, optimizer, *a), learner, task.data, np.uint32(0))
+net = models.resnet18(10, stem=models.imagenet_stem, width=2, dtype=jnp.bfloat16)
 apply = lambda key, x: net.apply(*net.init(key), x, train=True)
 assert jax.eval_shape(apply, jax.random.key(0), jnp.zeros((2, 32, 32, 3), jnp.bfloat16))[0].shape == (2, 10)
 shapes = lambda run, *inputs: jax.eval_shape(run, jax.random.key(0), *inputs)
@@ -117,8 +125,8 @@ losses.margin_loss(half, jnp.zeros(2, jnp.int32)), losses.bernoulli_error(half, 
 losses.gaussian_divergence(half, half)
 costs = np.arange(12.0).reshape(3, 2, 2)
 ranked = rankings.rank_across_tasks(costs)
-rankings.critical_difference(3, 2)
-plots.critical_difference("abc", ranked.rank.estimate, difference=1.0, groups=ranked.groups)
+rankings.nemenyi_difference(3, 2)
+plots.rank_diagram("abc", ranked.rank.estimate, difference=1.0, groups=ranked.groups)
 plots.image_grid(np.zeros((1, 2, 3, 3)))
 plots.latent_map(np.zeros((2, 2)), np.arange(2), np.zeros((2, 2, 3, 3)), 1.0)
 cut = data.windows(np.arange(20, dtype=np.int32), 2, 3)
@@ -126,6 +134,7 @@ data.unigram_perplexity(cut.inputs.ravel(), cut.inputs.ravel(), 20)
 build = gdlab.optimizers.one_of([lambda rate: gdlab.OPTIMIZERS["adam"](rate)])
 jax.eval_shape(lambda rate: build(0, rate=rate).init(half), 0.1)
 comparison.ladder(3, 0.1), published.published("mnist_vae", "adam", 50)
+plots.learning(learning_curves.bands({"a": [np.ones(3), np.zeros(2)]}))
 from jaxtyping import TypeCheckError
 try:
     plots.levels(np.ones(3))  # a vector, where a matrix is wanted: the check is on

@@ -6,6 +6,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from gdlab import FUNCTIONS, evaluate_grid, plots
+from gdlab.analysis.basins import DIVERGED, SETTLED_NOWHERE
 from gdlab.plots.style import DASHES
 from gdlab.types import Grid
 
@@ -212,7 +213,7 @@ def test_interactive_surface(tmp_path):
 
 def test_basins_colour_each_start_by_its_minimum():
     minima = np.array([[0.0, 0.0], [1.0, 1.0]])
-    labels = np.array([[0, 1, 1], [plots.atlas.SETTLED_NOWHERE, plots.atlas.DIVERGED, 0]])
+    labels = np.array([[0, 1, 1], [SETTLED_NOWHERE, DIVERGED, 0]])
     steps = np.where(labels >= 0, 10.0, np.nan)
     figure = plots.basins({"a": plots.Basins(labels, steps, "note")}, minima, [0], (0, 3, 0, 2), title="T")
     drawn = np.asarray(figure.axes[0].images[0].get_array())

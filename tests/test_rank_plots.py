@@ -11,7 +11,7 @@ RANKS = (2.5, 1.25, 2.75, 3.5)
 
 def draw(**settings):
     arguments = {"difference": 1.3, "groups": [[1, 0], [0, 2, 3]]} | settings
-    return plots.critical_difference(NAMES, RANKS, **arguments)
+    return plots.rank_diagram(NAMES, RANKS, **arguments)
 
 
 def texts(figure):
@@ -42,8 +42,8 @@ def test_bars_join_the_groups_and_whiskers_lie_where_they_are_told():
 
 def test_bad_input_is_answered_in_one_line():
     for call, answer in (
-        (lambda: plots.critical_difference(NAMES, (1.0, 2.0), difference=1, groups=[]), "wanted 4 finite numbers"),
-        (lambda: plots.critical_difference(NAMES, (1, 2, 3, np.nan), difference=1, groups=[]), "wanted 4 finite"),
+        (lambda: plots.rank_diagram(NAMES, (1.0, 2.0), difference=1, groups=[]), "wanted 4 finite numbers"),
+        (lambda: plots.rank_diagram(NAMES, (1, 2, 3, np.nan), difference=1, groups=[]), "wanted 4 finite"),
         (lambda: draw(intervals=([1.0], [2.0])), "intervals: wanted two ends for each of 4 names"),
         (lambda: draw(groups=[[0, 4]]), "groups: wanted places from 0 to 3, got 4"),
         (lambda: draw(difference=-1.0), "difference: wanted a number in"),

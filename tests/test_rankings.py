@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gdlab.analysis.rankings import critical_difference, indistinct_groups, rank_across_tasks
+from gdlab.analysis.rankings import (
+    average_ranks,
+    compare_rankings,
+    indistinct_groups,
+    nemenyi_difference,
+    rank_across_tasks,
+    ranking,
+)
 
 Q05 = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 3.102, 10: 3.164}
 """Demsar's table 5(a)."""
@@ -13,8 +20,8 @@ Q05 = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 
 def test_critical_differences_are_those_of_the_table():
     for solvers, q in Q05.items():
         expected = q * np.sqrt(solvers * (solvers + 1) / (6 * 14))
-        assert critical_difference(solvers, 14) == pytest.approx(expected, abs=1e-3)
-    assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)  # his example: four classifiers, 14 data sets
+        assert nemenyi_difference(solvers, 14) == pytest.approx(expected, abs=1e-3)
+    assert nemenyi_difference(4, 14) == pytest.approx(1.25, abs=0.005)  # his example: four classifiers, 14 data sets
 
 
 def test_demsars_example():
@@ -92,6 +99,51 @@ def test_groups_are_the_largest_within_the_difference():
     assert indistinct_groups(np.array([1.5, 1.5, 3.0]), 0.0) == [[0, 1]]
 
 
+def test_average_ranks_share_ties():
+    np.testing.assert_allclose(
+        average_ranks(np.array([[3.0, 1.0], [2.0, 1.0], [1.0, 5.0]]), better="higher"), [1.75, 2.25, 2.0]
+    )
+    failed = np.array([[-np.inf], [-np.inf], [0.1]])
+    np.testing.assert_allclose(average_ranks(failed, better="higher"), [2.5, 2.5, 1.0])
+    np.testing.assert_allclose(average_ranks(-failed), [2.5, 2.5, 1.0])  # of costs the lower one is better
+
+
+def test_ranking_by_hand():
+    # Means 2, 4, 4, -inf; the two of 4 keep their order. By sample: ranks (3, 1, 2, 4) and (2, 3, 1, 4).
+    scores = np.array([[1.0, 3.0], [6.0, 2.0], [2.0, 6.0], [5.0, -np.inf]])
+    found = ranking(scores, better="higher")
+    assert found.order.tolist() == [1, 2, 0, 3]
+    np.testing.assert_array_equal(found.mean, [4, 4, 2, -np.inf])
+    np.testing.assert_array_equal(found.rank, [(1 + 3) / 2, (3 + 1) / 2, (4 + 2) / 2, (2 + 4) / 2])
+    np.testing.assert_array_equal(found.behind.estimate, [0, 0, 2, np.inf])
+    np.testing.assert_array_equal(found.ahead.estimate, [0, 2, np.inf, np.nan])
+    # Of two samples a resample draws both, or one twice: the least and the largest difference are those of one sample.
+    np.testing.assert_array_equal(found.behind.low, [0, -4, -1, 1])
+    np.testing.assert_array_equal(found.behind.high, [0, 4, 5, np.inf])
+    np.testing.assert_array_equal(found.ahead.low, [-4, 1, -4, np.nan])
+    costs = ranking(-scores)
+    np.testing.assert_array_equal(costs.mean, -found.mean)
+    for field in ("order", "rank"):
+        np.testing.assert_array_equal(getattr(costs, field), getattr(found, field))
+    np.testing.assert_array_equal(costs.behind, found.behind)
+    np.testing.assert_array_equal(costs.ahead, found.ahead)
+    alone = ranking(scores[:, :1], better="higher")
+    assert alone.order.tolist() == [1, 3, 2, 0]
+    assert np.isnan([alone.behind.low, alone.ahead.high]).all()
+    assert ranking(scores[:1], better="higher").ahead.estimate.shape == (1,)
+
+
+def test_compare_rankings_by_hand():
+    first = np.array([[4.0, 4.2], [3.0, 3.3], [2.0, 2.1], [1.0, 1.1]])
+    same = compare_rankings(first, 10 * first, better="higher")
+    assert (same.tau, same.reversed, same.significant) == (pytest.approx(1), [], [])
+    # The second is 1, 0, 2, 3, significantly; and 3 before 2 only in the mean. Two of six pairs: tau = (4 - 2) / 6.
+    second = np.array([[3.0, 3.0], [4.0, 4.0], [1.0, 1.0], [2.0, 0.5]])
+    found = compare_rankings(first, second, better="higher")
+    assert (found.tau, found.reversed, found.significant) == (pytest.approx(1 / 3), [(0, 1), (2, 3)], [True, False])
+    assert compare_rankings(first[:, :1], second, better="higher").significant == [False, False]
+
+
 def test_bad_input_is_answered_in_one_line():
     fair = np.ones((3, 2, 2))
     for call, answer in (
@@ -102,7 +154,11 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: rank_across_tasks(fair, level=1.0), r"level: wanted a number in \(0, 1\)"),
         (lambda: indistinct_groups(np.array([1.0, np.nan]), 1.0), "ranks: wanted a vector of finite numbers"),
         (lambda: indistinct_groups(np.ones(2), -1.0), "difference: wanted a number in"),
-        (lambda: critical_difference(1, 3), "solvers: wanted an integer of at least 2"),
+        (lambda: ranking(np.ones(3)), "scores: wanted numbers of shape"),
+        (lambda: compare_rankings(np.ones((2, 2)), np.ones((3, 2))), "second: wanted as many solvers as first"),
+        (lambda: average_ranks(np.ones(3)), "scores: wanted numbers of shape"),
+        (lambda: average_ranks(fair[0], better="more"), "better: wanted one of lower, higher; got 'more'"),
+        (lambda: nemenyi_difference(1, 3), "solvers: wanted an integer of at least 2"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

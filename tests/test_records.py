@@ -122,6 +122,6 @@ def test_environment_names_what_a_measurement_depends_on():
     found = records.environment()
     wanted = {"date", "command", "python", "versions", "processor", "cores", "devices"}
     assert set(found) - {"git_commit"} == wanted
-    assert ("git_commit" in found) == (Path(records.__file__).parents[1] / ".git").exists()
+    assert ("git_commit" in found) == (Path(records.__file__).parents[2] / ".git").exists()
     assert set(found["versions"]) == {"jax", "jaxlib", "numpy", "optax", "flax"}
     json.dumps(found)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gdlab import plots
+from gdlab.analysis.statistics import Interval, bootstrap_interval
 
 RATES = np.geomspace(1e-4, 1.0, 5)
 
@@ -11,16 +12,18 @@ def test_sensitivity_shows_means_intervals_and_the_best_rate():
         "one": np.array([[0.1, 0.2], [0.5, 0.7], [0.9, 0.8], [0.4, 0.4], [0.1, 0.1]]),
         "two": np.full((5, 2), 0.3),
     }
-    figure = plots.sensitivity(RATES, scores, labels=("rate", "accuracy"), chance=0.1)
+    intervals = {name: bootstrap_interval(each) for name, each in scores.items()}
+    figure = plots.sensitivity(RATES, intervals, labels=("rate", "accuracy"), chance=0.1)
     (axes,) = figure.axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     np.testing.assert_allclose(lines["one"].get_ydata(), [0.15, 0.6, 0.85, 0.4, 0.1])
     dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
     np.testing.assert_allclose([dot.get_xdata()[0] for dot in dots], [RATES[2], RATES[0]])
-    assert len(axes.collections) == 2  # a band each
+    assert len(axes.collections) == 1  # of the other all seeds agree
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "rate", "accuracy")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
-    assert len(plots.sensitivity(RATES, {"one": np.zeros((5, 1))}).axes[0].collections) == 0  # one seed: no interval
+    alone = {"one": bootstrap_interval(np.zeros((5, 1)))}
+    assert len(plots.sensitivity(RATES, alone).axes[0].collections) == 0  # one seed: no interval
 
 
 def test_loss_maps_share_a_scale_and_leave_what_diverged_white():
@@ -42,10 +45,10 @@ def test_loss_maps_share_a_scale_and_leave_what_diverged_white():
 def test_bad_input_is_answered_in_one_line():
     for call, answer in (
         (
-            lambda: plots.sensitivity(RATES, {"a": np.zeros(5)}),
-            r"scores\['a'\]: wanted finite .* \(5, seeds\), got shape \(5,\)",
+            lambda: plots.sensitivity(RATES, {"a": Interval(*np.zeros((3, 4)))}),
+            r"scores\['a'\]: wanted finite .* \(5,\), got shape \(4,\)",
         ),
-        (lambda: plots.sensitivity(RATES, {"a": np.full((5, 2), np.nan)}), "wanted finite numbers"),
+        (lambda: plots.sensitivity(RATES, {"a": Interval(*np.full((3, 5), np.nan))}), "wanted finite numbers"),
         (lambda: plots.loss_maps(RATES, {"a": np.full((5, 2), np.inf)}), "losses: wanted at least one finite value"),
     ):
         with pytest.raises(ValueError, match=answer) as caught:

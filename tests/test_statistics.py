@@ -119,10 +119,10 @@ def test_tuning_curve_of_many_and_of_failed_trials():
     # Of 1 to n without gaps, the expected highest of k is k (n + 1) / (k + 1).
     n, budgets = 2000, np.array([1, 2, 50, 1000, 1999, 2000])
     expected = budgets * (n + 1) / (budgets + 1)
-    np.testing.assert_allclose(st.tuning_curve(np.arange(1.0, n + 1), budgets), expected, rtol=1e-13)
+    np.testing.assert_allclose(st.tuning_curve(np.arange(1.0, n + 1), budgets, better="higher"), expected, rtol=1e-13)
     # Two failures of four: pairs without one are {3, 5} of 6, so inf; triples hold 3 and a failure, or 3 and 5.
     losses = np.array([3.0, np.inf, 5.0, np.inf])
-    found = st.tuning_curve(losses, np.arange(1, 5), better="lower")
+    found = st.tuning_curve(losses, np.arange(1, 5))
     np.testing.assert_allclose(found, [np.inf, np.inf, (3 + 3 + 3 + 5) / 4, 3.0])
 
 
@@ -145,11 +145,6 @@ def test_good_region_by_hand():
     assert (whole.decades, whole.open_low, whole.open_high) == (pytest.approx(3.0), True, True)
 
 
-def test_average_ranks_share_ties():
-    np.testing.assert_allclose(st.average_ranks(np.array([[3.0, 1.0], [2.0, 1.0], [1.0, 5.0]])), [1.75, 2.25, 2.0])
-    np.testing.assert_allclose(st.average_ranks(np.array([[-np.inf], [-np.inf], [0.1]])), [2.5, 2.5, 1.0])
-
-
 def test_students_interval_by_hand():
     # 1, 2, 6: mean 3, standard deviation sqrt(7), and 4.302653 is the 97.5% quantile of Student's t with 2 degrees.
     found = st.mean_interval(np.array([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]))
@@ -160,49 +155,16 @@ def test_students_interval_by_hand():
     assert np.isnan([alone.low, alone.high]).all()
 
 
-def test_ranking_by_hand():
-    # Means 2, 4, 4, -inf; the two of 4 keep their order. By sample: ranks (3, 1, 2, 4) and (2, 3, 1, 4).
-    scores = np.array([[1.0, 3.0], [6.0, 2.0], [2.0, 6.0], [5.0, -np.inf]])
-    found = st.ranking(scores)
-    assert found.order.tolist() == [1, 2, 0, 3]
-    np.testing.assert_array_equal(found.mean, [4, 4, 2, -np.inf])
-    np.testing.assert_array_equal(found.rank, [(1 + 3) / 2, (3 + 1) / 2, (4 + 2) / 2, (2 + 4) / 2])
-    np.testing.assert_array_equal(found.behind.estimate, [0, 0, 2, np.inf])
-    np.testing.assert_array_equal(found.ahead.estimate, [0, 2, np.inf, np.nan])
-    # Of two samples a resample draws both, or one twice: the least and the largest difference are those of one sample.
-    np.testing.assert_array_equal(found.behind.low, [0, -4, -1, 1])
-    np.testing.assert_array_equal(found.behind.high, [0, 4, 5, np.inf])
-    np.testing.assert_array_equal(found.ahead.low, [-4, 1, -4, np.nan])
-    alone = st.ranking(scores[:, :1])
-    assert alone.order.tolist() == [1, 3, 2, 0]
-    assert np.isnan([alone.behind.low, alone.ahead.high]).all()
-    assert st.ranking(scores[:1]).ahead.estimate.shape == (1,)
-
-
-def test_compare_rankings_by_hand():
-    first = np.array([[4.0, 4.2], [3.0, 3.3], [2.0, 2.1], [1.0, 1.1]])
-    same = st.compare_rankings(first, 10 * first)
-    assert (same.tau, same.reversed, same.told) == (pytest.approx(1), [], [])
-    # The second ranking is 1, 0, 2, 3, told; and 3 before 2 only in the mean. Two of six pairs: tau = (4 - 2) / 6.
-    second = np.array([[3.0, 3.0], [4.0, 4.0], [1.0, 1.0], [2.0, 0.5]])
-    found = st.compare_rankings(first, second)
-    assert (found.tau, found.reversed, found.told) == (pytest.approx(1 / 3), [(0, 1), (2, 3)], [True, False])
-    assert st.compare_rankings(first[:, :1], second).told == [False, False]
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: st.mean_interval(np.array([1.0, np.inf])), "samples: wanted at least one finite number"),
-        (lambda: st.ranking(np.ones(3)), "scores: wanted numbers of shape"),
-        (lambda: st.compare_rankings(np.ones((2, 2)), np.ones((3, 2))), "second: wanted as many solvers as first"),
         (lambda: st.share_interval(5, 4), "hits: wanted counts from 0 to 4"),
         (lambda: st.share_interval(5, 0), "total: wanted an integer of at least 1"),
         (lambda: st.bootstrap_interval(np.ones(3), level=1.0), "level: wanted a number in"),
         (lambda: st.good_region(np.ones(3), np.ones(2)), "scores: wanted one for each rate"),
         (lambda: st.good_region(np.array([-1.0]), np.ones(1)), "wanted rates above 0"),
         (lambda: st.tuning_curve(np.ones(3), np.array([1]), better="more"), "better: wanted one of"),
-        (lambda: st.average_ranks(np.ones(3)), "scores: wanted numbers of shape"),
         (lambda: st.performance_profile(np.ones(3), np.ones(1)), "costs: wanted shape"),
         (lambda: st.performance_profile(np.ones((1, 1)), np.array([0.5])), "ratios: wanted a vector of numbers of at"),
         (lambda: st.tuning_curve(np.array([1.0, np.nan]), np.array([1])), "scores: wanted numbers, got NaN"),

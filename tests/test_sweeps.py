@@ -14,11 +14,21 @@ import optax
 import pytest
 import xarray as xr
 
-from gdlab import FUNCTIONS, OPTIMIZERS, descend, linear_range, log_range, sample_hyperparameters, sweep
+from gdlab import (
+    FUNCTIONS,
+    OPTIMIZERS,
+    descend,
+    given,
+    linear_range,
+    log_range,
+    numerics,
+    sample_hyperparameters,
+    sweep,
+)
 from gdlab.compute.scalars import TooLargeError, as_scalars
-from gdlab.sweeps import program, workers
-from gdlab.sweeps.step import Task
-from gdlab.sweeps.tiles import draw_up
+from gdlab.sweeps import crew, tiles
+from gdlab.sweeps.step import LaneSpec
+from gdlab.sweeps.tiles import program_for
 
 ROOT = Path(__file__).parents[1]
 quiet = functools.partial(sweep, progress=False)
@@ -45,9 +55,13 @@ def assert_same_bits(a, b):
 
 
 # Adam's state is scalars only; Shampoo's eigenvalues and YellowFin's window go through arrays within each lane.
-@pytest.mark.parametrize("name", ["adam", "aggmo", "soap", "lamb", "yellowfin", "shampoo"])
+QUICK = ("adam", "aggmo", "soap", "lamb", "yellowfin", "shampoo")
+EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OPTIMIZERS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_lanes_are_descents(name):
-    factory, rates, starts = OPTIMIZERS[name], np.array([1e-4, 1e-3]), starts_in(1, 5)
+    factory, rates, starts = given(OPTIMIZERS[name], total_steps=40.0), np.array([1e-4, 1e-3]), starts_in(1, 5)
     fn = FUNCTIONS["rosenbrock"]
     ds = quiet(fn, factory, {"learning_rate": rates}, starts, max_steps=40, tolerance=1e-3, target=0.5)
 
@@ -271,13 +285,13 @@ def test_dropping_lanes_does_not_change_a_bit(whole, monkeypatch):
 def test_stopped_lanes_leave_and_the_rest_is_merged(monkeypatch):
     # 64 quick lanes and 8 slow ones in 8 calls; the slow ones finish in few calls, all together.
     calls = []
-    inner = workers.Crew._run
+    inner = crew.LaneCrew._run
 
     def spy(self, device, function, level, lanes, state, shared):
         calls.append((level, len(lanes)))
         return inner(self, device, function, level, lanes, state, shared)
 
-    monkeypatch.setattr(workers.Crew, "_run", spy)
+    monkeypatch.setattr(crew.LaneCrew, "_run", spy)
     rates = np.where(np.arange(128) % 16 == 0, 1e-3, 0.5)
     ds = quiet(
         lambda x: jnp.sum(x**2) / 2,
@@ -293,14 +307,14 @@ def test_stopped_lanes_leave_and_the_rest_is_merged(monkeypatch):
     assert (ds.steps.values[slow, 0] == 1000).all()
     assert sum(n for level, n in calls if level == 0) == 128
     assert sum(n for level, n in calls if level > 0) < 8 * 20
-    marks = workers.milestones(1000, True)
+    marks = crew.milestones(1000, True)
     assert sum(n * (marks[level] - (marks[level - 1] if level else 0)) for level, n in calls) < 0.2 * 128 * 1000
 
 
 def test_milestones_end_at_the_last_step():
-    assert workers.milestones(10, True) == [10]
-    assert workers.milestones(50_000, False) == [512, 4096, 24_096, 44_096, 50_000]
-    marks = workers.milestones(100_000, True)
+    assert crew.milestones(10, True) == [10]
+    assert crew.milestones(50_000, False) == [512, 4096, 24_096, 44_096, 50_000]
+    marks = crew.milestones(100_000, True)
     assert marks[-1] == 100_000
     assert marks == sorted(set(marks))
     assert len(marks) < 60
@@ -309,25 +323,23 @@ def test_milestones_end_at_the_last_step():
 
 def test_one_compilation_whatever_the_values(monkeypatch):
     compiled = []
-    inner = program.compile_for
+    inner = tiles.trace
 
-    def counting(blueprint, device):
-        fn, seconds = inner(blueprint, device)
-        compiled.append(seconds > 0)
-        return fn, seconds
+    def counting(*arguments, **settings):
+        compiled.append(arguments)
+        return inner(*arguments, **settings)
 
-    monkeypatch.setattr(workers, "compile_for", counting)
-    monkeypatch.setattr("gdlab.sweeps.driver.compile_for", counting)
+    monkeypatch.setattr(tiles, "trace", counting)
 
     def fresh(learning_rate, momentum):  # a factory that no other test has compiled
         return optax.sgd(learning_rate, momentum)
 
     grid = {"learning_rate": np.linspace(0.01, 0.1, 7), "momentum": np.linspace(0, 0.9, 5)}
     quiet(bowl, fresh, grid, starts_in(1, 3), max_steps=200, tolerance=1e-3)
-    assert sum(compiled) == 1
+    assert len(compiled) == 1
     grid = {"learning_rate": np.linspace(0.02, 0.3, 50), "momentum": np.linspace(0, 0.5, 3)}
     quiet(bowl, fresh, grid, starts_in(1, 90), max_steps=300, tolerance=1e-3)
-    assert sum(compiled) == 1
+    assert len(compiled) == 1
 
 
 ELSEWHERE = """
@@ -399,6 +411,7 @@ sweep(FUNCTIONS["ackley"], OPTIMIZERS["adam"], {"learning_rate": [0.01, 0.1, 0.3
 """
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_to_the_same_bits(tmp_path):
     def command(folder, result):
         return [sys.executable, "-c", LONG, str(tmp_path / folder), str(tmp_path / result)]
@@ -438,11 +451,11 @@ def test_another_sweep_is_refused(tmp_path):
         "gradient": lambda: quiet(bowl, sgd, {"learning_rate": [0.1, 0.2]}, starts, **given, gradient=lambda x: x),
     }
     for what, change in changes.items():
-        with pytest.raises(ValueError, match=rf"save_to: .* holds another sweep, which differs in: .*{what}"):
+        with pytest.raises(ValueError, match=rf"save_to: .* holds another run, which differs in: .*{what}"):
             change()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="save_to: wanted a new or empty folder"):
+    with pytest.raises(ValueError, match="save_to: expected a new or empty folder"):
         quiet(bowl, sgd, {"learning_rate": [0.1]}, starts, max_steps=5, save_to=tmp_path / "other")
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="wanted a folder to write to"):
@@ -679,5 +692,21 @@ def test_limits_of_scalars_are_told_and_large_points_still_work():
 def test_common_steps_are_scalar_arithmetic(name):
     build = OPTIMIZERS[name]
     build = functools.partial(build, total_steps=9) if name == "demon_sgdm" else build
-    task = Task((FUNCTIONS["ackley"].fn,), None, None, build, ("learning_rate",), 9, None, None, False)
-    assert draw_up(task, 2, jnp.float32, [True], None, "cpu").plain
+    spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, build, ("learning_rate",), 9, None, None, False)
+    assert program_for(spec, 2, jnp.float32, [True], None, "cpu").plain
+
+
+def test_marked_functions_are_stored_calls_on_cpus_alone():
+    # XLA would copy them into each user of their results; on a GPU each would be a kernel of its own.
+    def calls(backend):
+        spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, sgd, ("learning_rate",), 9, None, None, False)
+        program = program_for(spec, 2, jnp.float32, [True], None, backend)
+        return str(jax.make_jaxpr(program.advance)(*program.arguments)).count("name=body")
+
+    # The value and its slope, which is a call itself, and in it one for the ripple of each coordinate.
+    assert calls("cpu") >= 3
+    assert calls("gpu") == 0
+    for function in (numerics.sinpi, numerics.sinpi_squared, numerics.expm1):
+        traced = jax.make_jaxpr(function)(jnp.float32(0.3))
+        kept = as_scalars(traced, store=True, limit=100)
+        assert "name=body" in str(jax.make_jaxpr(lambda x, run=kept.run: run([x]))(jnp.float32(0.3)))

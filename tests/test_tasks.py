@@ -8,7 +8,7 @@ import pytest
 
 from gdlab import models, optimizers, tasks
 from gdlab.data import Dataset, Split
-from gdlab.tasks import Images, Protocol, classify
+from gdlab.tasks import Protocol, classify
 from gdlab.training import train
 
 SHARED = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
@@ -52,7 +52,7 @@ def test_loss_and_evaluation_are_what_the_model_says():
     model = models.mlp((4, 4, 1), 3, hidden=(5,))
     task = make()
     params, state = task.init(jax.random.key(1))
-    batch = Images(jnp.asarray(task.test.images[:6]), jnp.asarray(task.test.labels[:6]))
+    batch = Split(jnp.asarray(task.test.images[:6]), jnp.asarray(task.test.labels[:6]))
     logits, _ = model.apply(params, {}, (batch.images / 255 - 0.5) / 0.25)
     log_p = np.asarray(logits - jax.scipy.special.logsumexp(logits, axis=1, keepdims=True))
     expected = -log_p[np.arange(6), batch.labels]
@@ -91,7 +91,7 @@ def test_the_source_freezes_after_its_first_epoch_and_augments_test_images():
         params, state = task.init(jax.random.key(0))
         found = []
         for _ in range(3):
-            _, (state, _) = task.loss(params, state, Images(*map(jnp.asarray, task.train)), jax.random.key(0))
+            _, (state, _) = task.loss(params, state, Split(*map(jnp.asarray, task.train)), jax.random.key(0))
             state = task.after_epoch(state)
             found.append(float(state.model))
         return found
@@ -102,7 +102,7 @@ def test_the_source_freezes_after_its_first_epoch_and_augments_test_images():
     for augment_test in (False, True):
         task = build(augment_test=augment_test)
         seen.clear()
-        task.evaluate(*task.init(jax.random.key(0)), Images(*map(jnp.asarray, task.test)), jax.random.key(0))
+        task.evaluate(*task.init(jax.random.key(0)), Split(*map(jnp.asarray, task.test)), jax.random.key(0))
         assert bool(seen) == augment_test
     assert tasks.PROTOCOLS["source"].augment_test
     assert tasks.PROTOCOLS["source"].freeze_after_first_epoch
@@ -159,6 +159,8 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: make(batch_size=61), "batch_size: wanted at most the 60 training images, got 61"),
         (lambda: make(batch_size=0), "batch_size: wanted an integer of at least 1, got 0"),
         (lambda: tasks.TASKS["cifar_resnet"], "no task named 'cifar_resnet'; nearest: cifar10_resnet18"),
+        (lambda: tasks.cifar10_resnet18(stem="vgg"), "no stem named 'vgg'; known: imagenet, cifar"),
+        (lambda: tasks.cifar10_resnet18(head="none"), "no head named 'none'; known: linear, source"),
         (lambda: tasks.digits_mlp(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
         (lambda: tasks.digits_mlp(hidden=(0,)), "hidden: wanted an integer of at least 1, got 0"),
         (lambda: tasks.require_task("task", None), "task: wanted a Task, .* got None"),

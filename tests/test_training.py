@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -15,22 +16,8 @@ from gdlab import optimizers, tasks
 from gdlab.records import RunFolder, read_run
 from gdlab.schedules import cosine
 from gdlab.tasks import Task
-from gdlab.training import program, train
-from gdlab.training.epoch import run_evaluation
-
-
-def make_task(init, loss, evaluate, train, test, *, batch_size, **fields):
-    settings = dict(after_epoch=lambda state: state, valid=None, evaluation_batch=4, shuffled=True, description={})
-    return Task(
-        "made_up",
-        init=init,
-        loss=loss,
-        evaluate=evaluate,
-        train=train,
-        test=test,
-        batch_size=batch_size,
-        **(settings | fields),
-    )
+from gdlab.training import compilation, train
+from gdlab.training.epoch import begin, run_epoch, run_evaluation
 
 
 def regression(**fields):
@@ -49,8 +36,15 @@ def regression(**fields):
     def evaluate(params, state, batch, key):
         return state, loss(params, state, batch, key)[1][1]
 
-    task = make_task(
-        lambda key: (jnp.zeros(3), {}), loss, evaluate, (x[:13], y[:13]), (x[13:], y[13:]), batch_size=4, **fields
+    settings = dict(evaluation_batch=4) | fields
+    task = Task(
+        init=lambda key: (jnp.zeros(3), {}),
+        loss=loss,
+        evaluate=evaluate,
+        train=(x[:13], y[:13]),
+        test=(x[13:], y[13:]),
+        batch_size=4,
+        **settings,
     )
     return task, x, y
 
@@ -95,12 +89,12 @@ def test_each_epoch_sees_each_example_once_in_another_order():
         when = state["when"].at[batch].set(state["clock"])
         return seen.sum(), ({"when": when, "clock": state["clock"] + 1}, {"loss": seen})
 
-    task = make_task(
-        lambda key: (jnp.zeros(11), {"when": jnp.full(11, -1), "clock": 0}),
-        loss,
-        lambda params, state, batch, key: (state, {"loss": params[batch]}),
-        np.arange(11),
-        np.arange(11),
+    task = Task(
+        init=lambda key: (jnp.zeros(11), {"when": jnp.full(11, -1), "clock": 0}),
+        loss=loss,
+        evaluate=lambda params, state, batch, key: (state, {"loss": params[batch]}),
+        train=np.arange(11),
+        test=np.arange(11),
         batch_size=3,
     )
     runs = [train(task, optimizers.sgd(1.0), epochs=e, seed=s, progress=False) for e, s in ((1, 0), (2, 0), (1, 1))]
@@ -124,7 +118,8 @@ def drawing(**fields):
 
     begin = (jnp.zeros((), jnp.int32), jnp.zeros(6, jnp.float32))
     arrays = np.zeros(6), np.zeros(4)
-    return make_task(lambda key: (jax.random.normal(key, (2,)), begin), loss, evaluate, *arrays, batch_size=2, **fields)
+    settings = dict(train=arrays[0], test=arrays[1], batch_size=2, evaluation_batch=4) | fields
+    return Task(init=lambda key: (jax.random.normal(key, (2,)), begin), loss=loss, evaluate=evaluate, **settings)
 
 
 def test_every_step_epoch_seed_and_evaluation_has_randomness_of_its_own():
@@ -139,23 +134,26 @@ def test_every_step_epoch_seed_and_evaluation_has_randomness_of_its_own():
     assert again.state[1].tolist() == runs[1].state[1].tolist()
 
 
-def test_programs_are_kept_and_take_the_memory_of_what_they_are_given(monkeypatch):
-    monkeypatch.setattr(program, "_COMPILED", {})
+def test_programs_are_kept_and_take_the_memory_of_what_they_are_given():
+    compilation.COMPILED.clear()
     task = drawing()
     for seed in (0, 1):
         train(task, optimizers.sgd(0.5), epochs=1, seed=seed, progress=False)
-    assert len(program._COMPILED) == 1
+    assert len(compilation.COMPILED) == 1
     train(task, optimizers.sgd(0.25), epochs=1, progress=False)
-    assert len(program._COMPILED) == 2
-    (compiled, _) = program._COMPILED.values()
+    assert len(compilation.COMPILED) == 2
+    device = jax.devices()[0]
+    traced = compilation.trace_run(task.functions, lambda: optimizers.sgd(0.25), (), task.data, device, "sgd")
+    compiled = compilation.compile_run(traced)
+    assert len(compilation.COMPILED) == 2  # traced anew it is the same text
     learner = compiled.begin([], np.uint32(0))
-    compiled.epoch([], np.uint32(0), learner, program.data_of(task))
+    compiled.epoch([], np.uint32(0), learner, jax.device_put(task.data))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(learner.params))
 
 
-def test_hyperparameters_are_handed_to_one_program(monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "_COMPILED", {})
-    monkeypatch.setattr(program, "_TRACED", {})
+def test_hyperparameters_are_handed_to_one_program(tmp_path):
+    compilation.COMPILED.clear()
+    compilation.TRACED.clear()
     task, traced = drawing(), []
 
     def build(learning_rate, momentum=0.0):
@@ -169,7 +167,7 @@ def test_hyperparameters_are_handed_to_one_program(monkeypatch, tmp_path):
     for rate in (0.5, 0.25):
         alone = train(task, optimizers.momentum(rate, momentum=0.5), epochs=2, progress=False)
         np.testing.assert_allclose(run(rate).params, alone.params, rtol=1e-6)
-    assert len(program._TRACED) == 3
+    assert len(compilation.TRACED) == 3
     concrete = [rate for rate in traced if not isinstance(rate, jax.core.Tracer)]
     assert concrete == [0.5, 0.25]  # looked at once at the door; the second one was not traced
     first = run(0.5, folder=tmp_path / "run")
@@ -195,8 +193,8 @@ def test_hyperparameters_are_handed_to_one_program(monkeypatch, tmp_path):
 def test_a_limit_bounds_the_steps():
     task, x, y = regression(shuffled=False)
     optimizer = optimizers.sgd(0.05)
-    learner = program.begin(task, optimizer, 0)
-    after, summary = program.run_epoch(task, optimizer, learner, program.data_of(task), 0, jnp.int32(1))
+    learner = begin(task.functions, optimizer, 0)
+    after, summary = run_epoch(task.functions, optimizer, learner, task.data, 0, jnp.int32(1))
     gradient = 2 * x[:4].T @ (x[:4] @ np.zeros(3) - y[:4]) / 4
     np.testing.assert_allclose(after.params, -0.05 * gradient, rtol=1e-12)
     np.testing.assert_allclose(summary["train_loss"], np.mean(y[:4] ** 2), rtol=1e-6)
@@ -210,7 +208,7 @@ def test_calls_back_into_python_are_not_mistaken_for_one_another(tmp_path):
             return slope * params.sum(), (state, {"loss": jnp.zeros(len(batch))})
 
         task = drawing()
-        return task._replace(loss=loss, init=lambda key: (jnp.zeros(1, jnp.float32), task.init(key)[1]))
+        return dataclasses.replace(task, loss=loss, init=lambda key: (jnp.zeros(1, jnp.float32), task.init(key)[1]))
 
     for value in (1.0, 5.0):
         assert train(calling(value), optimizers.sgd(1.0), epochs=1, progress=False).params == -3 * value
@@ -222,7 +220,7 @@ def test_calls_back_into_python_are_not_mistaken_for_one_another(tmp_path):
 def test_evaluation_counts_every_example_once(size):
     task, x, y = regression(evaluation_batch=size)
     w = np.array([0.5, 0.5, 0.5])
-    found = run_evaluation(task, jnp.asarray(w), {}, (x[13:], y[13:]), jax.random.key(0))
+    found = run_evaluation(task.functions, jnp.asarray(w), {}, (x[13:], y[13:]), jax.random.key(0))
     np.testing.assert_allclose(found["loss"], np.mean((x[13:] @ w - y[13:]) ** 2), rtol=1e-6)
 
 
@@ -241,7 +239,7 @@ def test_optimizers_of_every_sort_train():
 def test_a_loss_that_is_not_finite_ends_the_run():
     task, x, y = regression()
     narrow = [(x[low:high].astype(np.float32), y[low:high].astype(np.float32)) for low, high in ((0, 13), (13, 20))]
-    task = task._replace(train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}))
+    task = dataclasses.replace(task, train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}))
     # |w| grows by a factor of 2 rate |x|^2, between 1e2 and 1e5 a step, and a loss overflows at |w| = 1e19.
     found = train(task, optimizers.sgd(1e3), epochs=100, progress=False)
     assert found.diverged
@@ -255,8 +253,8 @@ def test_a_loss_that_is_not_finite_ends_the_run():
 def test_an_evaluation_that_is_not_finite_ends_the_run():
     task, _, _ = regression()
     narrow = jax.tree.map(lambda array: array.astype(np.float32), (task.train, task.test))
-    task = task._replace(
-        train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}), batch_size=13
+    task = dataclasses.replace(
+        task, train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}), batch_size=13
     )
     found = train(task, optimizers.sgd(1e30), epochs=5, patience=2, progress=False)
     assert found.failed_at == 1  # the only step of the first epoch, whose own loss was well
@@ -274,12 +272,12 @@ def scripted(losses, where="test"):
         return state, {"loss": jnp.where(batch == 1, shown, other)}
 
     parts = {"test": np.ones(2), "valid": None} if where == "test" else {"test": np.zeros(2), "valid": np.ones(2)}
-    return make_task(
-        lambda key: (jnp.zeros(()), jnp.zeros((), jnp.int32)),
-        lambda params, state, batch, key: (-params, (state, {"loss": jnp.zeros(len(batch))})),
-        evaluate,
-        np.zeros(2),
-        parts["test"],
+    return Task(
+        init=lambda key: (jnp.zeros(()), jnp.zeros((), jnp.int32)),
+        loss=lambda params, state, batch, key: (-params, (state, {"loss": jnp.zeros(len(batch))})),
+        evaluate=evaluate,
+        train=np.zeros(2),
+        test=parts["test"],
         batch_size=2,
         valid=parts["valid"],
         after_epoch=lambda state: state + 1,
@@ -378,7 +376,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
             train(other_task, optimizers.adam(rate), epochs=1, folder=folder, progress=False, **settings)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
-    with pytest.raises(ValueError, match=r"wanted a new or empty folder.*thesis\.tex"):
+    with pytest.raises(ValueError, match=r"expected a new or empty folder.*thesis\.tex"):
         train(task, optimizers.adam(1e-2), epochs=1, folder=tmp_path / "full", progress=False)
     (folder / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="does not describe a run"):
@@ -440,7 +438,7 @@ def whole(tmp_path_factory):
 
 
 # Files are moved into place in this order: config, environment, and in each epoch best, checkpoint, metrics, seconds.
-@pytest.mark.parametrize(("fatal", "when"), [(4, "after"), (9, "before")])
+@pytest.mark.parametrize(("fatal", "when"), [(4, "after"), pytest.param(9, "before", marks=pytest.mark.slow)])
 def test_a_killed_process_goes_on_and_ends_in_the_same_bits(whole, fatal, when):
     folder = whole.parent / f"killed-{fatal}-{when}"
     assert run_child(folder, fatal, when).returncode == -signal.SIGKILL
@@ -454,6 +452,7 @@ def test_a_killed_process_goes_on_and_ends_in_the_same_bits(whole, fatal, when):
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]  # nothing is left over
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment_goes_on(whole):
     folder = whole.parent / "killed"
     arguments = [sys.executable, "-c", CHILD, str(folder), "-1", "before"]
@@ -474,11 +473,17 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: train("cifar10", sgd, epochs=1), "task: wanted a Task, .* got 'cifar10'"),
         (lambda: train(task, optimizers.sgd, epochs=1), "optimizer: wanted an optax transformation, .* got function"),
         (lambda: train(task, sgd._replace(update=None), epochs=1), "optimizer: wanted an optax transformation"),
-        (lambda: train(task._replace(train=None), sgd, epochs=1), "wanted arrays of one length in train"),
-        (lambda: train(task._replace(test=(np.ones((0, 3)), np.ones(0))), sgd, epochs=1), "1 example in test, got 0"),
-        (lambda: train(task._replace(evaluation_batch=0), sgd, epochs=1), "evaluation_batch: wanted an integer of at"),
+        (lambda: train(dataclasses.replace(task, train=None), sgd, epochs=1), "train: wanted arrays of one length"),
         (
-            lambda: train(task._replace(evaluate=lambda p, s, b, k: (s, {"error": b[1]})), sgd, epochs=1),
+            lambda: train(dataclasses.replace(task, test=(np.ones((0, 3)), np.ones(0))), sgd, epochs=1),
+            "test: wanted at least 1 example, got 0",
+        ),
+        (
+            lambda: train(dataclasses.replace(task, evaluation_batch=0), sgd, epochs=1),
+            "evaluation_batch: wanted an integer of at",
+        ),
+        (
+            lambda: train(dataclasses.replace(task, evaluate=lambda p, s, b, k: (s, {"error": b[1]})), sgd, epochs=1),
             r"the same metrics, \"loss\" among them, .* got \['large', 'loss'\] and \['error'\]",
         ),
         (lambda: train(task, sgd, epochs=0), "epochs: wanted an integer of at least 1, got 0"),
@@ -490,10 +495,13 @@ def test_bad_input_is_answered_in_one_line():
         (lambda: train(task, sgd, epochs=1, config=5), "config: wanted a mapping, got 5"),
         (lambda: train(task, sgd, epochs=1, device="gpu"), "device: wanted a device, .* got 'gpu'"),
         (lambda: train(task, sgd, epochs=1, on_epoch=5), "on_epoch: wanted a function, got 5"),
-        (lambda: train(task._replace(batch_size=14), sgd, epochs=1), "wanted at least 14 training examples"),
         (
-            lambda: train(task._replace(test=(np.ones(3), np.ones(2))), sgd, epochs=1),
-            r"one length in test, got lengths",
+            lambda: train(dataclasses.replace(task, batch_size=14), sgd, epochs=1),
+            "train: wanted at least 14 examples, a batch, got 13",
+        ),
+        (
+            lambda: train(dataclasses.replace(task, test=(np.ones(3), np.ones(2))), sgd, epochs=1),
+            r"test: wanted arrays of one length, got lengths",
         ),
         (lambda: train(task, sgd, epochs=1, checkpoint_every=0), "checkpoint_every: wanted an integer of at least 1"),
     ):

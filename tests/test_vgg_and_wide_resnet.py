@@ -15,7 +15,6 @@ from gdlab import models, optimizers, tasks
 from gdlab.data import Dataset, Split
 from gdlab.models.layers import max_pool_pairs
 from gdlab.models.wide_resnet import PreActivationBlock
-from gdlab.tasks import Images
 from gdlab.training import train
 
 SHARED = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
@@ -35,6 +34,16 @@ def test_parameter_counts():
     assert size(models.vgg16(10)) == 14_728_266
     assert size(models.wide_resnet(10)) == 10_961_370
     assert size(models.wide_resnet(100)) == 11_007_540
+
+
+def test_layers_have_the_names_that_checkpoints_know_them_by():
+    def names(model):
+        return set(jax.eval_shape(model.init, jax.random.key(0))[0])
+
+    numbered = {f"{stage}_{number}" for stage, count in enumerate((2, 2, 3, 3, 3), 1) for number in range(1, count + 1)}
+    assert names(models.vgg16(10)) == {f"{kind}{number}" for kind in ("conv", "bn") for number in numbered} | {"fc"}
+    groups = {f"group{group}_{block}" for group in (1, 2, 3) for block in (0, 1)}
+    assert names(models.wide_resnet(10)) == groups | {"conv1", "bn", "fc"}
 
 
 def test_initializations():
@@ -200,7 +209,7 @@ def test_tasks_take_the_benchmarks_batches_and_move_images_by_an_eighth(
             lambda key: ({}, jnp.zeros(())), lambda params, state, x, train=False, key=None: (x[:, 0, 0], x)
         )
 
-    for place, model in (("vgg", "vgg16"), ("wide_resnet", "wide_resnet")):
+    for place, model in (("cifar100", "vgg16"), ("stl10", "wide_resnet")):
         monkeypatch.setattr(
             f"gdlab.tasks.{place}.load", lambda name, data_dir: Dataset(name, white, white, ("a", "b"), {})
         )
@@ -208,7 +217,7 @@ def test_tasks_take_the_benchmarks_batches_and_move_images_by_an_eighth(
     task = tasks.TASKS[name](dataset=dataset)
     assert task.batch_size == batch_size
     assert task.name == f"{dataset}_{name.split('_', 1)[1]}"
-    batch = Images(*map(jnp.asarray, white))
+    batch = Split(*map(jnp.asarray, white))
     _, (state, _) = task.loss(*task.init(jax.random.key(0)), batch, jax.random.key(1))
     images = np.asarray(state.model)
     kept = images[..., 0] > 0

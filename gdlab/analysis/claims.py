@@ -26,7 +26,7 @@ COVERAGE = {2: 50, 3: 75, 4: 80, 5: 84, 6: 87, 8: 88, 10: 90, 20: 93}
 """Percent of percentile-bootstrap intervals for 95% that hold the mean of n normal samples (8,000 simulated)."""
 
 
-class Curves(Protocol):
+class Finished(Protocol):
     """What a claim looks at of a run: its history, a value of each metric per epoch, and whether it diverged."""
 
     @property
@@ -38,8 +38,8 @@ class Curves(Protocol):
         """Whether a loss was not finite."""
 
 
-Found = Mapping[str, Sequence[Any]]
-"""Of each candidate a run (`Curves`) for each seed."""
+Results = Mapping[str, Sequence[Any]]
+"""Of each candidate a run (`Finished`) for each seed."""
 
 
 class Claim(NamedTuple):
@@ -52,7 +52,7 @@ class Claim(NamedTuple):
     text: str
     criterion: str
     needs: tuple[str, ...]
-    margins: Callable[[Found], Float[np.ndarray, "margins seeds"]]
+    margins: Callable[[Results], Float[np.ndarray, "margins seeds"]]
     whole_curves: bool = False
 
 
@@ -71,7 +71,7 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    claim: Claim, found: Found, *, rivals: Sequence[str] | None = None, labels: Mapping[str, str] | None = None
+    claim: Claim, found: Results, *, rivals: Sequence[str] | None = None, labels: Mapping[str, str] | None = None
 ) -> Verdict:
     """The claim's verdict.
 
@@ -106,12 +106,12 @@ def judge(
     return Verdict(claim, verdict, f"least margin {least} [{low}, {high}]", np.stack(margins, axis=-1))
 
 
-def final(found: Found, metric: str) -> dict[str, Float[np.ndarray, " seeds"]]:
+def at_end(found: Results, metric: str) -> dict[str, Float[np.ndarray, " seeds"]]:
     """Of each candidate the metric's last value, for each seed."""
     return {name: np.array([run.history[metric][-1] for run in runs], float) for name, runs in found.items()}
 
 
-def curves(found: Found, metric: str) -> dict[str, Float[np.ndarray, "seeds epochs"]]:
+def by_epoch(found: Results, metric: str) -> dict[str, Float[np.ndarray, "seeds epochs"]]:
     """Of each candidate the metric over all epochs, for each seed."""
     return {name: np.stack([run.history[metric] for run in runs]) for name, runs in found.items()}
 
@@ -123,40 +123,42 @@ def differences(
     return np.array([values[a] - values[b] for a in first for b in second or [n for n in values if n not in first]])
 
 
-def share_ahead(found: Found, metric: str, name: str) -> Float[np.ndarray, "1 seeds"]:
+def share_ahead(found: Results, metric: str, name: str) -> Float[np.ndarray, "1 seeds"]:
     """The share of epochs in which no other candidate has a higher metric than this one."""
-    every = curves(found, metric)
+    every = by_epoch(found, metric)
     rest = np.max([curve for other, curve in every.items() if other != name], axis=0)
     return np.array([(every[name] >= rest).mean(axis=1)])
 
 
-def in_order(found: Found, metric: str, names: Sequence[str]) -> Float[np.ndarray, "pairs seeds"]:
+def in_order(found: Results, metric: str, names: Sequence[str]) -> Float[np.ndarray, "pairs seeds"]:
     """Each candidate's final metric less that of the next one."""
-    last = final(found, metric)
+    last = at_end(found, metric)
     return np.array([last[better] - last[worse] for better, worse in itertools.pairwise(names)])
 
 
-def early_means(found: Found, metric: str, parts: int = 10) -> dict[str, Float[np.ndarray, " seeds"]]:
+def early_means(found: Results, metric: str, parts: int = 10) -> dict[str, Float[np.ndarray, " seeds"]]:
     """Of each candidate the mean over the first of so many parts of the epochs."""
-    return {name: curve[:, : -(-curve.shape[1] // parts)].mean(axis=1) for name, curve in curves(found, metric).items()}
+    return {
+        name: curve[:, : -(-curve.shape[1] // parts)].mean(axis=1) for name, curve in by_epoch(found, metric).items()
+    }
 
 
-def late_rises(found: Found, metric: str, names: Sequence[str], parts: int = 5) -> Float[np.ndarray, "names seeds"]:
-    """Of each candidate the mean over the last of so many parts of the epochs, relative to the least over any as long."""
+def late_rises(found: Results, metric: str, names: Sequence[str], parts: int = 5) -> Float[np.ndarray, "names seeds"]:
+    """Of each candidate the mean over the last of so many parts of the epochs, over the least mean of any as long."""
     rises = []
     for name in names:
-        curve = curves(found, metric)[name]
+        curve = by_epoch(found, metric)[name]
         width = max(1, curve.shape[1] // parts)
         means = np.lib.stride_tricks.sliding_window_view(curve, width, 1).mean(axis=-1)
         rises.append(means[:, -1] / means.min(axis=1))
     return np.array(rises)
 
 
-def linearity(found: Found, metric: str, names: Sequence[str]) -> Float[np.ndarray, "names seeds"]:
+def linearity(found: Results, metric: str, names: Sequence[str]) -> Float[np.ndarray, "names seeds"]:
     """Of each candidate R^2 of a line through the metric over epochs, negative where the line falls."""
 
     def fit(curve: Float[np.ndarray, " epochs"]) -> float:
         r = np.corrcoef(np.arange(len(curve)), curve)[0, 1] if np.ptp(curve) else 0.0
         return float(r * abs(r))
 
-    return np.array([[fit(curve) for curve in curves(found, metric)[name]] for name in names])
+    return np.array([[fit(curve) for curve in by_epoch(found, metric)[name]] for name in names])

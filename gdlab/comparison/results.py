@@ -33,6 +33,13 @@ class Run(NamedTuple):
         watched = self.history.get("valid_loss", self.history["test_loss"])
         return None if np.isnan(watched).all() else int(np.nanargmin(watched)) + 1
 
+    def rows(self) -> list[dict[str, float]]:
+        """An epoch's metrics, number and seconds each."""
+        return [
+            {"epoch": place + 1, "seconds": seconds} | {name: column[place] for name, column in self.history.items()}
+            for place, seconds in enumerate(self.seconds.tolist())
+        ]
+
     def kept(self, patience: int | None) -> "Run":
         """The run up to the epoch whose model counts: with early stopping the best one, else the last."""
         if patience is None or self.diverged:

@@ -14,8 +14,7 @@ from tqdm.auto import tqdm
 from gdlab.arguments import describe, require_callable, require_count
 from gdlab.comparison.results import choose, read_finished
 from gdlab.comparison.study import Problem, Setting, Study, StudyFactory
-from gdlab.compute import threads
-from gdlab.compute.threads import Crew
+from gdlab.compute.threads import Crew, thread_devices
 from gdlab.optimizers import evaluation_params
 from gdlab.records.checkpoints import load_tree
 from gdlab.records.files import to_json
@@ -37,7 +36,7 @@ class Job(NamedTuple):
 
 
 OnEpoch = Callable[[Job, Mapping[str, Any]], None]
-"""Called with each epoch's row, as of `train`; after a restart first with the rows from before."""
+"""Called with each epoch's row, as of `train`; after a restart first with the rows from before, of every run."""
 
 
 def run(
@@ -57,8 +56,8 @@ def run(
     Of each pair (problem, candidate) all trials come first, then the final runs at the best one's setting, judged on
     the part of the training data that is held out. A pair is one thread's work. shard: (i, n), i from 1: do the i-th of
     n parts of the pairs; other machines do the others, into the same folder or into copies that are put together.
-    workers: threads, by default one for each core of CPUs and one for each other device. on_epoch: see `OnEpoch`; of
-    runs that are finished already it is not called. A training that diverges is a result. Raises what a training
+    workers: threads, by default one for each core of CPUs and one for each other device. on_epoch: see
+    `OnEpoch`. A training that diverges is a result. Raises what a training
     raises, after the others have ended their current one.
     """
     if not isinstance(shard, tuple) or len(shard) != 2:
@@ -74,10 +73,10 @@ def run(
         require_callable("on_epoch", on_epoch)
     if not isinstance(progress, bool):
         raise TypeError(f"progress: wanted True or False, got {describe(progress)}")
-    places = threads.places(list(devices or jax.local_devices()))
-    places = (places * -(-workers // len(places)))[:workers] if workers else places
-    pairs = _interleaved(study.pairs(problems, candidates)[number - 1 :: count], min(len(places), KEPT - 1))
-    _Request(study, pairs, Crew(places), checkpoint_every, on_epoch).run(progress)
+    threads = thread_devices(list(devices or jax.local_devices()))
+    threads = (threads * -(-workers // len(threads)))[:workers] if workers else threads
+    pairs = _interleaved(study.pairs(problems, candidates)[number - 1 :: count], min(len(threads), KEPT - 1))
+    _Request(study, pairs, Crew(threads), checkpoint_every, on_epoch).run(progress)
 
 
 def _interleaved(pairs: Sequence[tuple[str, str]], together: int) -> list[tuple[str, str]]:
@@ -97,7 +96,7 @@ class _Request:
         self,
         study: Study,
         pairs: Sequence[tuple[str, str]],
-        crew: Crew[jax.Device],
+        crew: Crew,
         checkpoint_every: int,
         on_epoch: OnEpoch | None,
     ):
@@ -177,6 +176,9 @@ class _Request:
         done = read_finished(folder, job.epochs, job.seed, patience)
         asked = to_json({"task": {"name": task.name, **task.description}, "epochs": job.epochs, **about})
         if done is not None and asked.items() <= done.config.items():
+            if self.on_epoch is not None:
+                for row in done.rows():
+                    self.on_epoch(job, row)
             self._tick(job.epochs)
             return
         seen = 0

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from gdlab.analysis.curves import Band, bands
+from gdlab.analysis.learning_curves import Band, bands
 from gdlab.analysis.rankings import AcrossTasks, Ranking, compare_rankings, rank_across_tasks, ranking
 from gdlab.analysis.statistics import Interval, mean_interval, sign_of
 from gdlab.analysis.tables import Block, Table
@@ -225,9 +225,9 @@ def orders_words(study: Study, compared: Mapping[str, Any], question: str) -> li
         for pair in compared["reversed"]
     ]
     words = (
-        f"{question} {compared['survives'].capitalize()}. Kendall's tau is {compared['kendall_tau']:.2f}; {len(pairs)} "
-        f"of {compared['pairs']} pairs are reversed. (No: a pair is reversed, and its intervals exclude 0 in both. Yes: "
-        "no pair is reversed.)"
+        f"{question} {compared['survives'].capitalize()}. Kendall's tau is {compared['kendall_tau']:.2f}; "
+        f"{len(pairs)} of {compared['pairs']} pairs are reversed. (No: a pair is reversed, and its intervals exclude 0 "
+        "in both. Yes: no pair is reversed.)"
     )
     head = ("pair, in its first order", "neighbours", "significant in both")
     return [words, *([Table(head, pairs, "Pairs whose order differs.")] if pairs else [])]

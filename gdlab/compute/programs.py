@@ -57,6 +57,9 @@ class Cache:
                 found.set_exception(error)
         return found.result()
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def clear(self) -> None:
         """Forget everything."""
         self._held.clear()

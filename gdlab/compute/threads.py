@@ -5,12 +5,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import jax
 
-Place = TypeVar("Place")
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -19,7 +18,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def places(devices: Sequence[jax.Device], *, callers: int = 1) -> list[jax.Device]:
+def thread_devices(devices: Sequence[jax.Device], *, callers: int = 1) -> list[jax.Device]:
     """The device that each of a crew's threads works on: one thread per core of CPUs, `callers` per other device."""
     count = max(usable_cores(), len(devices)) if devices[0].platform == "cpu" else callers * len(devices)
     return [devices[k % len(devices)] for k in range(count)]
@@ -36,15 +35,18 @@ def with_settings(function: Callable[..., Result]) -> Callable[..., Result]:
     return called
 
 
-class Crew(Generic[Place]):
+class Crew:
     """Threads that share jobs. The first error, or an interrupt, stops all of them.
 
     stopped: set when no further job is to begin; a long job looks at it between its steps.
     """
 
-    def __init__(self, places: Sequence[Place], *, on_stop: Callable[[], None] = lambda: None):
-        """One thread for each of `places`, which a thread hands to its jobs. on_stop: called once `stopped` is set."""
-        self.places = list(places)
+    def __init__(self, devices: Sequence[jax.Device], *, on_stop: Callable[[], None] = lambda: None):
+        """One thread for each of `devices`, which it hands to its jobs; a device may stand there several times.
+
+        on_stop: called once `stopped` is set.
+        """
+        self.devices = list(devices)
         self.stopped = threading.Event()
         self._on_stop = on_stop
 
@@ -53,8 +55,8 @@ class Crew(Generic[Place]):
         self.stopped.set()
         self._on_stop()
 
-    def run(self, work: Callable[[Job, Place], Result], jobs: Iterable[Job]) -> list[Result]:
-        """`work(job, place)` of every job, the results in order of the jobs.
+    def run(self, work: Callable[[Item, jax.Device], Result], jobs: Iterable[Item]) -> list[Result]:
+        """`work(job, device)` of every job, the results in order of the jobs.
 
         Raises the first error of a job after those that were running have ended.
         """
@@ -62,20 +64,20 @@ class Crew(Generic[Place]):
         results: dict[int, Result] = {}
         work = with_settings(work)
 
-        def serve(place: Place) -> None:
+        def serve(device: jax.Device) -> None:
             while not self.stopped.is_set():
                 try:
                     number, job = waiting.popleft()
                 except IndexError:
                     return
                 try:
-                    results[number] = work(job, place)
+                    results[number] = work(job, device)
                 except BaseException:
                     self.stop()
                     raise
 
-        with ThreadPoolExecutor(len(self.places)) as pool:
-            threads = [pool.submit(serve, place) for place in self.places]
+        with ThreadPoolExecutor(len(self.devices)) as pool:
+            threads = [pool.submit(serve, device) for device in self.devices]
             try:
                 wait(threads, return_when=FIRST_EXCEPTION)
                 for thread in threads:
@@ -86,7 +88,7 @@ class Crew(Generic[Place]):
         return [results[number] for number in sorted(results)]
 
 
-def ahead(make: Callable[[Job], Result], jobs: Sequence[Job], threads: int) -> Iterator[Result]:
+def ahead(make: Callable[[Item], Result], jobs: Sequence[Item], threads: int) -> Iterator[Result]:
     """`make(job)` of each job in order, of which so many threads make the next ones while the caller works."""
     make = with_settings(make)
     with ThreadPoolExecutor(threads) as pool:

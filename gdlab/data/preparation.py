@@ -18,7 +18,7 @@ from gdlab.data.datasets import DATASETS, DataError, command, lacks, places
 from gdlab.records.files import atomic_path, require_folder, write_json
 
 
-class Published(NamedTuple):
+class SourceFile(NamedTuple):
     """A file of a data set as its authors publish it."""
 
     url: str
@@ -26,7 +26,7 @@ class Published(NamedTuple):
     sha256: str
 
 
-def published(name: str) -> dict[str, Published]:
+def source_files(name: str) -> dict[str, SourceFile]:
     """File name -> address, size and checksum of every file of the data set, from the registry of tensorflow-datasets.
 
     Raises KeyError for a name that is not in `READERS`.
@@ -35,7 +35,7 @@ def published(name: str) -> dict[str, Published]:
     import tensorflow_datasets as tfds
 
     infos = tfds.builder_cls(name).url_infos
-    return {url.rsplit("/", 1)[1]: Published(url, int(info.size), info.checksum) for url, info in infos.items()}
+    return {url.rsplit("/", 1)[1]: SourceFile(url, int(info.size), info.checksum) for url, info in infos.items()}
 
 
 def prepare(
@@ -75,7 +75,7 @@ def prepare(
         files = _given(name, [Path(path).expanduser() for path in paths])
         for file, path in files.items():
             if not any_checksum:
-                _verify(path, published(name)[file])
+                _verify(path, source_files(name)[file])
     else:
         files = _download(name, place / "downloads" / name, command(name, data_dir))
     contents = READERS[name](files)
@@ -95,13 +95,14 @@ def prepare(
 def _sources(name: str, files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     sums = {file: _sha256(path) for file, path in files.items()}
     return {
-        file: {"sha256": digest, "published": digest == published(name)[file].sha256} for file, digest in sums.items()
+        file: {"sha256": digest, "published": digest == source_files(name)[file].sha256}
+        for file, digest in sums.items()
     }
 
 
 def _given(name: str, paths: Sequence[Path]) -> dict[str, Path]:
     """Published name -> file, of the given files or folders; a lone file may have any name where one is wanted."""
-    wanted = published(name)
+    wanted = source_files(name)
     if len(wanted) == 1 and len(paths) == 1 and not paths[0].is_dir():
         found = dict.fromkeys(wanted, paths[0])
     else:
@@ -115,7 +116,7 @@ def _given(name: str, paths: Sequence[Path]) -> dict[str, Path]:
     return {file: found[file] for file in wanted}
 
 
-def _verify(path: Path, wanted: Published) -> None:
+def _verify(path: Path, wanted: SourceFile) -> None:
     """Raise DataError unless the file has the published size and checksum."""
     want, got = f"{wanted.size} bytes", f"{path.stat().st_size} bytes"
     if got == want:
@@ -138,7 +139,7 @@ def _download(name: str, folder: Path, otherwise: str) -> dict[str, Path]:
     otherwise: the command that, with an archive, prepares without a network.
     """
     files = {}
-    for file, wanted in published(name).items():
+    for file, wanted in source_files(name).items():
         files[file] = folder / file
         if files[file].exists():
             with contextlib.suppress(DataError):
@@ -148,7 +149,7 @@ def _download(name: str, folder: Path, otherwise: str) -> dict[str, Path]:
             try:
                 _fetch(wanted, temporary, file)
             except (OSError, http.client.HTTPException) as error:
-                urls = [each.url for each in published(name).values()]
+                urls = [each.url for each in source_files(name).values()]
                 raise DataError(
                     f"{name}: could not download {wanted.url}: {getattr(error, 'reason', error)}; fetch "
                     f"{', '.join(urls)} by other means, then: {otherwise} --archive "
@@ -157,7 +158,7 @@ def _download(name: str, folder: Path, otherwise: str) -> dict[str, Path]:
     return files
 
 
-def _fetch(wanted: Published, path: Path, file_name: str) -> None:
+def _fetch(wanted: SourceFile, path: Path, file_name: str) -> None:
     from tqdm import tqdm
 
     with (

@@ -1,5 +1,6 @@
 """Gradients by finite differences and by automatic differentiation, and a report that holds one against the other."""
 
+from gdlab.gradients.check import check_gradient
 from gdlab.gradients.finite import (
     SCHEMES,
     Scheme,
@@ -9,7 +10,7 @@ from gdlab.gradients.finite import (
     richardson,
     stencil,
 )
-from gdlab.gradients.report import GradientReport, GradientRow, check_gradient
+from gdlab.gradients.report import GradientReport, GradientRow
 
 __all__ = [
     "SCHEMES",

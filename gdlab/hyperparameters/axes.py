@@ -52,7 +52,8 @@ class Layout(NamedTuple):
             counts = ends - np.maximum(settings * self.repeats, lanes.start)
         else:
             settings, counts = lanes // self.repeats, None
-        along = dict(zip(self.axes, np.unravel_index(settings, tuple(self.axes.values())), strict=True))
+        places = np.unravel_index(settings, tuple(self.axes.values())) if self.axes else ()
+        along = dict(zip(self.axes, places, strict=True))
         found = np.broadcast_to(here.values[tuple(along[str(d)] for d in here.dims)], len(settings))
         return found if counts is None else np.repeat(found, counts)
 

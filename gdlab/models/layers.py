@@ -1,4 +1,4 @@
-"""The layers that networks here are made of, as PyTorch defines them; Flax's own differ in details that count."""
+"""The layers of the networks here, as PyTorch defines them; Flax's own differ in details that change results."""
 
 import math
 from typing import Any
@@ -21,8 +21,8 @@ def param_dtype(dtype: Any) -> Any:
 class Convolution(nn.Module):
     """A convolution with a square kernel; He initialization over the outputs, N(0, 2 / (size^2 outputs)).
 
-    That is `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`. bias: how it begins; None: there is
-    none.
+    That is `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`. bias: its initializer; None: the
+    convolution has no bias.
     """
 
     outputs: int
@@ -46,7 +46,7 @@ class Convolution(nn.Module):
 
 
 class Linear(nn.Module):
-    """x W + b; weights and biases U(-1/sqrt(inputs), 1/sqrt(inputs)), as `torch.nn.Linear` begins, or as asked for."""
+    """x W + b; initializer and bias default to `torch.nn.Linear`'s U(-1/sqrt(inputs), 1/sqrt(inputs))."""
 
     outputs: int
     dtype: Any = jnp.float32
@@ -64,11 +64,11 @@ class Linear(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Each channel to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015); equal to PyTorch's.
+    """Each channel normalized to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015), as in PyTorch.
 
-    Training uses the batch's mean and biased variance, and moves the running ones by `momentum` towards the mean and
-    the unbiased variance; Flax's layer has the biased one there, and counts momentum from the other side. train may
-    be traced. Statistics are kept and calculated in float32 at least.
+    Training normalizes by the batch's mean and biased variance, and moves the running statistics by the fraction
+    `momentum` towards the batch's mean and unbiased variance. Flax's layer uses the biased variance there, and its
+    momentum is 1 minus this one. train may be traced. Statistics are kept and computed in float32 at least.
     """
 
     momentum: float = 0.1
@@ -103,7 +103,7 @@ class BatchNorm(nn.Module):
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, train: bool | Bool[Array, ""], key: Any) -> Float[Array, "*shape"]:
-    """x with each value set to 0 with probability `rate`, in training, and the others scaled by 1 / (1 - rate).
+    """In training, x with each value set to 0 with probability `rate` and the others scaled by 1 / (1 - rate).
 
     train may be traced. Raises ValueError where a key is needed and is None.
     """
@@ -116,19 +116,19 @@ def dropout(x: Float[Array, "*shape"], rate: float, train: bool | Bool[Array, ""
 
 
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """The greatest of every 3x3 window, stride 2, with a border of one pixel that never wins.
+    """The maximum of every 3x3 window, stride 2, over an image with a border of one pixel of minus infinity.
 
-    The gradient goes to the first of several equal ones in reading order, as in PyTorch. XLA's own gradient of a
-    reduced window is a scatter, which is slow on CPUs: this takes the greatest of three columns, then of three rows,
-    each from the even and the odd pixels apart.
+    The gradient goes to the first of several equal values in reading order, as in PyTorch. XLA's own gradient of a
+    windowed reduction is a scatter, which is slow on CPUs. This takes the maximum of three columns, then of three rows,
+    from slices of even and of odd pixels.
     """
     return _pool_axis(_pool_axis(x, 2), 1)
 
 
 def max_pool_pairs(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """The greatest of every 2x2 window, stride 2; an odd last row or column is left out.
+    """The maximum of every 2x2 window, stride 2; an odd last row or column is left out.
 
-    The gradient goes to the first of several equal ones in reading order, as in PyTorch.
+    The gradient goes to the first of several equal values in reading order, as in PyTorch.
     """
     for axis in (2, 1):
         count = x.shape[axis] // 2
@@ -140,7 +140,7 @@ def max_pool_pairs(x: Float[Array, "batch height width channels"]) -> Float[Arra
 
 
 def require_images(images: Any, channels: int, *, least: int = 1) -> None:
-    """Raise ValueError unless these are NHWC floating-point images of so many channels, `least` pixels wide or more."""
+    """Raise ValueError unless these are floating-point NHWC images of `channels` channels and `least` pixels a side."""
     shape = getattr(images, "shape", ())
     if len(shape) != 4 or tuple(shape)[-1:] != (channels,) or not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
@@ -151,7 +151,7 @@ def require_images(images: Any, channels: int, *, least: int = 1) -> None:
 
 
 def require_dtype(dtype: Any) -> None:
-    """Raise unless a network can compute in it."""
+    """Raise TypeError or ValueError unless a network can compute in `dtype`."""
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype: wanted a floating-point type, got {jnp.dtype(dtype)}")
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
@@ -171,5 +171,5 @@ def _pool_axis(x: Array, axis: int) -> Array:
 
 
 def _later_if_greater(one: Array, later: Array) -> Array:
-    """The greater; of equal ones the first gets the gradient, where `jnp.maximum` would share it. NaN wins."""
+    """The maximum; of equal values the first gets the gradient, where `jnp.maximum` would share it. NaN propagates."""
     return jnp.where((later > one) | jnp.isnan(later), later, one)

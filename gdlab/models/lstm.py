@@ -1,4 +1,4 @@
-"""The LSTM language model of Zaremba, Sutskever & Vinyals (2014): dropout on what goes up, none on what goes on."""
+"""The LSTM language model of Zaremba, Sutskever & Vinyals (2014): dropout between layers, not between time steps."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from gdlab.models.model import AKey, Model
 
 
 class Memory(NamedTuple):
-    """What every layer hands from one window of text to the next, for each of the streams."""
+    """The state of every layer after a window of text, from which the next window of each stream begins."""
 
     hidden: Float[Array, "layers batch width"]
     cell: Float[Array, "layers batch width"]
@@ -32,16 +32,18 @@ def lstm(
 ) -> Model:
     """Embedding, `layers` LSTM layers of `width`, a linear layer to the words: Zaremba et al. 2014, "medium".
 
-    `apply(params, memory, tokens, train=..., key=...)` takes words (batch, steps) and gives logits
-    (batch, steps, vocabulary) and the `Memory` after the last step, in training and in evaluation; a stream's next
-    window begins with it, and no gradient goes back through it, since it is an argument. `init` gives a memory of
-    zeros for `batch_size` streams. dropout: the share of values set to zero in the embedded words, between layers and
-    before the last one, never on the way from step to step; it needs a key in training.
+    `apply(params, memory, tokens, train=..., key=...)` takes words (batch, steps) and returns logits
+    (batch, steps, vocabulary) and the `Memory` after the last step, in training and in evaluation. A stream's next
+    window begins with that memory; no gradient flows back through it, since it is an argument. `init` returns a memory
+    of zeros for `batch_size` streams.
 
-    Gates in the order input, forget, cell, output, as in `torch.nn.LSTM`; it and Zaremba's code have two biases where
-    this has one. All parameters, biases too, begin as U(-limit, limit), as there. 19,775,200 parameters with 10,000
-    words. width makes a smaller twin. dtype: what it computes in; parameters, memory and logits are float32, or float64
-    with float64.
+    Gates are in the order input, forget, cell, output, as in `torch.nn.LSTM`, which has two biases, as Zaremba's code
+    has, where this has one. All parameters, biases included, are initialized as U(-limit, limit), as in Zaremba's code.
+    19,775,200 parameters with 10,000 words.
+
+    dropout: the fraction of values set to zero in the embedded words, between layers and before the linear layer, never
+    between time steps; above 0, training needs a key. width: a smaller one makes a twin. dtype: what the network
+    computes in; parameters, memory and logits are float32, or float64 with float64.
     """
     require_count("vocabulary", vocabulary, low=2)
     for name, value in (("batch_size", batch_size), ("width", width), ("layers", layers)):
@@ -95,15 +97,15 @@ def lstm(
 def _layer(
     params: PyTree, x: Float[Array, "steps batch width"], hidden: Array, cell: Array
 ) -> tuple[Float[Array, "steps batch width"], tuple[Array, Array]]:
-    """One layer over all steps; what does not wait for the step before is one product for all of them."""
+    """One layer over all steps; the inputs' share of the gates is one product for all steps together."""
     from_below = x @ params["input"] + params["bias"]
 
     def step(carried: tuple[Array, Array], below: Array) -> tuple[tuple[Array, Array], Array]:
         hidden, cell = carried
         gates = below + hidden @ params["hidden"]
-        enter, keep, new, leave = jnp.split(gates, 4, axis=-1)
-        cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(enter) * jnp.tanh(new)
-        hidden = jax.nn.sigmoid(leave) * jnp.tanh(cell)
+        input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(forget_gate) * cell + jax.nn.sigmoid(input_gate) * jnp.tanh(candidate)
+        hidden = jax.nn.sigmoid(output_gate) * jnp.tanh(cell)
         return (hidden, cell), hidden
 
     last, outputs = jax.lax.scan(step, (hidden.astype(x.dtype), cell.astype(x.dtype)), from_below)

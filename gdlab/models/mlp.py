@@ -14,7 +14,7 @@ from gdlab.models.model import Model, from_linen
 
 
 class Perceptron(nn.Module):
-    """Dense layers with ReLU between them, on inputs laid out as one row an example."""
+    """Dense layers with ReLU between them, on inputs that are flattened to one row per example."""
 
     sizes: Sequence[int]
     dtype: Any
@@ -23,7 +23,7 @@ class Perceptron(nn.Module):
     def __call__(
         self, inputs: Shaped[Array, "batch ..."], train: bool | Bool[Array, ""] = False
     ) -> Float[Array, "batch outputs"]:
-        """Logits, in the parameters' dtype; train changes nothing."""
+        """Logits in the parameters' dtype; train has no effect."""
         del train
         x = inputs.reshape(len(inputs), -1).astype(self.dtype)
         for size in self.sizes[:-1]:
@@ -36,8 +36,9 @@ def mlp(
 ) -> Model:
     """Dense layers of the `hidden` sizes with ReLU, and a linear one of `num_classes`.
 
-    input_shape: of one example, such as (8, 8, 1). Layers begin as PyTorch's do (`layers.Linear`); logits are float32
-    whatever the dtype of the layers. The digits' network of the default sizes has 8,970 parameters.
+    input_shape: the shape of one example, such as (8, 8, 1). hidden: may be empty. dtype: what the layers compute in;
+    parameters and logits are float32, or float64 with float64. Layers are initialized as PyTorch's (`layers.Linear`).
+    For scikit-learn's digits, a network of the default sizes has 8,970 parameters.
     """
     for size in (*input_shape, *hidden):
         require_count("input_shape, hidden", size)

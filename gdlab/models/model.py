@@ -13,7 +13,7 @@ AKey = Key[Array, ""] | UInt32[Array, "2"]
 
 
 class Init(Protocol):
-    """`init(key)` gives (params, state); it compiles in one program, and can be mapped over keys."""
+    """`init(key)` returns (params, state); it is one compiled program, and can be mapped over keys."""
 
     def __call__(self, key: AKey) -> tuple[PyTree, PyTree]:
         """Fresh (params, state)."""
@@ -21,10 +21,10 @@ class Init(Protocol):
 
 
 class Apply(Protocol):
-    """`apply(params, state, inputs, train=False, key=None)` gives (outputs, new state).
+    """`apply(params, state, inputs, train=False, key=None)` returns (outputs, new state).
 
-    inputs and outputs are an array or a tuple of several, as the network's function says. train may be a Python bool or
-    a traced scalar; running statistics come back unchanged where it is False. key is for dropout and noise: networks
+    inputs, outputs: an array or a tuple of arrays, see the function that makes the network. train: a Python bool or a
+    traced scalar; where it is False, running statistics are returned unchanged. key: for dropout and noise; networks
     without them need none.
     """
 
@@ -42,7 +42,7 @@ class Apply(Protocol):
 
 
 class Model(NamedTuple):
-    """init and apply; params is what is trained, state what is carried along (statistics, a memory), or {}."""
+    """A network. params are trained; state is carried from step to step (statistics, a memory) and may be {}."""
 
     init: Init
     apply: Apply
@@ -51,9 +51,9 @@ class Model(NamedTuple):
 def from_linen(module: nn.Module, example: PyTree) -> Model:
     """The Model of a Linen module called as `module(inputs, train)`.
 
-    example: shapes and dtypes of inputs that the module accepts (`jax.ShapeDtypeStruct`); parameters must not depend on
-    their batch size. Parameters are drawn as `gdlab.models.initialization` says; the collection `batch_stats` becomes
-    the state.
+    example: shapes and dtypes of inputs that the module accepts (`jax.ShapeDtypeStruct`); the batch size must not
+    matter to the parameters. These are drawn by `gdlab.models.initialization.fill`. The collection `batch_stats`
+    becomes the state.
     """
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Weights from torchvision's files into our parameters."""
+"""Load torchvision's weights into the parameters of a ResNet."""
 
 import re
 from collections.abc import Mapping
@@ -22,15 +22,14 @@ NAMES = {
 
 
 def load_torchvision(path: str | Path, params: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:
-    """The (params, state) of a ResNet with the values of a torchvision state dict, `.pth` or `.safetensors`.
+    """(params, state) of a ResNet with the values of a torchvision state dict, `.pth` or `.safetensors`.
 
-    params and state, as `model.init(key)` gives them, say what is wanted: every array of theirs must be in the file,
-    and the other way round, with the same shape. Only the second layer of head="source" is not in such a file: it
-    stays as it came. Dtypes stay those of params and state. `.pth` files need PyTorch, of which nothing but arrays is
-    unpickled.
+    params, state: as `model.init(key)` returns them, or their shapes. Their arrays and those of the file must have the
+    same names and shapes, except for the second layer of `two_layer_head`, which no such file holds: it is returned as
+    it is given. Dtypes are those of params and state. `.pth` files need PyTorch, and only arrays are unpickled.
 
-    Raises FileNotFoundError, ImportError where the reading package is missing, and ValueError for missing or further
-    names and other shapes.
+    Raises FileNotFoundError, ImportError where the package that reads the file is missing, and ValueError for missing
+    or unknown names and for other shapes.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,7 +55,7 @@ def load_torchvision(path: str | Path, params: PyTree, state: PyTree) -> tuple[P
 
 
 def _torch_name(keys: Any) -> str:
-    """`layer1.0.downsample.0.weight` for layer1_0, downsample_conv, kernel; the first key is params or state."""
+    """`layer1.0.downsample.0.weight` for layer1_0, downsample_conv, kernel; the first key, of the tuple, is dropped."""
     parts = [key.key for key in keys[1:]]
     return ".".join(NAMES.get(part, re.sub(r"^(layer\d)_", r"\1.", part)) for part in parts)
 

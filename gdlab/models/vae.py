@@ -15,9 +15,10 @@ from gdlab.models.model import AKey, Model, from_linen
 
 
 class VaeOutputs(NamedTuple):
-    """mean, log_variance: of q(z | x), a normal distribution with independent coordinates. latents: a sample of it.
+    """The posterior of the latents, a sample of them, and the pixels that the decoder makes of it.
 
-    logits: of the probability of each pixel, p(x | latents), in reading order.
+    mean, log_variance: those of q(z | x), a normal distribution with independent coordinates. latents: a sample of q.
+    logits: those of each pixel's probability p(x | latents), in reading order.
     """
 
     mean: Float[Array, "batch latent"]
@@ -35,14 +36,14 @@ class Autoencoder(nn.Module):
     dtype: Any
 
     def setup(self) -> None:
-        """The layers, named as `encode` and `decode` find them."""
+        """Create the layers; `encode` and `decode` use them."""
         self.encoder = [Linear(size, self.dtype) for size in self.hidden]
         self.mean = Linear(self.latent, self.dtype)
         self.log_variance = Linear(self.latent, self.dtype)
         self.decoder = [Linear(size, self.dtype) for size in (*reversed(self.hidden), self.pixels)]
 
     def encode(self, images: Float[Array, "batch ..."]) -> tuple[Array, Array]:
-        """Mean and logarithm of the variance."""
+        """Mean and log variance of the latents."""
         if not jnp.issubdtype(images.dtype, jnp.floating):  # bytes would pass for pixels a few hundred times as bright
             raise TypeError(f"images: wanted floating-point numbers in [0, 1], got dtype {images.dtype}")
         x = images.reshape(len(images), -1).astype(self.dtype)
@@ -59,7 +60,7 @@ class Autoencoder(nn.Module):
         return self.decoder[-1](x).astype(param_dtype(self.dtype))
 
     def __call__(self, images: Float[Array, "batch ..."], train: Any = False) -> VaeOutputs:
-        """One sample of the latents an image where there is a key for noise, else their mean."""
+        """One sample of the latents per image with a key for noise, their mean without one; train has no effect."""
         del train
         mean, log_variance = self.encode(images)
         latents = mean
@@ -76,12 +77,15 @@ def vae(
     latent: int = 2,
     dtype: Any = jnp.float32,
 ) -> Model:
-    """A VAE: pixels-hidden-(latent, latent) and latent-hidden reversed-pixels, ReLU, `torch.nn.Linear`'s beginning.
+    """A VAE of dense layers with ReLU: an encoder of the `hidden` sizes and a decoder of the same sizes in reverse.
 
-    `apply(params, state, images, key=key)` gives `VaeOutputs` for a batch of images in [0, 1] of `input_shape`; the
-    latents are one reparametrized sample, in training and evaluation alike, or the mean where there is no key.
-    The state is {}. 1,068,820 parameters at the defaults, the sizes of the Demon benchmark's MNIST-VAE. To look into
-    it: `vae_encode`, `vae_decode`.
+    `apply(params, state, images, key=key)` returns `VaeOutputs` for a batch of images in [0, 1] of `input_shape`; the
+    latents are one reparametrized sample, in training and evaluation alike, or the mean where there is no key. The
+    state is {}. Layers are initialized as `torch.nn.Linear`. The default sizes are those of the Demon benchmark's
+    MNIST-VAE and make 1,068,820 parameters. `vae_encode` and `vae_decode` apply the halves on their own.
+
+    latent: dimensions of the latent space. dtype: what the layers compute in; parameters and outputs are float32, or
+    float64 with float64.
     """
     for size in (*input_shape, *hidden, latent):
         require_count("input_shape, hidden, latent", size)
@@ -103,7 +107,7 @@ def vae(
 
 
 def _look(params: PyTree, method: str, inputs: Array) -> Any:
-    """The method's result for the module that these parameters belong to."""
+    """The result of a method of the module, whose sizes are read off its parameters."""
     layers = sorted((name for name in params if name.startswith("encoder_")), key=lambda name: int(name[8:]))
     hidden = tuple(params[name]["kernel"].shape[1] for name in layers)
     pixels, latent = params["encoder_0"]["kernel"].shape[0], params["mean"]["kernel"].shape[1]
@@ -114,9 +118,9 @@ def _look(params: PyTree, method: str, inputs: Array) -> Any:
 def vae_encode(
     params: PyTree, images: Shaped[Array, "batch ..."]
 ) -> tuple[Float[Array, "batch latent"], Float[Array, "batch latent"]]:
-    """Mean and logarithm of the variance of q(z | x) for images in [0, 1], the batch first, flat or not.
+    """Mean and log variance of q(z | x) for images in [0, 1], (batch, pixels) or (batch, height, width, channels).
 
-    Raises TypeError for integers, ValueError where an image's size is not the parameters'.
+    Raises TypeError for integers, ValueError where the number of pixels is not the parameters'.
     """
     pixels = params["encoder_0"]["kernel"].shape[0]
     if math.prod(images.shape[1:]) != pixels:
@@ -126,9 +130,9 @@ def vae_encode(
 
 
 def vae_decode(params: PyTree, latents: Float[Array, "batch latent"]) -> Float[Array, "batch pixels"]:
-    """The probability of each pixel given the latents; reshape to see an image.
+    """The probability of each pixel given the latents, in reading order; reshape it to get images.
 
-    Raises ValueError where the latents are not as many a row as the parameters want.
+    Raises ValueError where the latents have not as many columns as the parameters have latent dimensions.
     """
     wanted = params["mean"]["kernel"].shape[1]
     if latents.shape[1:] != (wanted,):

@@ -5,19 +5,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from gdlab.arguments import require_count
-from gdlab.numerics import one_minus_power, safe_sqrt
+from gdlab.optimizers.adam import scale_by_adam
 from gdlab.optimizers.transformation import (
+    decoupled_decay,
     require_flags,
     require_fractions,
     require_non_negative,
-    require_params,
     require_positive,
     transformation,
 )
-from gdlab.optimizers.trees import average, average_of_squares, begin, norm, zeros
+from gdlab.optimizers.trees import average, norm, zeros
 from gdlab.types import Hyperparameter, Number
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -25,11 +25,9 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class MuonState(NamedTuple):
-    """steps: how many were done. mu: average of g. nu: average of g^2 where AdamW is used, else of shape (0,)."""
+    """mean: the moving average of g, shaped like the parameters."""
 
-    steps: Int[Array, ""]
-    mu: PyTree
-    nu: PyTree
+    mean: PyTree
 
 
 def orthogonalize(
@@ -48,6 +46,46 @@ def orthogonalize(
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x if wide else x.T
+
+
+@transformation
+def scale_by_muon(
+    momentum: Hyperparameter = 0.95, *, nesterov: bool = True, ns_steps: int = 5, eps: Hyperparameter = 1e-7
+) -> optax.GradientTransformation:
+    """m = momentum m + (1 - momentum) g; the direction is s O(u), s = sqrt(max(1, columns / rows)).
+
+    u = momentum m + (1 - momentum) g with nesterov, m without; O is `orthogonalize` with ns_steps steps. Each leaf has
+    at least two axes; one with more than two is taken as a matrix of shape (all but the last, last).
+    """
+    require_count("ns_steps", ns_steps)
+    require_flags(nesterov=nesterov)
+    require_fractions(momentum=momentum)
+    require_positive(eps=eps)
+
+    def init(params: optax.Params) -> MuonState:
+        return MuonState(zeros(params))
+
+    def update(
+        updates: optax.Updates, state: MuonState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, MuonState]:
+        del params
+        mean = average(momentum, state.mean, updates)
+        ahead = average(momentum, mean, updates) if nesterov else mean
+
+        def scale(u: Array) -> Array:
+            matrix = u.reshape(-1, u.shape[-1]) if u.size else u.reshape(0, 0)
+            rows, columns = matrix.shape
+            stretch = max(1.0, columns / max(rows, 1)) ** 0.5
+            return stretch * orthogonalize(matrix, ns_steps, eps).reshape(u.shape)
+
+        return jax.tree.map(scale, ahead), MuonState(mean)
+
+    return optax.GradientTransformation(init, update)
+
+
+def matrix_or_vector(params: PyTree) -> PyTree:
+    """Which leaves Muon takes: "matrix" for those with two axes or more, "vector" for the others."""
+    return jax.tree.map(lambda x: "matrix" if jnp.ndim(x) >= 2 else "vector", params)
 
 
 @transformation
@@ -86,34 +124,9 @@ def muon(
     require_non_negative(
         learning_rate=learning_rate, weight_decay=weight_decay, adam_ratio=adam_ratio, adam_eps=adam_eps
     )
-
-    def init(params: optax.Params) -> MuonState:
-        nu = jax.tree.map(lambda x: jnp.zeros(0 if jnp.ndim(x) >= 2 else jnp.shape(x), jnp.result_type(x)), params)
-        return MuonState(begin(), zeros(params), nu)
-
-    def update(
-        updates: optax.Updates, state: MuonState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, MuonState]:
-        params = require_params("muon", params)
-        steps = optax.safe_increment(state.steps)
-        first, second = one_minus_power(adam_b1, steps), one_minus_power(adam_b2, steps)
-        matrices = jax.tree.map(lambda g: g.ndim >= 2, updates)
-        mu = jax.tree.map(
-            lambda matrix, g, m: average(momentum if matrix else adam_b1, m, g), matrices, updates, state.mu
-        )
-        nu = jax.tree.map(
-            lambda matrix, g, v: v if matrix else average_of_squares(adam_b2, v, g), matrices, updates, state.nu
-        )
-
-        def move(matrix: bool, g: Array, x: Array, m: Array, v: Array) -> Array:
-            if not matrix:
-                direction = adam_ratio * (m / first / (safe_sqrt(v / second) + adam_eps) + weight_decay * x)
-                return -learning_rate * direction
-            ahead = average(momentum, m, g) if nesterov else m
-            flat = ahead.reshape(-1, ahead.shape[-1]) if ahead.size else ahead.reshape(0, 0)
-            stretch = max(1.0, flat.shape[1] / max(flat.shape[0], 1)) ** 0.5
-            return -learning_rate * (stretch * orthogonalize(flat, ns_steps, eps).reshape(g.shape) + weight_decay * x)
-
-        return jax.tree.map(move, matrices, updates, params, mu, nu), MuonState(steps, mu, nu)
-
-    return optax.GradientTransformation(init, update)
+    decay = decoupled_decay("muon", weight_decay)
+    directions = {
+        "matrix": optax.chain(scale_by_muon(momentum, nesterov=nesterov, ns_steps=ns_steps, eps=eps), decay),
+        "vector": optax.chain(scale_by_adam(adam_b1, adam_b2, adam_eps), decay, optax.scale(adam_ratio)),
+    }
+    return optax.chain(optax.partition(directions, matrix_or_vector), optax.scale_by_learning_rate(learning_rate))

@@ -23,7 +23,7 @@ class QHMState(NamedTuple):
 
 @transformation
 def scale_by_qhm(momentum: Hyperparameter = 0.999, nu: Hyperparameter = 0.7) -> optax.GradientTransformation:
-    """v = momentum v + (1 - momentum) g; hands out (1 - nu) g + nu v."""
+    """v = momentum v + (1 - momentum) g; the direction is (1 - nu) g + nu v."""
     require_fractions(momentum=momentum)
     require_number("nu", nu, 0.0, 1.0)
 
@@ -48,7 +48,7 @@ def scale_by_qhadam(
     nu2: Hyperparameter = 1.0,
     eps: Hyperparameter = 1e-8,
 ) -> optax.GradientTransformation:
-    """Hands out ((1 - nu1) g + nu1 mhat) / (sqrt((1 - nu2) g^2 + nu2 vhat) + eps), the moments being Adam's."""
+    """The direction ((1 - nu1) g + nu1 mhat) / (sqrt((1 - nu2) g^2 + nu2 vhat) + eps), with Adam's moments."""
     require_fractions(b1=b1, b2=b2)
     require_number("nu1", nu1, 0.0, 1.0)
     require_number("nu2", nu2, 0.0, 1.0)

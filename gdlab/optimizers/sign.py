@@ -1,29 +1,37 @@
 """Optimizers that keep the sign of an average and drop its size: signSGD with momentum, and Lion."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
-from gdlab.optimizers.quasi_hyperbolic import QHMState
 from gdlab.optimizers.transformation import decoupled_decay, require_fractions, require_non_negative, transformation
 from gdlab.optimizers.trees import average, zeros
 from gdlab.types import Hyperparameter
 
 
+class SignumState(NamedTuple):
+    """mean: the moving average of g, shaped like the parameters."""
+
+    mean: PyTree
+
+
 @transformation
 def scale_by_signum(momentum: Hyperparameter = 0.9) -> optax.GradientTransformation:
-    """m = momentum m + (1 - momentum) g; hands out sign(m), 0 where m is 0."""
+    """m = momentum m + (1 - momentum) g; the direction is sign(m), which is 0 where m is 0."""
     require_fractions(momentum=momentum)
 
-    def init(params: optax.Params) -> QHMState:
-        return QHMState(zeros(params))
+    def init(params: optax.Params) -> SignumState:
+        return SignumState(zeros(params))
 
     def update(
-        updates: optax.Updates, state: QHMState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, QHMState]:
+        updates: optax.Updates, state: SignumState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, SignumState]:
         del params
         mean = average(momentum, state.mean, updates)
-        return jax.tree.map(jnp.sign, mean), QHMState(mean)
+        return jax.tree.map(jnp.sign, mean), SignumState(mean)
 
     return optax.GradientTransformation(init, update)
 

@@ -15,8 +15,8 @@ from gdlab.plots.heatmap import heatmap
 from gdlab.plots.latents import image_grid, latent_map
 from gdlab.plots.panels import panels
 from gdlab.plots.ranks import rank_diagram
-from gdlab.plots.scans import loss_maps, sensitivity
-from gdlab.plots.series import curves, draw_curves, values
+from gdlab.plots.scans import loss_maps, score_map, sensitivity
+from gdlab.plots.series import curve_panels, curves, draw_curves, profiles, values
 from gdlab.plots.style import PALETTE, line_style
 from gdlab.plots.surfaces import contour, contour3d, paths, scatter, surface
 
@@ -27,6 +27,7 @@ __all__ = [
     "basins",
     "contour",
     "contour3d",
+    "curve_panels",
     "curves",
     "draw_curves",
     "heatmap",
@@ -40,12 +41,14 @@ __all__ = [
     "maps",
     "panels",
     "paths",
+    "profiles",
     "race",
     "rank_diagram",
     "save",
     "save_indexed",
     "save_learning",
     "scatter",
+    "score_map",
     "sensitivity",
     "surface",
     "values",

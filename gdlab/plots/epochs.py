@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from gdlab.analysis.curves import Band
+from gdlab.analysis.learning_curves import Band
 from gdlab.plots.canvas import save
 from gdlab.plots.style import line_style
 
@@ -20,10 +20,10 @@ LOG_RATIO = 30.0
 def learning(bands: Mapping[str, Band], *, title: str = "", label: str = "", log_y: bool | None = False) -> Figure:
     """Mean curves over epochs, each with its interval over seeds shaded, and a legend outside.
 
-    bands: of each name, as `gdlab.analysis.curves.bands` makes them of its seeds' histories. label: of the metric, with
-    its unit. log_y: None: where the values' range asks for it. The mean is drawn as far as all of a name's seeds go.
-    Seeds that go on are drawn thin, one by one. A cross is the last finite value of a seed that diverged, and the
-    legend counts them.
+    bands: of each name, as `gdlab.analysis.learning_curves.bands` makes them of its seeds' histories. label: of the
+    metric, with its unit. log_y: None: where the values' range asks for it. The mean is drawn as far as all of a name's
+    seeds go. Seeds that go on are drawn thin, one by one. A cross is the last finite value of a seed that diverged, and
+    the legend counts them.
     """
     figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     axes = figure.add_subplot()

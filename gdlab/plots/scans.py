@@ -1,6 +1,6 @@
 """What a scan of one hyperparameter shows: scores against its values, and loss over values and epochs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def sensitivity(
             )
         style = line_style(index)
         axes.plot(values, mean, lw=1.7, label=name, zorder=3, **style)
-        if np.isfinite([low, high]).all():
+        if np.isfinite([low, high]).all() and not np.array_equal(low, high):  # one seed has no interval
             axes.fill_between(values, low, high, color=style["color"], alpha=0.18, lw=0, zorder=2)
         best = int(np.argmax(mean))
         axes.plot(values[best], mean[best], "o", color=style["color"], mec="white", ms=8, zorder=4)
@@ -53,6 +53,44 @@ def sensitivity(
     axes.grid(which="major", color="0.9", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def score_map(
+    values: Float[np.ndarray, " values"],
+    scores: Float[np.ndarray, "names values"],
+    names: Sequence[str],
+    *,
+    title: str = "",
+    label: str = "score",
+    value_label: str = "learning rate",
+) -> Figure:
+    """Score over a hyperparameter and names, for more names than `sensitivity` tells apart: a row each, light is high.
+
+    values: positive, in any order, on a logarithmic axis; a cell reaches halfway to its neighbours. scores: at least 0,
+    where the colour scale begins. names: of the rows, the first on top. label: what the colours stand for. Raises
+    ValueError where shapes disagree.
+    """
+    values, scores = np.asarray(values, float), np.asarray(scores, float)
+    if scores.shape != (len(names), len(values)) or scores.size == 0:
+        raise ValueError(f"scores: expected shape {(len(names), len(values))}, got {scores.shape}")
+    order = np.argsort(values)
+    figure = Figure(figsize=(8.6, 0.2 * len(names) + 1.7), layout="constrained")
+    axes = figure.add_subplot()
+    drawn = axes.pcolormesh(
+        _edges(values[order]),
+        np.arange(len(names) + 1),
+        np.ma.masked_invalid(scores[:, order]),
+        vmin=0,
+        vmax=max(float(np.nanmax(scores)), 0.01),
+        cmap="viridis",
+    )
+    axes.set_xscale("log")
+    axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(value_label)
+    figure.colorbar(drawn, ax=axes, label=label, pad=0.01)
+    axes.set_title(title, fontsize=11)
     return figure
 
 

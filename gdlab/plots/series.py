@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -61,3 +62,80 @@ def draw_curves(
     axes.set_yscale("log" if log_y else "linear")
     axes.grid(which="major", color="0.9", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def curve_panels(
+    rows: Mapping[str, Mapping[str, Mapping[str, tuple[Any, Any]]]],
+    *,
+    labels: tuple[str, str] = ("x", "y"),
+    log_x: bool = True,
+    log_y: bool = True,
+    guides: Mapping[str, Sequence[tuple[Any, Any, str]]] | None = None,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """A table of panels as `curves` draws them, with the axes of a row shared and one legend for all.
+
+    rows: of each row its panels, by the name of their column, the same columns in all; of each panel its curves, the
+    same names in all. labels: of the axes; a row's name stands after the second. guides, limits: the grey lines and the
+    range of y of each row. Raises ValueError where rows differ in their columns.
+    """
+    columns = list(next(iter(rows.values()), ()))
+    if not columns or any(list(panels) != columns for panels in rows.values()):
+        raise ValueError(
+            f"rows: expected the same columns in all rows, got {[list(panels) for panels in rows.values()]}"
+        )
+    figure = Figure(figsize=(3.1 * len(columns) + 1.3, 3.1 * len(rows)), layout="constrained")
+    drawn = figure.subplots(len(rows), len(columns), sharex="row", sharey="row", squeeze=False)
+    for beside, (row, panels) in zip(drawn, rows.items(), strict=True):
+        for axes, series in zip(beside, panels.values(), strict=True):
+            draw_curves(axes, series, log_x=log_x, log_y=log_y, guides=(guides or {}).get(row, ()))
+        if limits and row in limits:
+            beside[0].set_ylim(*limits[row])
+        beside[0].set_ylabel(f"{labels[1]}, {row}")
+    for above, below, column in zip(drawn[0], drawn[-1], columns, strict=True):
+        above.set_title(column, fontsize=10)
+        below.set_xlabel(labels[0])
+    figure.legend(*drawn[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def profiles(
+    ratios: Float[np.ndarray, " ratios"],
+    shares: Mapping[str, Float[np.ndarray, " ratios"]],
+    *,
+    shown: int = 10,
+    title: str = "",
+    labels: tuple[str, str] = ("cost, as a multiple of the least", "share of problems solved"),
+) -> Figure:
+    """Performance profiles: the share of problems that each solver solves within a multiple of the least cost.
+
+    ratios: ascending, at least 1, on a logarithmic axis. shares: of each solver, as
+    `gdlab.analysis.statistics.performance_profile` makes them. shown: how many solvers, those with the largest area,
+    get a colour and an entry in the legend; the others are drawn in grey. Raises ValueError where shapes disagree.
+    """
+    ratios = np.asarray(ratios, float)
+    curves = {name: np.asarray(share, float) for name, share in shares.items()}
+    for name, curve in curves.items():
+        if curve.shape != ratios.shape:
+            raise ValueError(
+                f"shares[{name!r}]: expected one for each of {len(ratios)} ratios, got shape {curve.shape}"
+            )
+    order = sorted(curves, key=lambda name: -np.trapezoid(curves[name], np.log(ratios)))
+    figure = Figure(figsize=(8.2, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    for index, name in enumerate(order[:shown]):
+        axes.plot(ratios, curves[name], lw=2, label=name, **line_style(index))
+    for name in order[shown:]:
+        axes.plot(ratios, curves[name], color="#d4d4d4", lw=0.9, zorder=1)
+    if len(order) > shown:
+        axes.plot([], [], color="#d4d4d4", lw=0.9, label=f"{len(order) - shown} others")
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(ratios[0], ratios[-1])
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_title(title, fontsize=11)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return figure

@@ -34,7 +34,7 @@ LaneNumbers = np.ndarray | range
 """Which lanes; a range for those that are begun."""
 
 
-class Report:
+class Ledger:
     """Where the threads of a sweep tell what they have done.
 
     record(part, lanes, arrays): what was found for these lanes. finish(part): all of its lanes are recorded.
@@ -105,11 +105,11 @@ class LaneCrew:
         space: Space,
         factory: int,
         parts: Sequence[Part],
-        places: Sequence[jax.Device],
+        devices: Sequence[jax.Device],
         marks: Sequence[int],
-        report: Report,
+        ledger: Ledger,
     ):
-        self.program, self.space, self.factory, self.marks, self.report = program, space, factory, list(marks), report
+        self.program, self.space, self.factory, self.marks, self.ledger = program, space, factory, list(marks), ledger
         self.differing = space.layout.differing()
         self.waiting = list(parts)[::-1]
         self.open: dict[Part, int] = {}
@@ -117,16 +117,16 @@ class LaneCrew:
         self.pools: dict[tuple[int, int], Pool] = {}
         self.busy = 0
         self.changed = threading.Condition()
-        self.crew = Crew(places, on_stop=self._wake)
-        workers = len(places)
+        self.crew = Crew(devices, on_stop=self._wake)
+        workers = len(devices)
         lanes = sum(part.high - part.low for part in parts)
         rounds = max(math.ceil(lanes / (workers * program.chunk)), 1)  # as many calls for each worker
         shares = math.ceil(lanes / (rounds * workers) / program.tile) * program.tile
         self.most = min(program.chunk, shares)
 
     def work(self) -> None:
-        """Do everything, in a thread for each place; an error in one stops all and is raised."""
-        self.crew.run(self._serve, range(len(self.crew.places)))
+        """Do everything, in a thread for each of the devices; an error in one stops all and is raised."""
+        self.crew.run(self._serve, range(len(self.crew.devices)))
 
     def _wake(self) -> None:
         with self.changed:
@@ -194,7 +194,7 @@ class LaneCrew:
     ) -> None:
         """From this milestone on for as long as most lanes go on; those that are left go to the next one's pool."""
         plan = self.program
-        with self.report.compiling():
+        with self.ledger.compiling():
             program = compile_for(plan, device)
         numbers = self.space.values(self.factory, function, lanes, plan.chunk)
         common = [values for values, differs in zip(numbers, self.differing, strict=True) if not differs]
@@ -242,17 +242,17 @@ class LaneCrew:
                 if not part.low <= lanes.start < part.high:
                     continue
                 count = len(lanes)
-                self.report.record(part, slice(lanes.start, lanes.stop), found)
+                self.ledger.record(part, slice(lanes.start, lanes.stop), found)
             else:
                 inside = (lanes >= part.low) & (lanes < part.high)
                 count = int(np.count_nonzero(inside))
                 if not count:
                     continue
-                self.report.record(part, lanes[inside], {name: array[inside] for name, array in found.items()})
+                self.ledger.record(part, lanes[inside], {name: array[inside] for name, array in found.items()})
             self.open[part] -= count
             if self.open[part] == 0:
                 del self.open[part]
-                self.report.finish(part)
+                self.ledger.finish(part)
 
     def _padded(
         self, function: int, lanes: LaneNumbers, state: list[np.ndarray] | None, device: jax.Device

@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
 from gdlab.compute.devices import local_devices
-from gdlab.compute.threads import ahead, places, usable_cores
+from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained
 from gdlab.records.blocks import Blocks
-from gdlab.sweeps.crew import LaneCrew, Part, Report, milestones
+from gdlab.sweeps.crew import LaneCrew, Ledger, Part, milestones
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
 from gdlab.sweeps.identity import identify
 from gdlab.sweeps.labels import label
@@ -144,7 +144,7 @@ class _Request:
     def __post_init__(self) -> None:
         self.history = self.record == "path" or self.reduce is not None
         self.backend = self.devices[0].platform
-        self.places = places(self.devices, callers=2)
+        self.threads = thread_devices(self.devices, callers=2)
         self.arrays: dict[str, np.ndarray] = {}  # of shape (optimizers, functions, lanes, ...)
         self.compile_seconds = 0.0
 
@@ -250,14 +250,14 @@ class _Request:
                 }
                 blocks.save(index, *part, arrays=arrays)
 
-        report = Report(record, finish)
+        ledger = Ledger(record, finish)
         if self.history:
             chunk = min(self.chunk or history_chunk(space, self.max_steps, self.record), space.layout.lanes)
-            run_histories(program, space, index, parts, self.places, chunk, report)
+            run_histories(program, space, index, parts, self.threads, chunk, ledger)
         else:
             marks = milestones(self.max_steps, self.tolerance is not None or self.stop_at_target)
-            LaneCrew(program, space, index, parts, self.places, marks, report).work()
-        self.compile_seconds += report.compile_seconds
+            LaneCrew(program, space, index, parts, self.threads, marks, ledger).work()
+        self.compile_seconds += ledger.compile_seconds
 
     def _keep(self, index: int, part: Part, lanes: np.ndarray | slice, found: Mapping[str, np.ndarray]) -> None:
         for name, array in found.items():
@@ -300,7 +300,7 @@ class _Request:
             "compile_seconds": self.compile_seconds,
             "device": f"{len(self.devices)} x {self.devices[0].device_kind}",
             "platform": self.backend,
-            "threads": len(self.places),
+            "threads": len(self.threads),
             "processes": jax.process_count(),
             "dtype": str(space.starts.dtype),
             "gdlab": importlib.metadata.version("gdlab"),

@@ -11,7 +11,7 @@ import numpy as np
 from gdlab.compute.programs import Cache
 from gdlab.compute.threads import Crew
 from gdlab.descent import Descent, descend
-from gdlab.sweeps.crew import Part, Report
+from gdlab.sweeps.crew import Ledger, Part
 from gdlab.sweeps.space import RESULT_NAMES, Space
 from gdlab.sweeps.step import LaneSpec, choose, is_near
 
@@ -55,14 +55,14 @@ def run_histories(
     space: Space,
     factory: int,
     parts: Sequence[Part],
-    places: Sequence[jax.Device],
+    devices: Sequence[jax.Device],
     chunk: int,
-    report: Report,
+    ledger: Ledger,
 ) -> None:
     """All lanes of the parts, in calls of `chunk`."""
     batch = jax.vmap(lane, (0, None, [0 if differs else None for differs in space.layout.differing()]))
     lock = threading.Lock()
-    programs = Cache(len(set(places)))
+    programs = Cache(len(set(devices)))
     left = {part: part.high - part.low for part in parts}
 
     def call(job: tuple[Part, range], device: jax.Device) -> None:
@@ -70,19 +70,19 @@ def run_histories(
         starts = np.pad(space.points(part.function, lanes), ((0, chunk - len(lanes)), (0, 0)), mode="edge")
         numbers = space.values(factory, part.function, lanes, chunk)
         given = jax.device_put((starts, np.int32(part.function), numbers), device)
-        with report.compiling():
+        with ledger.compiling():
             program = programs.get(device, lambda: jax.jit(batch).lower(*given).compile())
         found = {name: np.asarray(array)[: len(lanes)] for name, array in program(*given).items()}
         with lock:
-            report.record(part, slice(lanes.start, lanes.stop), found)
+            ledger.record(part, slice(lanes.start, lanes.stop), found)
             left[part] -= len(lanes)
             if not left[part]:
-                report.finish(part)
+                ledger.finish(part)
 
     ranges = [
         (part, range(low, min(low + chunk, part.high))) for part in parts for low in range(part.low, part.high, chunk)
     ]
-    Crew(places).run(call, ranges)
+    Crew(devices).run(call, ranges)
 
 
 def history_chunk(space: Space, max_steps: int, record: str) -> int:

@@ -66,7 +66,7 @@ class TiledProgram:
     blanks: Cache = dataclasses.field(default_factory=lambda: Cache(MOST_DEVICES))
 
 
-class Traced(NamedTuple):
+class TracedLane(NamedTuple):
     """A lane, traced to functions of flat lists: of its state's leaves, or, where `scalar`, of their elements.
 
     begin(start, which, numbers), step(state, which, t, numbers) and look(start, which), arguments and results laid out
@@ -113,7 +113,7 @@ def program_for(
     return PROGRAMS.get(key, make)
 
 
-def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> Traced:
+def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> TracedLane:
     """Trace the lane, and rewrite it over scalars where it is not too large for that."""
     begin, step, look = make_lane(spec)
     x = jax.ShapeDtypeStruct((dim,), dtype)
@@ -145,13 +145,13 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> Traced:
         scalar = [as_scalars(each, store=backend == "cpu", limit=MOST_OPERATIONS) for each in traced]
     except TooLargeError:
         begin_all, step_all, look_all = (_as_lists(core.jaxpr_as_fun(each)) for each in traced)
-        return Traced(begin_all, step_all, look_all, leaves, 1, False)
+        return TracedLane(begin_all, step_all, look_all, leaves, 1, False)
     like = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves for _ in range(leaf.size)]
     begin_one, step_one, look_one = (each.run for each in scalar)
-    return Traced(begin_one, step_one, look_one, like, dim, all(each.plain for each in scalar))
+    return TracedLane(begin_one, step_one, look_one, like, dim, all(each.plain for each in scalar))
 
 
-def find_shared(traced: Traced, differing: Sequence[bool], dtype: Any) -> Shared:
+def find_shared(traced: TracedLane, differing: Sequence[bool], dtype: Any) -> Shared:
     """Which parts of the state differ between lanes, after however many steps.
 
     differing: of each hyperparameter, whether it differs between lanes.
@@ -179,7 +179,7 @@ def varies(jaxpr: core.Jaxpr, given: Sequence[bool]) -> list[bool]:
     return [not isinstance(atom, core.Literal) and atom in marked for atom in jaxpr.outvars]
 
 
-def make_loop(traced: Traced, own: Shared, tile: int, chunk: int, dtype: Any, backend: str) -> TiledProgram:
+def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any, backend: str) -> TiledProgram:
     """The loop over tiles of `tile` lanes and the steps of each, for calls of at most `chunk` lanes."""
     points = traced.points
     batch_step = jax.vmap(

@@ -1,6 +1,6 @@
 """Tasks: data, model and loss joined as pure functions, by name in `TASKS`.
 
-Adding one is a model and a function here that returns a `Task`: `from_images` and `classify` make one of labelled
+To add one, write a model and a function here that returns a `Task`; `from_images` and `classify` make one of labelled
 images.
 """
 
@@ -9,10 +9,11 @@ from collections.abc import Callable
 from gdlab.tasks.cifar10 import cifar10_resnet18
 from gdlab.tasks.cifar100 import cifar100_vgg16
 from gdlab.tasks.fashion_mnist import fashion_mnist_capsnet
-from gdlab.tasks.images import CHANNELS, PROTOCOLS, Images, Phase, Protocol, classify, from_images
+from gdlab.tasks.images import CHANNELS, classify, from_images
 from gdlab.tasks.mnist import mnist_vae
 from gdlab.tasks.penn_treebank import ptb_lstm
 from gdlab.tasks.perceptron import digits_mlp, fashion_mnist_mlp, mnist_mlp, perceptron
+from gdlab.tasks.pipeline import PROTOCOLS, Forward, Phase, Protocol, measured
 from gdlab.tasks.stl10 import stl10_wrn16_8
 from gdlab.tasks.task import Task, count_examples, metric_names, require_task
 from gdlab.types import NameTable
@@ -29,13 +30,14 @@ __all__ = [
     "CHANNELS",
     "PROTOCOLS",
     "TASKS",
-    "Images",
+    "Forward",
     "Phase",
     "Protocol",
     "Task",
     "classify",
     "count_examples",
     "from_images",
+    "measured",
     "metric_names",
     "require_task",
     *sorted(TASKS),

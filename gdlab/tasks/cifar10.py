@@ -1,6 +1,5 @@
-"""The source article's task."""
+"""ResNet18 on CIFAR10, the source article's task."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,13 @@ from jaxtyping import Array, PyTree
 
 from gdlab import models
 from gdlab.data import load
-from gdlab.tasks.images import PROTOCOLS, classify
-from gdlab.tasks.task import Task
+from gdlab.tasks.images import classify
+from gdlab.tasks.pipeline import PROTOCOLS
+from gdlab.tasks.task import Init, Task
 
 SOURCE_MEAN = tuple(value / 255 for value in (129.3, 124.1, 112.4))
 SOURCE_STD = tuple(value / 255 for value in (68.2, 65.4, 70.4))
-"""Of CIFAR's channels, as the source article normalizes them."""
+"""Standard deviation of CIFAR's channels; with SOURCE_MEAN, what the source article normalizes by."""
 
 
 def cifar10_resnet18(
@@ -29,13 +29,14 @@ def cifar10_resnet18(
     weights: str | Path | None = None,
     **settings: Any,
 ) -> Task:
-    """The source article's task: torchvision's ResNet18 with its second head, crop and flip, batches of 64.
+    """The source article's task: torchvision's ResNet18 with the article's second layer, crop and flip, batches of 64.
 
-    protocol: a name in `PROTOCOLS`. stem, head, width, dtype: of `models.resnet18`. weights: a file of torchvision's
-    ResNet18 to begin from (`models.load_torchvision`), the article's `pretrained=True`; the second layer of
-    head="source" is drawn. settings: of `classify`, batch_size, hold_out, train_size and test_size among them.
+    protocol, stem, head: names in `PROTOCOLS`, `models.STEMS` and `models.HEADS`. width, dtype: see `models.resnet18`.
+    weights: a file of torchvision's ResNet18 to start from (`models.load_torchvision`), the article's
+    `pretrained=True`; the second layer of head="source" is random. settings: those of `classify`, among them
+    batch_size, hold_out, train_size and test_size. Raises KeyError for an unknown name.
     """
-    model = models.resnet18(10, stem=stem, head=head, width=width, dtype=dtype)
+    model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], width=width, dtype=dtype)
     init = None if weights is None else _pretrained(model, weights)
     return classify(
         "cifar10_resnet18",
@@ -55,8 +56,8 @@ def cifar10_resnet18(
     )
 
 
-def _pretrained(model: models.Model, weights: str | Path) -> Callable[[Array], tuple[PyTree, PyTree]]:
-    """An `init` that takes from the file what the file has, which is read once, here."""
+def _pretrained(model: models.Model, weights: str | Path) -> Init:
+    """An `init` that draws only what the file does not hold; the file is read once, here."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     trained = models.load_torchvision(weights, *shapes)
 

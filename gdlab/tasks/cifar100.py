@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from gdlab import models
 from gdlab.data import load
-from gdlab.tasks.images import CHANNELS, PROTOCOLS, classify
+from gdlab.tasks.images import CHANNELS, classify
+from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Task
 
 
@@ -23,8 +24,8 @@ def cifar100_vgg16(
 ) -> Task:
     """The Demon benchmark's CIFAR100-VGG16 (Chen et al. 2022): crop and flip, batches of 128.
 
-    dataset: cifar100, cifar10 or stl10. protocol: a name in `PROTOCOLS`. width, dtype: of `models.vgg16`. settings: of
-    `from_images`, hold_out, train_size and test_size among them.
+    dataset: "cifar100", "cifar10" or "stl10". protocol: a name in `PROTOCOLS`. width, dtype: see `models.vgg16`.
+    settings: those of `from_images`, among them hold_out, train_size and test_size.
     """
     images = load(dataset, data_dir)
     mean, std = CHANNELS[dataset]

@@ -1,4 +1,4 @@
-"""Language models on contiguous streams of words; the memory goes from window to window."""
+"""A language model on the Penn Treebank: contiguous streams of words, whose memory is kept from window to window."""
 
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ def ptb_lstm(
 ) -> Task:
     """The Demon benchmark's PTB-LSTM (Chen et al. 2022): Zaremba's medium model, 20 streams, windows of 35 words.
 
-    dataset: "ptb", or a folder with train.txt, valid.txt and test.txt; with vocabulary_size and unknown of `load_text`.
-    The held-out part is the text's own valid. train_size, valid_size, test_size: so many words from the front of each.
-    width, layers, dropout, dtype: of `models.lstm`.
+    dataset: "ptb", or a folder with train.txt, valid.txt and test.txt. vocabulary_size, unknown: see `load_text`.
+    train_size, valid_size, test_size: the number of words to take from the front of each part; the held-out part is
+    the text's own valid. width, layers, dropout, dtype: see `models.lstm`. steps: words per window.
 
-    The metric "loss" is the mean of a window's cross-entropies in nats a word, so the perplexity is exp of its mean.
-    Zaremba's code sums over the window's words: his learning rate 1 and gradients clipped at norm 5 are 35 and 5 / 35
-    here. Clipping is the optimizer's: `optax.clip_by_global_norm`. An epoch begins with a memory of zeros, as do
-    evaluations. His test is one stream, where here every stream's first words go without those before them.
+    The metric "loss" is a window's mean cross-entropy in nats per word, so that the perplexity is exp of its mean.
+    Zaremba's code sums over the window's words: its learning rate 1 and gradients clipped at norm 5 are 35 and 5 / 35
+    here. Clipping is the optimizer's business: `optax.clip_by_global_norm`. Every epoch and every evaluation begins
+    with a memory of zeros. Zaremba's test is one stream; here the first words of every stream lack those before them.
     """
     text = load_text(dataset, data_dir, vocabulary_size=vocabulary_size, unknown=unknown)
     model = models.lstm(

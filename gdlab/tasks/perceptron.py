@@ -20,7 +20,11 @@ def perceptron(
     dtype: Any = jnp.float32,
     **settings: Any,
 ) -> Task:
-    """A multilayer perceptron (`models.mlp`) on the data set, images centred to [-1, 1], nothing augmented."""
+    """A multilayer perceptron (`models.mlp`) on a data set by name; images in [-1, 1], without augmentation.
+
+    hidden, dtype: see `models.mlp`. settings: those of `classify`, among them batch_size, hold_out, train_size and
+    test_size.
+    """
     images = load(dataset, data_dir)
     shape = images.train.images.shape[1:]
     return classify(
@@ -41,10 +45,10 @@ def digits_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
 
 
 def mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
-    """`perceptron` on MNIST: 60,000 images of 28 x 28, prepared before (`gdlab.data`)."""
+    """`perceptron` on MNIST: 60,000 images of 28 x 28, which `gdlab.data.prepare` prepares."""
     return perceptron("mnist", data_dir, **settings)
 
 
 def fashion_mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
-    """`perceptron` on Fashion-MNIST: 60,000 images of 28 x 28, prepared before (`gdlab.data`)."""
+    """`perceptron` on Fashion-MNIST: 60,000 images of 28 x 28, which `gdlab.data.prepare` prepares."""
     return perceptron("fashion_mnist", data_dir, **settings)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from gdlab import models
 from gdlab.data import crop_and_flip, load
-from gdlab.tasks.images import CHANNELS, PROTOCOLS, classify
+from gdlab.tasks.images import CHANNELS, classify
+from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Task
 
 
@@ -27,9 +28,9 @@ def stl10_wrn16_8(
 ) -> Task:
     """The Demon benchmark's STL10-WRN-16-8 (Chen et al. 2022): 5,000 labelled images of 96 x 96, batches of 64.
 
-    Crops move by up to an eighth of the image: 12 pixels, or 4 of CIFAR's. dataset: stl10, cifar10 or cifar100.
-    protocol: a name in `PROTOCOLS`. depth, widen, width, dtype: of `models.wide_resnet`. settings: of `from_images`,
-    hold_out, train_size and test_size among them.
+    Crops move by up to an eighth of the image: 12 pixels, or 4 of CIFAR's. dataset: "stl10", "cifar10" or "cifar100".
+    protocol: a name in `PROTOCOLS`. depth, widen, width, dtype: see `models.wide_resnet`. settings: those of
+    `from_images`, among them hold_out, train_size and test_size.
     """
     images = load(dataset, data_dir)
     mean, std = CHANNELS[dataset]

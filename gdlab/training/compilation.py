@@ -20,7 +20,7 @@ Epoch = Callable[..., tuple[Learner, Summary]]
 """epoch(values, seed, learner, data, ...) -> (Learner, Summary); compiled, it takes the learner's memory."""
 
 
-class Traced(NamedTuple):
+class TracedRun(NamedTuple):
     """The programs of a run, traced but not compiled yet.
 
     like: the learner's shapes. digest: see `digest_programs`. lowered: of `Begin` and `Epoch`. device: where they are
@@ -33,7 +33,7 @@ class Traced(NamedTuple):
     device: jax.Device
 
 
-class Compiled(NamedTuple):
+class CompiledRun(NamedTuple):
     """The programs of a run, compiled."""
 
     begin: Begin
@@ -66,7 +66,9 @@ def functions_of(task: Functions, factory: Factory, names: Sequence[str]) -> tup
     return start, epoch
 
 
-def trace_both(device: jax.Device, start: Begin, epoch: Epoch, arguments: Sequence[Any], more: Sequence[Any]) -> Traced:
+def trace_both(
+    device: jax.Device, start: Begin, epoch: Epoch, arguments: Sequence[Any], more: Sequence[Any]
+) -> TracedRun:
     """Both programs for the device. arguments: the shapes of start's; epoch takes the learner and `more` after them."""
     like = jax.eval_shape(start, *arguments)
     options = repeatable(device)
@@ -75,12 +77,12 @@ def trace_both(device: jax.Device, start: Begin, epoch: Epoch, arguments: Sequen
         trace(epoch, (*arguments, like, *more), device, options=options, donate=len(arguments)),
     )
     lowered = (traced[0].lower(), traced[1].lower())
-    return Traced(like, digest_programs(traced, lowered), lowered, device)
+    return TracedRun(like, digest_programs(traced, lowered), lowered, device)
 
 
 def trace_run(
     task: Functions, factory: Factory, names: tuple[str, ...], data: Data, device: jax.Device, token: Any
-) -> Traced:
+) -> TracedRun:
     """The programs of a run with `factory(**hyperparameters)`, or what was traced for the same.
 
     names: of the hyperparameters. token: what stands for `factory` in memory: two that are equal are one optimizer.
@@ -88,7 +90,7 @@ def trace_run(
     shapes = shapes_of(data)
     leaves, structure = jax.tree.flatten(shapes)
 
-    def make() -> Traced:
+    def make() -> TracedRun:
         start, epoch = functions_of(task, factory, names)
         arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
         return trace_both(device, start, epoch, arguments, (shapes,))
@@ -96,15 +98,19 @@ def trace_run(
     return TRACED.get((task, token, names, tuple(leaves), structure, device), make)
 
 
-def compile_run(traced: Traced) -> Compiled:
-    """Compile, or find what was compiled for the same text."""
+def compile_run(traced: TracedRun) -> CompiledRun:
+    """Compile, or find what was compiled for the same text and the same trees of arguments and results.
 
-    def make() -> Compiled:
-        return Compiled(traced.lowered[0].compile(), traced.lowered[1].compile())
+    A text alone does not tell an argument that is not used from none.
+    """
+
+    def make() -> CompiledRun:
+        return CompiledRun(traced.lowered[0].compile(), traced.lowered[1].compile())
 
     if traced.digest is None:
         return make()
-    return COMPILED.get((traced.digest, traced.device), make)
+    trees = tuple((each.in_tree, tuple(jax.tree.leaves(each.in_avals)), each.out_tree) for each in traced.lowered)
+    return COMPILED.get((traced.digest, trees, traced.device), make)
 
 
 def shapes_of(data: Data) -> Data:

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt32
 from gdlab.compute.devices import memory
 from gdlab.compute.threads import Crew
 from gdlab.tasks.task import Data, Functions
-from gdlab.training.compilation import Begin, Epoch, Traced, functions_of, shapes_of, trace_both
+from gdlab.training.compilation import Begin, Epoch, TracedRun, functions_of, shapes_of, trace_both
 from gdlab.training.epoch import Learner
 from gdlab.types import Factory
 
@@ -44,7 +44,7 @@ class Recipe(NamedTuple):
     names: tuple[str, ...]
     data: Data
 
-    def trace(self, width: int | None, device: jax.Device) -> Traced:
+    def trace(self, width: int | None, device: jax.Device) -> TracedRun:
         """The programs for calls of `width` lanes (None: one, unmapped), traced and lowered for the device."""
         start, epoch = functions_of(self.task, self.factory, self.names)
         if width is not None:
@@ -80,12 +80,12 @@ class Lanes(NamedTuple):
         return arguments, self.begin[device](*arguments)
 
 
-def trace_lanes(recipe: Recipe, width: int | None, devices: Sequence[jax.Device]) -> dict[jax.Device, Traced]:
+def trace_lanes(recipe: Recipe, width: int | None, devices: Sequence[jax.Device]) -> dict[jax.Device, TracedRun]:
     """The programs on each of the devices; to be called where the caller's settings hold."""
     return {device: recipe.trace(width, device) for device in devices}
 
 
-def compile_lanes(traced: Mapping[jax.Device, Traced], width: int | None) -> Lanes:
+def compile_lanes(traced: Mapping[jax.Device, TracedRun], width: int | None) -> Lanes:
     """Compile; any thread may."""
     compiled = {device: [each.compile() for each in both.lowered] for device, both in traced.items()}
     return Lanes(
@@ -110,12 +110,12 @@ def seconds_per_lane(
     data: Mapping[jax.Device, Data],
     values: Values,
     seeds: UInt32[np.ndarray, " lanes"],
-    places: Sequence[jax.Device],
+    threads: Sequence[jax.Device],
     steps: int,
 ) -> list[float]:
     """What one lane takes for as many steps of an epoch as the first program does in `PROBE_SECONDS`, in each program.
 
-    As many calls at a time as there are `places`, as in `train_many`; the programs take turns, and the least time of
+    As many calls at a time as there are `threads`, as in `train_many`; the programs take turns, and the least time of
     three counts. steps: of an epoch.
     """
 
@@ -127,11 +127,11 @@ def seconds_per_lane(
             jax.block_until_ready(lanes.epoch[device](*arguments, learner, data[device], np.int32(limit)))
             return time.perf_counter() - began
 
-        return max(Crew(places).run(call, range(len(places)))) / (lanes.lanes * len(places))
+        return max(Crew(threads).run(call, range(len(threads)))) / (lanes.lanes * len(threads))
 
     limit = 1
     probe(programs[0], limit)  # the first call of a program is slower
-    while limit < steps and probe(programs[0], limit) * programs[0].lanes * len(places) < PROBE_SECONDS / 2:
+    while limit < steps and probe(programs[0], limit) * programs[0].lanes * len(threads) < PROBE_SECONDS / 2:
         limit = min(2 * limit, steps)
     taken = [[probe(lanes, limit) for lanes in programs] for _ in range(4)]
     return [min(times) for times in zip(*taken[1:], strict=True)]

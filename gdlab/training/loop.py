@@ -22,7 +22,7 @@ from gdlab.optimizers import evaluation_params
 from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.records.runs import RunFolder
 from gdlab.tasks.task import Data, Task, require_task
-from gdlab.training.compilation import Traced, compile_run, trace_run
+from gdlab.training.compilation import TracedRun, compile_run, trace_run
 from gdlab.training.epoch import Learner
 from gdlab.types import Factory
 
@@ -177,7 +177,7 @@ class _Run:
     """A checked request, and where it stands."""
 
     task: Task
-    traced: Traced
+    traced: TracedRun
     values: list[np.float32]
     data: Data
     epochs: int

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from gdlab.arguments import describe, require_choice, require_count
 from gdlab.compute.devices import local_devices, platform_of
 from gdlab.compute.programs import digest_arrays
-from gdlab.compute.threads import Crew, places
+from gdlab.compute.threads import Crew, thread_devices
 from gdlab.hyperparameters.axes import Layout, lay_out
 from gdlab.hyperparameters.factories import explained, factories_by_name, require_arguments
 from gdlab.records.blocks import Blocks
@@ -129,13 +129,13 @@ class _Request:
     metrics: list[str]
 
     def __post_init__(self) -> None:
-        self.places = places(self.devices)
+        self.threads = thread_devices(self.devices)
         self.lanes = self.layout.lanes
         self.names = tuple(self.layout.numbers)
         self.data = {device: jax.device_put(self.task.data, device) for device in self.devices}
         data = self.data[self.devices[0]]
         self.recipes = [Recipe(self.task.functions, entry, self.names, data) for entry in self.factories.values()]
-        self.crew = Crew(self.places)
+        self.crew = Crew(self.threads)
         self.programs: dict[tuple[int, int | None], Lanes] = {}
         self.plan: dict[str, Any] = {}
         self.compile_seconds = 0.0
@@ -211,21 +211,21 @@ class _Request:
             plan = self._measured()
         # Whole calls, some for each worker, so that all end at about the same time.
         width = plan["width"] or 1
-        plan["block"] = width * max(1, -(-self.lanes // width) // (8 * len(self.places)))
+        plan["block"] = width * max(1, -(-self.lanes // width) // (8 * len(self.threads)))
         if file is not None:
             write_json(file, plan)
         return plan
 
     def _measured(self) -> dict[str, Any]:
         one = self._compiled(0, None)
-        width = self.chunk or widest(one, self.devices[0], len(self.places) // len(self.devices))
-        width = max(1, min(width, -(-self.lanes // len(self.places))))
+        width = self.chunk or widest(one, self.devices[0], len(self.threads) // len(self.devices))
+        width = max(1, min(width, -(-self.lanes // len(self.threads))))
         if self.strategy == "vmap":
             return {"strategy": "vmap", "width": width}
         both = one, self._compiled(0, width)
         seeds = self._seeds(range(self.lanes))
         taken = seconds_per_lane(
-            both, self.data, self._values(0, range(self.lanes)), seeds, self.places, self.task.steps
+            both, self.data, self._values(0, range(self.lanes)), seeds, self.threads, self.task.steps
         )
         best = "map" if taken[0] <= taken[1] else "vmap"
         self.programs[0, None if best == "map" else width] = both[best == "vmap"]
@@ -233,7 +233,7 @@ class _Request:
             "strategy": best,
             "width": width if best == "vmap" else None,
             "vmap_is_faster_by": taken[0] / taken[1],
-            "compared": f"{len(self.places)} calls at a time, of {width} lanes by vmap",
+            "compared": f"{len(self.threads)} calls at a time, of {width} lanes by vmap",
         }
 
     def _compiled(self, index: int, width: int | None) -> Lanes:

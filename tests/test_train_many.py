@@ -1,9 +1,9 @@
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -13,11 +13,11 @@ import pytest
 import xarray as xr
 
 from gdlab import optimizers
-from gdlab.sweeps import log_range, sample_hyperparameters
+from gdlab.compute.devices import memory
+from gdlab.hyperparameters import log_range, sample_hyperparameters
 from gdlab.tasks import Task
-from gdlab.training import sweep, train
-from gdlab.training.epoch import data_of
-from gdlab.training.lanes import Build, Lanes, compile_lanes, lower_lanes, memory, seconds_a_lane, widest
+from gdlab.training import train, train_many
+from gdlab.training.lanes import Lanes, Recipe, compile_lanes, seconds_per_lane, trace_lanes, widest
 
 
 def small_task(**fields):
@@ -38,17 +38,14 @@ def small_task(**fields):
         return found.mean(), (state, {"loss": found})
 
     settings = dict(
-        after_epoch=lambda state: state,
         train=(x[:20], y[:20]),
-        valid=None,
         test=(x[20:], y[20:]),
         batch_size=4,
         evaluation_batch=4,
-        shuffled=True,
         description={"made": "up"},
     )
     return Task(
-        "small",
+        name="small",
         init=init,
         loss=loss,
         evaluate=lambda params, state, batch, key: (state, {"loss": losses(params, batch)}),
@@ -76,7 +73,9 @@ def alone(task):
 @pytest.mark.parametrize("strategy", ["vmap", "map"])
 def test_every_lane_is_the_run_that_train_makes(task, alone, strategy):
     grid = {"learning_rate": [1e-2, 0.1, 1e30], "momentum": [0.0, 0.9]}
-    found = sweep(task, optimizers.momentum, grid, seeds=[3, 5], epochs=3, strategy=strategy, chunk=5, progress=False)
+    found = train_many(
+        task, optimizers.momentum, grid, seeds=[3, 5], epochs=3, strategy=strategy, chunk=5, progress=False
+    )
     assert dict(found.sizes) == {"learning_rate": 3, "momentum": 2, "seed": 2, "epoch": 3}
     assert set(found.data_vars) == {"train_loss", "test_loss", "gradient_norm", "failed_at"}
     for (rate, momentum, seed), run in zip(CASES, alone, strict=True):
@@ -94,8 +93,8 @@ def test_every_lane_is_the_run_that_train_makes(task, alone, strategy):
 
 def test_the_clock_chooses(task, monkeypatch):
     for taken, expected in (((1.0, 2.0), "map"), ((2.0, 1.0), "vmap")):
-        monkeypatch.setattr("gdlab.training.many.seconds_a_lane", lambda *_, taken=taken: list(taken))
-        found = sweep(task, optimizers.sgd, {"learning_rate": [0.1, 0.2]}, seeds=4, epochs=1, progress=False)
+        monkeypatch.setattr("gdlab.training.many.seconds_per_lane", lambda *_, taken=taken: list(taken))
+        found = train_many(task, optimizers.sgd, {"learning_rate": [0.1, 0.2]}, seeds=4, epochs=1, progress=False)
         plan = json.loads(found.attrs["plan"])
         assert plan["strategy"] == expected
         assert plan["vmap_is_faster_by"] == taken[0] / taken[1]
@@ -104,11 +103,11 @@ def test_the_clock_chooses(task, monkeypatch):
 def test_several_optimizers_and_points_of_a_search(task):
     factories = {"sgd": optimizers.sgd, "adam": optimizers.adam}
     points = sample_hyperparameters({"learning_rate": log_range(1e-3, 1.0)}, 3)
-    found = sweep(task, factories, points, seeds=2, epochs=1, strategy="vmap", progress=False)
+    found = train_many(task, factories, points, seeds=2, epochs=1, strategy="vmap", progress=False)
     assert dict(found.sizes) == {"optimizer": 2, "trial": 3, "seed": 2, "epoch": 1}
     np.testing.assert_array_equal(found.learning_rate, [point["learning_rate"] for point in points])
     rates = xr.DataArray([[0.1, 0.2], [0.01, 0.02]], dims=("optimizer", "rate"))
-    found = sweep(task, factories, {"learning_rate": rates}, seeds=[1], epochs=1, strategy="map", progress=False)
+    found = train_many(task, factories, {"learning_rate": rates}, seeds=[1], epochs=1, strategy="map", progress=False)
     alone = train(task, optimizers.adam(0.02), epochs=1, seed=1, progress=False)
     np.testing.assert_allclose(
         found.test_loss.sel(optimizer="adam").isel(rate=1).values, [alone.history["test_loss"]], rtol=1e-5
@@ -117,8 +116,8 @@ def test_several_optimizers_and_points_of_a_search(task):
 
 def test_held_out_examples_are_evaluated_too():
     task = small_task()
-    held = task._replace(valid=jax.tree.map(lambda array: array[:3], task.test))
-    found = sweep(held, optimizers.sgd, {"learning_rate": 0.1}, seeds=1, epochs=1, progress=False)
+    held = dataclasses.replace(task, valid=jax.tree.map(lambda array: array[:3], task.test))
+    found = train_many(held, optimizers.sgd, {"learning_rate": 0.1}, seeds=1, epochs=1, progress=False)
     assert "valid_loss" in found
     assert dict(found.sizes) == {"seed": 1, "epoch": 1}
 
@@ -128,36 +127,35 @@ def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path, monkeypatch):
     grid = {"learning_rate": np.geomspace(1e-3, 1, 20)}
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / ".sweep-0123.json").write_text("{")  # of a process that was killed at its first file
-    whole = sweep(task, optimizers.adam, grid, **calls)
+    whole = train_many(task, optimizers.adam, grid, **calls)
     blocks = sorted((tmp_path / "sweep").glob("*.npz"))
     assert len(blocks) > 3
     blocks[0].unlink()
     blocks[2].write_bytes(blocks[2].read_bytes()[:100])
     kept = blocks[1].stat().st_mtime_ns
-    again = sweep(task, optimizers.adam, grid, **calls)
+    again = train_many(task, optimizers.adam, grid, **calls)
     xr.testing.assert_identical(whole.drop_attrs(), again.drop_attrs())
     assert blocks[1].stat().st_mtime_ns == kept
     with monkeypatch.context() as patch:  # nothing is left: nothing is compiled
         patch.setattr("gdlab.training.many.compile_lanes", lambda *_: pytest.fail("nothing is left to do"))
         patch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)  # nor do cores matter
-        done = sweep(task, optimizers.adam, grid, **calls)
+        done = train_many(task, optimizers.adam, grid, **calls)
     xr.testing.assert_identical(whole.drop_attrs(), done.drop_attrs())
     for changed, differs in (
         ({"epochs": 3}, "epochs"),
         ({"seeds": 4}, "seeds"),
         ({"chunk": 4}, "strategy"),
     ):
-        with pytest.raises(ValueError, match=f"another sweep, which differs in: {differs}"):
-            sweep(task, optimizers.adam, grid, **(calls | changed))
+        with pytest.raises(ValueError, match=f"another run, which differs in: {differs}"):
+            train_many(task, optimizers.adam, grid, **(calls | changed))
     with pytest.raises(ValueError, match="differs in: factory"):
-        sweep(task, lambda learning_rate: optimizers.adam(learning_rate, b1=0.8), grid, **calls)
+        train_many(task, lambda learning_rate: optimizers.adam(learning_rate, b1=0.8), grid, **calls)
 
 
 def test_lanes_fit_into_memory(task, monkeypatch):
     device = jax.devices()[0]
-    functions = task._replace(train=None, valid=None, test=None)
-    build = Build(functions, optimizers.sgd, ("learning_rate",), data_of(task))
-    one = compile_lanes(lower_lanes(build, None, [device]), None)
+    recipe = Recipe(task.functions, optimizers.sgd, ("learning_rate",), task.data)
+    one = compile_lanes(trace_lanes(recipe, None, [device]), None)
     assert memory(device) > 1e8
     assert widest(one, device, 2) == 16  # the most on a CPU, for so small a lane
     monkeypatch.setattr("gdlab.training.lanes.memory", lambda _: 1.0)
@@ -178,9 +176,8 @@ def test_programs_are_compared_over_the_same_steps_of_a_lane():
 
     programs = [pretend(None, 2e-3), pretend(4, 4e-3)]
     device = jax.devices()[0]
-    with ThreadPoolExecutor(1) as pool:
-        arguments = [np.zeros(4, np.float32)], np.zeros(4, np.uint32)
-        alone, mapped = seconds_a_lane(programs, {device: None}, *arguments, pool, [device], 1000)
+    arguments = [np.zeros(4, np.float32)], np.zeros(4, np.uint32)
+    alone, mapped = seconds_per_lane(programs, {device: None}, *arguments, [device], 1000)
     assert 1.5 < alone / mapped < 2.5  # 2 ms a lane and step against 4 ms for four
     limits = {limit for width, limit in looked if width == 4}
     assert len(limits) == 1
@@ -192,15 +189,16 @@ import sys
 import numpy as np
 import jax
 assert len(jax.devices()) == 2
-from tests.test_training_sweep import small_task
+from tests.test_train_many import small_task
 from gdlab import optimizers
-from gdlab.training import sweep
-found = sweep(small_task(), optimizers.sgd, {"learning_rate": np.geomspace(1e-3, 0.1, 7)}, seeds=1, epochs=2,
+from gdlab.training import train_many
+found = train_many(small_task(), optimizers.sgd, {"learning_rate": np.geomspace(1e-3, 0.1, 7)}, seeds=1, epochs=2,
               strategy="vmap", chunk=2, progress=False)
 np.save(sys.argv[1], found.test_loss.values)
 """
 
 
+@pytest.mark.slow
 def test_several_devices_share_the_lanes(task, tmp_path):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -210,7 +208,7 @@ def test_several_devices_share_the_lanes(task, tmp_path):
     }
     subprocess.run([sys.executable, "-c", DEVICES, tmp_path / "found.npy"], env=environment, check=True, timeout=300)
     rates = {"learning_rate": np.geomspace(1e-3, 0.1, 7)}
-    alone = sweep(task, optimizers.sgd, rates, seeds=1, epochs=2, strategy="map", progress=False)
+    alone = train_many(task, optimizers.sgd, rates, seeds=1, epochs=2, strategy="map", progress=False)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), alone.test_loss.values, rtol=2e-5)
 
 
@@ -221,26 +219,32 @@ def test_bad_input_is_answered_in_one_line(task):
         return optimizers.sgd(0.1 if learning_rate > 0 else 0.2)
 
     for call, answer in (
-        (lambda: sweep(5, sgd, rates, seeds=1, epochs=1), "task: wanted a Task, .* got 5"),
-        (lambda: sweep(task, {"a": 3}, rates, seeds=1, epochs=1), "factory: wanted a function .* got 3 for 'a'"),
-        (lambda: sweep(task, sgd, {"momentum": [0.1]}, seeds=1, epochs=1), "sgd takes learning_rate, .*'momentum'"),
-        (lambda: sweep(task, sgd, {"seed": [0.1]}, seeds=1, epochs=1), "'seed' is a name of the result's own"),
-        (lambda: sweep(task, sgd, {"test_loss": [1]}, seeds=1, epochs=1), "'test_loss' is a name of the result's own"),
-        (lambda: sweep(task, sgd, {"learning_rate": []}, seeds=1, epochs=1), "wanted at least one value"),
-        (lambda: sweep(task, sgd, rates, seeds=0, epochs=1), "seeds: wanted an integer of at least 1, got 0"),
-        (lambda: sweep(task, sgd, rates, seeds=[1, 1], epochs=1), r"seeds: wanted at least one, each once"),
-        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1.5), "epochs: wanted an integer, got 1.5"),
+        (lambda: train_many(5, sgd, rates, seeds=1, epochs=1), "task: wanted a Task, .* got 5"),
+        (lambda: train_many(task, {"a": 3}, rates, seeds=1, epochs=1), "factory: wanted a function .* got 3 for 'a'"),
         (
-            lambda: sweep(task, sgd, rates, seeds=1, epochs=1, strategy="fast"),
+            lambda: train_many(task, sgd, {"momentum": [0.1]}, seeds=1, epochs=1),
+            "sgd takes learning_rate, .*'momentum'",
+        ),
+        (lambda: train_many(task, sgd, {"seed": [0.1]}, seeds=1, epochs=1), "'seed' is a name of the result's own"),
+        (
+            lambda: train_many(task, sgd, {"test_loss": [1]}, seeds=1, epochs=1),
+            "'test_loss' is a name of the result's own",
+        ),
+        (lambda: train_many(task, sgd, {"learning_rate": []}, seeds=1, epochs=1), "wanted at least one value"),
+        (lambda: train_many(task, sgd, rates, seeds=0, epochs=1), "seeds: wanted an integer of at least 1, got 0"),
+        (lambda: train_many(task, sgd, rates, seeds=[1, 1], epochs=1), r"seeds: wanted at least one, each once"),
+        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1.5), "epochs: wanted an integer, got 1.5"),
+        (
+            lambda: train_many(task, sgd, rates, seeds=1, epochs=1, strategy="fast"),
             "strategy: wanted one of auto, vmap, map",
         ),
-        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1, chunk=0), "chunk: wanted an integer of at least 1"),
-        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1, save_to=3), "save_to: wanted a folder's path, got 3"),
+        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1, chunk=0), "chunk: wanted an integer of at least 1"),
+        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1, save_to=3), "save_to: wanted a folder's path, got 3"),
         (
-            lambda: sweep(task, reads, rates, seeds=1, epochs=1, strategy="map"),
-            "reads the value of one of learning_rate",
+            lambda: train_many(task, reads, rates, seeds=1, epochs=1, strategy="map"),
+            "reads the value of an argument in Python",
         ),
-        (lambda: sweep(task, sgd, rates, seeds=1, epochs=1, devices=[]), "devices: wanted a list of jax devices"),
+        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1, devices=[]), "devices: wanted a list of jax devices"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

@@ -1,0 +1,115 @@
+"""Arrivals: from which starts a target is reached, after how many steps, and which setting does best.
+
+`first` is an array of arrivals: of each start the first step at the target, 0 for the start itself and -1 for never. It
+is the variable `first_reached` of a sweep.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+
+from gdlab.analysis.statistics import share_interval
+from gdlab.arguments import require_count, require_number
+
+Arrivals = Int[np.ndarray, "*batch starts"]
+
+
+def first_arrival(
+    path: Float[np.ndarray, "points dim"], minimizers: Float[np.ndarray, "count dim"], distance: float
+) -> int:
+    """The first point of a path that lies within the distance of a minimizer; -1 where none does."""
+    distances = np.linalg.norm(path[:, None] - minimizers, axis=-1).min(axis=-1)
+    arrived = np.flatnonzero(distances <= distance)
+    return int(arrived[0]) if arrived.size else -1
+
+
+def share_record(arrived: Bool[np.ndarray, " starts"]) -> dict[str, Any]:
+    """The share of starts that arrive and its 95% interval (Wilson's), as an entry of a JSON file.
+
+    Keys: starts, share, share_low, share_high.
+    """
+    arrived = np.asarray(arrived, bool)
+    interval = share_interval(int(arrived.sum()), arrived.size)
+    return {
+        "starts": arrived.size,
+        "share": float(interval.estimate),
+        "share_low": float(interval.low),
+        "share_high": float(interval.high),
+    }
+
+
+def arrivals_record(runs: xr.Dataset) -> dict[str, Any]:
+    """What one setting's starts come to, as an entry of a JSON file.
+
+    runs: a sweep of one function and one setting, whose lanes go on after they have arrived: dimension "start".
+    Keys: those of `share_record`, then share_stayed (are at a minimum at the end too), share_diverged, median_steps and
+    fewest_steps (of those that arrive; inf and None where none does) and median_final_value.
+    """
+    first, values = runs.first_reached.values, runs.value.values
+    return {
+        **share_record(first >= 0),
+        "share_stayed": float(runs.reached.values.mean()),
+        "share_diverged": float(runs.diverged.values.mean()),
+        "median_steps": float(median_steps(first)),
+        "fewest_steps": int(first[first >= 0].min()) if (first >= 0).any() else None,
+        "median_final_value": float(np.median(np.where(np.isfinite(values), values, np.inf))),
+    }
+
+
+def share_cells(record: Mapping[str, Any]) -> tuple[str, str]:
+    """A record's share and its interval as two cells of a table, such as "87.5%" and "71.9 to 95.0%"."""
+    share, low, high = (100 * record[key] for key in ("share", "share_low", "share_high"))
+    return f"{share:.1f}%", f"{low:.1f} to {high:.1f}%"
+
+
+def percent(share: float) -> str:
+    """A share in whole percent; "0%" and "100%" only where it is none and all."""
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{100 * share:.0f}%"
+
+
+def median_steps(first: Arrivals) -> Float[np.ndarray, "*batch"]:
+    """The median number of steps of the starts that arrive; inf where none does."""
+    arrived = first >= 0
+    steps = np.where(arrived, first, np.where(arrived.any(axis=-1, keepdims=True), np.nan, np.inf))
+    return np.asarray(np.nanmedian(steps, axis=-1))
+
+
+def mean_steps(first: Arrivals, max_steps: int) -> Float[np.ndarray, "*batch"]:
+    """The mean number of steps over all starts; one that does not arrive counts as `max_steps`."""
+    require_count("max_steps", max_steps)
+    return np.asarray(np.where(first >= 0, first, max_steps).mean(axis=-1))
+
+
+def best_settings(
+    first: Int[np.ndarray, "*batch settings starts"],
+    values: Float[np.ndarray, "*batch settings starts"],
+    *,
+    steps: Callable[[Arrivals], Float[np.ndarray, "*batch"]] = median_steps,
+    negligible: float = 0.0,
+) -> Int[np.ndarray, "*batch"]:
+    """The number of the setting from which most starts arrive; of equal shares the one that takes the fewest steps.
+
+    Where shares and steps are equal, as where nothing arrives, the least median of the final values decides, and then
+    the order of the settings.
+
+    first: the arrivals. values: the function's values at the end of each descent; not finite counts as inf. steps: what
+    the steps of many starts count as, such as `median_steps`. negligible: shares up to this one count as no arrival
+    at all, so that a lucky start does not decide; `share_interval(0, starts).high` is what chance may bring. Raises
+    ValueError where the two shapes differ.
+    """
+    first, values = np.asarray(first), np.asarray(values, np.float64)
+    if first.shape != values.shape or first.ndim < 2 or first.size == 0:
+        raise ValueError(
+            f"values: expected the shape (..., settings, starts) of first, {first.shape}, got {values.shape}"
+        )
+    require_number("negligible", negligible, 0.0, 1.0)
+    shares = (first >= 0).mean(axis=-1)
+    shares[shares <= negligible] = 0.0
+    typical = np.where(shares > 0, steps(first), np.inf)
+    finals = np.median(np.where(np.isfinite(values), values, np.inf), axis=-1)
+    return np.asarray(np.lexsort((finals, typical, -shares), axis=-1)[..., 0])

@@ -1,0 +1,171 @@
+"""What is known about a test function, the decorator that enters one in the table, and what is made of one."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact
+
+from gdlab.arguments import require_count, require_scalar_function
+from gdlab.types import Grid
+
+Vector = Inexact[Array, " dim"]
+Pair = Inexact[Array, "2"]
+Scalar = Inexact[Array, ""]
+
+
+def _unknown_minimizers(dim: int | None = None) -> Float[np.ndarray, "count dim"]:
+    return np.empty((0, dim or 0))
+
+
+def _unknown_minimum(dim: int | None = None) -> float:
+    return math.nan
+
+
+class Function(NamedTuple):
+    """What is known about a test function. `fn` is the function; the record itself is not callable.
+
+    name: snake_case name.
+    fn: `fn(x)`, one point of shape (dim,) in, a scalar out; pure.
+    dim: the number of coordinates; None where any will do.
+    lower, upper: the customary domain, one number for all coordinates or an array of shape (dim,).
+    minimizers: `minimizers(dim)` gives all global minimizers in the domain, shape (count, dim), float64.
+    minimum: `minimum(dim)` gives the value there. Both may be called without `dim` where it is fixed.
+    source: who published it, where.
+    kinks: where it is not differentiable, in words; "" if it is differentiable everywhere.
+    """
+
+    name: str
+    fn: Callable[[Any], Any]
+    dim: int | None
+    lower: Any
+    upper: Any
+    minimizers: Callable[..., Float[np.ndarray, "count dim"]] = _unknown_minimizers
+    minimum: Callable[..., float] = _unknown_minimum
+    source: str = ""
+    kinks: str = ""
+
+    def bounds(self, dim: int | None = None) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
+        """The domain's lower and upper corners, each of shape (dim,)."""
+        size = self.dim if dim is None else dim
+        if size is None:
+            raise ValueError(f"{self.name}: wanted a dimension, since the function takes any; got None")
+        require_count("dim", size)
+        if self.dim is not None and size != self.dim:
+            raise ValueError(f"{self.name}: wanted dimension {self.dim}, got {size}")
+        return np.broadcast_to(self.lower, size).astype(float), np.broadcast_to(self.upper, size).astype(float)
+
+
+ENTRIES: dict[str, Function] = {}
+"""All that `define` has entered, by name."""
+
+
+def define(
+    lower: float | Sequence[float],
+    upper: float | Sequence[float],
+    minimizers: Callable[[int], Any] | Sequence[Sequence[float]],
+    minimum: Callable[[int], float] | float = 0.0,
+    *,
+    source: str,
+    dim: int | None = None,
+    smallest: int = 1,
+    multiple: int = 1,
+    kinks: str = "",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a formula in the table, behind a check of its argument's shape and dtype."""
+
+    def checked_dim(name: str, size: int | None) -> int:
+        size = dim if size is None else size
+        wanted = f"{dim}" if dim else f"at least {smallest}" if multiple == 1 else f"a multiple of {multiple}"
+        if size is not None:
+            require_count("dim", size)
+        if size is None or (dim and size != dim) or size < smallest or size % multiple:
+            raise ValueError(f"{name}: wanted dimension {wanted}, got {size}")
+        return size
+
+    def enter(formula: Callable[..., Any]) -> Callable[..., Any]:
+        name = formula.__name__
+
+        @functools.wraps(formula)
+        def fn(x: Any, **settings: float) -> Any:
+            x = jnp.asarray(x)
+            if not jnp.issubdtype(x.dtype, jnp.inexact):
+                raise TypeError(f"{name}: wanted a point of floating-point numbers, got dtype {x.dtype}")
+            if x.ndim != 1:
+                hint = "; for many points at once use jax.vmap" if x.ndim > 1 else ""
+                raise ValueError(f"{name}: wanted one point of shape ({dim or 'dim'},), got shape {x.shape}{hint}")
+            checked_dim(name, x.shape[0])
+            return formula(x, **settings)
+
+        def all_minimizers(size: int | None = None) -> Float[np.ndarray, "count dim"]:
+            size = checked_dim(name, size)
+            return np.atleast_2d(np.asarray(minimizers(size) if callable(minimizers) else minimizers, float))
+
+        def least_value(size: int | None = None) -> float:
+            size = checked_dim(name, size)
+            return float(minimum(size) if callable(minimum) else minimum)
+
+        box = np.asarray(lower, float), np.asarray(upper, float)
+        ENTRIES[name] = Function(name, fn, dim, *box, all_minimizers, least_value, source, kinks)
+        return fn
+
+    return enter
+
+
+OFF_ORIGIN = (0.13, -0.07)
+"""How far `off_origin` moves a function, in widths of its box: the first and the second coordinate, and so on in turn."""
+
+
+def off_origin(function: Function, low: Any, high: Any) -> Function:
+    """`function` on the box from low to high, each of shape (dim,), moved with it where a minimizer is the origin.
+
+    For fair comparisons: weight decay, and steps in proportion to |x|, find the origin without a gradient. Other
+    functions stay where they are.
+    """
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    minimizers = function.minimizers(low.size)
+    at_origin = (minimizers == 0).all(axis=1).any()
+    shift = np.resize(OFF_ORIGIN, low.size) * (high - low) if at_origin else np.zeros(low.size)
+
+    def fn(x: Any) -> Any:
+        return function.fn(x - jnp.asarray(shift, x.dtype))
+
+    return function._replace(
+        fn=fn if at_origin else function.fn,
+        dim=low.size,
+        lower=low + shift,
+        upper=high + shift,
+        minimizers=lambda size=None: minimizers + shift,
+    )
+
+
+def evaluate_grid(
+    fn: Callable[[Any], Any] | Function,
+    lower: Any = None,
+    upper: Any = None,
+    points: int = 201,
+) -> Grid:
+    """Values of a function of two variables on a `points` x `points` grid over [lower, upper], in one compiled call.
+
+    fn: a function, or a `Function`, which brings its own domain. lower, upper: one number, or one per coordinate.
+    """
+    if isinstance(fn, Function):
+        default_lower, default_upper = fn.bounds(2)
+        lower = default_lower if lower is None else lower
+        upper = default_upper if upper is None else upper
+        fn = fn.fn
+    require_count("points", points, low=2)
+    require_scalar_function("fn", fn, jnp.zeros(2))
+    if lower is None or upper is None:
+        raise ValueError("lower, upper: wanted the corners of the grid, got None")
+    low, high = np.broadcast_to(lower, 2).astype(float), np.broadcast_to(upper, 2).astype(float)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise ValueError(f"lower, upper: wanted finite lower < upper, got {low} and {high}")
+    x, y = np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
+    mesh = jnp.stack(jnp.meshgrid(jnp.asarray(x), jnp.asarray(y)), axis=-1)
+    z = jax.jit(jax.vmap(jax.vmap(fn)))(mesh)
+    return Grid(x, y, np.asarray(z, float))

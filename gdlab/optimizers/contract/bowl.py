@@ -1,0 +1,65 @@
+"""The small problem that every probe runs: a quadratic bowl over a few leaves of unusual shapes."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PyTree
+
+from gdlab.optimizers.evaluation import evaluation_params
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "matrix": (3, 2),
+    "vector": (3,),
+    "scalar": (),
+    "kernel": (2, 1, 2, 2),
+    "empty": (0, 3),
+}
+# Two small models; every leaf costs compile time.
+FIRST = ("kernel", "vector", "empty")
+SECOND = ("matrix", "scalar")
+
+
+def make_params(dtype: Any, names: Sequence[str] = FIRST) -> dict[str, Array]:
+    """The point at which runs start: leaves of the named shapes, between -1.5 and 1.5."""
+    return {name: jnp.asarray(1.5 * np.cos(1.0 + _numbered(name)), dtype) for name in names}
+
+
+def _numbered(name: str) -> np.ndarray:
+    """Numbers of the leaf's shape, all different and none round."""
+    shape = SHAPES[name]
+    return 2.3 * np.arange(math.prod(shape)).reshape(shape) + len(name)
+
+
+def _curvatures(name: str) -> np.ndarray:
+    return 0.3 + 0.3 * np.sin(_numbered(name)) ** 2
+
+
+def loss(params: Mapping[str, Array]) -> Array:
+    """A quadratic bowl with curvatures between 0.3 and 0.6, and a term that couples all elements."""
+    total = sum((jnp.sum(x) for x in params.values()), jnp.zeros([]))
+    bowls = (jnp.sum(_curvatures(name).astype(x.dtype) * (x - 0.2) ** 2) for name, x in params.items())
+    return 0.5 * sum(bowls, jnp.zeros([])) + 0.01 * total**2
+
+
+def slope(params: Mapping[str, Array]) -> dict[str, Array]:
+    """The gradient of `loss`, by hand: it compiles faster."""
+    total = sum((jnp.sum(x) for x in params.values()), jnp.zeros([]))
+    slopes = {name: jnp.asarray(_curvatures(name)) * (x - 0.2) + 0.02 * total for name, x in params.items()}
+    return {name: slopes[name].astype(x.dtype) for name, x in params.items()}
+
+
+def run(optimizer: Any, params: PyTree, steps: int, slope: Callable[[PyTree], PyTree] = slope) -> PyTree:
+    """The parameters after the steps, and those to evaluate at."""
+
+    def step(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], None]:
+        x, state = carry
+        updates, state = optimizer.update(slope(x), state, x)
+        return (optax.apply_updates(x, updates), state), None
+
+    (x, state), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
+    return x, evaluation_params(state, x)

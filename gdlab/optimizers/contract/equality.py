@@ -1,0 +1,49 @@
+"""Equality of trees: bit by bit, and to a tolerance."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from gdlab.optimizers.contract.report import BrokenContractError
+
+TIGHT, LOOSE = 1e-12, 1e-6
+"""Between runs that should be the same, in float64 and float32, relative to the largest coordinate."""
+
+
+def to_vector(tree: PyTree) -> np.ndarray:
+    """All numbers of a tree in one vector of float64."""
+    return np.concatenate([np.zeros(0), *(np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(tree))])
+
+
+def deviation(a: PyTree, b: PyTree) -> float:
+    """The largest difference between two trees, relative to the largest number in `b`."""
+    x, y = to_vector(a), to_vector(b)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise BrokenContractError("a parameter is not finite")
+    return float(np.max(np.abs(x - y), initial=0.0) / max(np.max(np.abs(y), initial=0.0), 1e-300))
+
+
+def require_close(what: str, a: PyTree, b: PyTree, tolerance: float) -> str:
+    """The deviation, as text; raises where it exceeds the tolerance."""
+    seen = deviation(a, b)
+    if not seen <= tolerance:
+        raise BrokenContractError(f"{what} differ by {seen:.1e}, relative; {tolerance:g} is allowed")
+    return f"{seen:.1e}"
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed random key, which NumPy cannot hold."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def to_array(leaf: Any) -> np.ndarray:
+    """A leaf, or the data of a random key, as a NumPy array."""
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+
+
+def to_bytes(tree: PyTree) -> list[bytes]:
+    """The bits of every leaf."""
+    return [to_array(leaf).tobytes() for leaf in jax.tree.leaves(tree)]

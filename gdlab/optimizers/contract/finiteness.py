@@ -1,0 +1,62 @@
+"""Finite results: of derivatives through a run, of 16-bit arithmetic, of zero gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PyTree
+
+from gdlab.optimizers.contract.bowl import SECOND, loss, make_params
+from gdlab.optimizers.contract.case import Case
+from gdlab.optimizers.contract.compilation import quick_jit
+from gdlab.optimizers.contract.equality import is_key, to_vector
+from gdlab.optimizers.contract.report import BrokenContractError
+
+
+def has_finite_derivatives(case: Case) -> str:
+    """The final loss has finite derivatives by every number and by the first parameters."""
+
+    def final(values: Array, params: PyTree) -> Array:
+        return loss(case.run(values, params)[1])
+
+    by_values, by_params = quick_jit(jax.grad(final, argnums=(0, 1)))(case.defaults, make_params("float64", SECOND))
+    for name, derivative in zip(case.numbers, by_values, strict=True):
+        if not jnp.isfinite(derivative):
+            raise BrokenContractError(f"the derivative by {name} is {float(derivative)}")
+    if not np.isfinite(to_vector(by_params)).all():
+        raise BrokenContractError("a derivative by the first parameters is not finite")
+    return f"by {len(case.numbers)} hyperparameters and all parameters"
+
+
+def is_finite_in_bfloat16(case: Case) -> str:
+    """Parameters in bfloat16 stay finite."""
+    params = make_params("bfloat16", SECOND)
+    x = quick_jit(lambda values: case.run(values, params))(case.defaults.astype("float32"))
+    if not np.isfinite(to_vector(x)).all():
+        raise BrokenContractError("a parameter is not finite")
+    return f"{case.steps} steps"
+
+
+def survives_zeros(case: Case) -> str:
+    """Zero gradients at zero parameters give no NaN, nor do their derivatives."""
+    nothing = jax.tree.map(jnp.zeros_like, make_params("float32", SECOND))
+
+    def moved(values: Array, gradients: PyTree, params: PyTree) -> tuple[Array, PyTree]:
+        optimizer = case.build(list(values))
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = optimizer.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+        return sum((jnp.sum(leaf) for leaf in jax.tree.leaves(params)), jnp.zeros([])), (params, state)
+
+    derivatives, (params, state) = quick_jit(jax.grad(moved, argnums=(0, 1, 2), has_aux=True))(
+        case.defaults.astype("float32"), nothing, nothing
+    )
+    if not np.isfinite(to_vector(params)).all():
+        raise BrokenContractError("a parameter is not finite after zero gradients at zero")
+    if np.isnan(to_vector([leaf.astype(float) for leaf in jax.tree.leaves(state) if not is_key(leaf)])).any():
+        raise BrokenContractError("the state holds a NaN after zero gradients at zero")
+    for what, tree in zip(("hyperparameters", "gradients", "parameters"), derivatives, strict=True):
+        if not np.isfinite(to_vector(tree)).all():
+            raise BrokenContractError(f"zero gradients at zero: a derivative by the {what} is not finite")
+    return "values and derivatives"
