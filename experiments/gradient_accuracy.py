@@ -23,6 +23,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, autodiff, check_gradient, plots
+from gdlab.analysis.tables import Table
 from gdlab.gradients import SCHEMES, error_curve
 from gdlab.records import staged_folder, write_json
 
@@ -90,25 +91,19 @@ def measure() -> list[dict[str, Any]]:
 
 
 def draw(records: list[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(3.1 * len(CASES) + 1.3, 6.2), layout="constrained")
-    panels = figure.subplots(2, len(CASES), sharex="row", sharey="row")
-    for row, dtype in enumerate(("float64", "float32")):
-        for column, name in enumerate(CASES):
-            axes = panels[row][column]
-            chosen = {r["scheme"]: r for r in records if r["function"] == name and r["dtype"] == dtype}
-            floor = float(np.finfo(dtype).eps) / 16
-            series = {k: (r["steps"], np.maximum(r["errors"], floor)) for k, r in chosen.items()}
-            plots.draw_curves(axes, series, guides=guides(dtype))
-            axes.set_ylim(floor / 2, 30)
-            if row == 0:
-                axes.set_title(name, fontsize=10)
-            if row == 1:
-                axes.set_xlabel("step h")
-            if column == 0:
-                axes.set_ylabel(f"relative error, {dtype}")
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", frameon=False)
-    return figure
+    """Error against step, a row per dtype, a column per function; errors of 0 are drawn at a sixteenth of eps."""
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    floors = {dtype: float(np.finfo(dtype).eps) / 16 for dtype in ("float64", "float32")}
+    for dtype, floor in floors.items():
+        rows[dtype] = {name: {} for name in CASES}
+        for r in (r for r in records if r["dtype"] == dtype):
+            rows[dtype][r["function"]][r["scheme"]] = (r["steps"], np.maximum(r["errors"], floor))
+    return plots.curve_panels(
+        rows,
+        labels=("step h", "relative error"),
+        guides={dtype: guides(dtype) for dtype in rows},
+        limits={dtype: (floor / 2, 30) for dtype, floor in floors.items()},
+    )
 
 
 def guides(dtype: str) -> list[tuple[Any, Any, str]]:
@@ -122,26 +117,28 @@ def guides(dtype: str) -> list[tuple[Any, Any, str]]:
     return [*lines, (h, eps / h, r"$\epsilon/h$")]
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{'function':30s} {'dtype':8s} {'scheme':11s} {'order':>12s} "
-        f"{'best step':>10s} {'theory':>8s} {'error':>8s} {'theory':>8s}"
-    ]
-    for r in records:
-        seen = "-" if np.isnan(r["observed_order"]) else f"{r['observed_order']:.2f}"
-        theory = f"{r['theory_step']:.1e}" if r["theory_step"] else "any"
-        lines.append(
-            f"{r['function']:30s} {r['dtype']:8s} {r['scheme']:11s} {seen:>8s} / {r['order']} {r['best_step']:10.1e} "
-            f"{theory:>8s} {r['best_error']:8.1e} {r['theory_error']:8.1e}"
+def report(records: list[dict[str, Any]]) -> Table:
+    rows = [
+        (
+            r["function"],
+            r["dtype"],
+            r["scheme"],
+            ("-" if np.isnan(r["observed_order"]) else f"{r['observed_order']:.2f}") + f" / {r['order']}",
+            f"{r['best_step']:.1e}",
+            f"{r['theory_step']:.1e}" if r["theory_step"] else "any",
+            f"{r['best_error']:.1e}",
+            f"{r['theory_error']:.1e}",
         )
-    return "\n".join(lines)
+        for r in records
+    ]
+    return Table(("function", "dtype", "scheme", "order", "best step", "theory", "error", "theory"), rows)
 
 
 def main(config: Config) -> None:
     jax.config.update("jax_enable_x64", True)
     with staged_folder(config.out) as folder:
         records = measure()
-        print(table(records))
+        print(report(records).text())
         plots.save(draw(records), folder / "gradient_accuracy.png")
         write_json(folder / "results.json", records)
     print(f"\norder: observed / expected ('-': rounding hides it). Written to {config.out}")

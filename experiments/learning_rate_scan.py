@@ -6,8 +6,9 @@ them apart is how wide the range of rates is from which they get there.
 Protocol: every optimizer is trained with every learning rate of a grid, the same for all, from the same seeds (which
 decide initial parameters and the order of the data), one program an optimizer. The rate with the best mean accuracy on
 held-out training images is chosen; accuracy on the test set is reported at it. The good region is the range of rates
-around the best whose held-out accuracy above chance is at least 90% of the best's (`gdlab.analysis.statistics.good_region`).
-A run whose loss was not finite counts as guessing. The rate is constant; all else is at its default.
+around the best whose held-out accuracy above chance is at least 90% of the best's (`good_region` of
+`gdlab.analysis.statistics`). A run whose loss was not finite counts as guessing. The rate is constant; all else is at
+its default, except that Demon is given the number of steps of the run.
 
 Command:   python experiments/learning_rate_scan.py [--out DIR] [--task digits_mlp] [--optimizers adam ...] [--seeds 8]
 Expect:    the table of benchmarks/results/learning_rate_scan.json: test accuracies of 95 to 98% at the chosen rates.
@@ -16,8 +17,6 @@ Runtime:   under 2 minutes on 2 CPU cores for 10 optimizers, 29 rates and 8 seed
 """
 
 import dataclasses
-import functools
-import inspect
 import sys
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 import tyro
 import xarray as xr
 
-from gdlab import OPTIMIZERS, plots
+from gdlab import OPTIMIZERS, given, plots
 from gdlab.analysis import statistics as st
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
@@ -96,17 +95,11 @@ def make_task(config: Config) -> Task:
     )
 
 
-def make_factory(name: str, total_steps: int) -> Any:
-    """The optimizer with all but its learning rate at its default; Demon is told the length of the run."""
-    takes = inspect.signature(OPTIMIZERS[name]).parameters
-    return functools.partial(OPTIMIZERS[name], **({"total_steps": total_steps} if "total_steps" in takes else {}))
-
-
 def scan(config: Config, task: Task) -> xr.Dataset:
     rates = np.geomspace(config.lowest_rate, config.highest_rate, config.rates)
     return train_many(
         task,
-        {name: make_factory(name, config.epochs * task.steps) for name in config.optimizers},
+        {name: given(OPTIMIZERS[name], total_steps=config.epochs * task.steps) for name in config.optimizers},
         {"learning_rate": rates},
         seeds=config.seeds,
         epochs=config.epochs,

@@ -7,7 +7,7 @@ measured contraction a step is the spectral radius of the iteration's matrix, le
 twice, and lowers that of Nesterov's down to 2/3.
 
 Contraction is measured from the last point of one descent a cell: (|x_T| / |x_0|)^(1/T). A cell is called stable where
-it is below 1. The third picture is Rosenbrock's function, which is no quadratic: the share of 64 starts that reach its
+it is below 1. The other picture is Rosenbrock's function, which is no quadratic: the share of 64 starts that reach its
 minimum, with the same boundary for the curvature L at the minimum: a necessary condition for staying there, while
 starts elsewhere meet curvatures above it.
 
@@ -20,21 +20,60 @@ Runtime:   under a minute on 2 CPU cores.
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, plots, sweep
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
 from gdlab.optimizers import momentum, nesterov
 from gdlab.records import staged_folder, write_json
+from gdlab.types import Factory
 
-METHODS = {"heavy ball": momentum, "Nesterov": nesterov}
+
+class Method(NamedTuple):
+    """Gradient descent with momentum, and what theory says of it on a quadratic with curvatures from mu to L.
+
+    boundary(momentum, L): the learning rate above which it diverges; formula: the same in writing. polynomial(shrink,
+    momentum): b and c of its iteration's characteristic polynomial z^2 - b z + c, where shrink = 1 - rate curvature.
+    optimum(mu, L): the learning rate and the momentum of the fastest contraction, by name, where they are known.
+    """
+
+    factory: Factory
+    boundary: Callable[[np.ndarray, float], np.ndarray]
+    formula: str
+    polynomial: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    optimum: Callable[[float, float], dict[str, tuple[float, float]]] = lambda mu, largest: {}
+
+
+def polyak_optimum(mu: float, largest: float) -> dict[str, tuple[float, float]]:
+    low, high = np.sqrt(mu), np.sqrt(largest)
+    return {"Polyak's optimum": (4 / (high + low) ** 2, ((high - low) / (high + low)) ** 2)}
+
+
+METHODS = {
+    "heavy ball": Method(
+        momentum,
+        lambda beta, largest: 2 * (1 + beta) / largest,
+        "2(1+m)/L",
+        lambda shrink, beta: (shrink + beta, beta + 0 * shrink),
+        polyak_optimum,
+    ),
+    "Nesterov": Method(
+        nesterov,
+        lambda beta, largest: 2 * (1 + beta) / (largest * (1 + 2 * beta)),
+        "2(1+m)/(L(1+2m))",
+        lambda shrink, beta: ((1 + beta) * shrink, beta * shrink),
+    ),
+}
+FACTORIES = {name: method.factory for name, method in METHODS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,56 +93,40 @@ class Config:
     """On Rosenbrock's function, for each cell."""
 
     def __post_init__(self) -> None:
-        for name in ("cells", "rosenbrock_cells"):
-            require_count(name, getattr(self, name), low=8)
-        require_count("steps", self.steps, low=100)
-        require_count("starts", self.starts)
+        for name, low in (("cells", 8), ("rosenbrock_cells", 8), ("steps", 100), ("starts", 1)):
+            require_count(name, getattr(self, name), low=low)
         require_number("condition", self.condition, 1.0, open_low=True)
 
 
-def boundary(method: str, beta: np.ndarray, largest: float) -> np.ndarray:
-    """The learning rate above which the method diverges on the largest curvature."""
-    if method == "heavy ball":
-        return 2 * (1 + beta) / largest
-    return 2 * (1 + beta) / (largest * (1 + 2 * beta))
-
-
-def spectral_radius(method: str, rate: np.ndarray, beta: np.ndarray, curvatures: tuple[float, ...]) -> np.ndarray:
-    """The largest modulus of the roots of the iteration's characteristic polynomial, over the curvatures.
-
-    Heavy ball: z^2 - (1 + beta - rate lam) z + beta; Nesterov: z^2 - (1 + beta)(1 - rate lam) z + beta (1 - rate lam).
-    """
+def spectral_radius(method: Method, rate: np.ndarray, beta: np.ndarray, curvatures: tuple[float, ...]) -> np.ndarray:
+    """The largest modulus of the roots of the iteration's characteristic polynomial, over the curvatures."""
     radius = np.zeros(np.broadcast_shapes(rate.shape, beta.shape))
     for curvature in curvatures:
-        shrink = 1 - rate * curvature
-        if method == "heavy ball":
-            middle, last = shrink + beta, beta + 0 * shrink
-        else:
-            middle, last = (1 + beta) * shrink, beta * shrink
+        middle, last = method.polynomial(1 - rate * curvature, beta)
         root = np.sqrt((middle**2 - 4 * last).astype(complex))
         radius = np.maximum(radius, np.maximum(np.abs(middle + root), np.abs(middle - root)) / 2)
     return radius
 
 
-def measure_quadratic(config: Config) -> tuple[list[dict[str, Any]], Any]:
+def measure_quadratic(config: Config) -> tuple[list[dict[str, Any]], Figure]:
+    """The contraction in every cell against the spectral radius: records, and the picture."""
     mu, largest = 1.0, config.condition
-    curvatures = jnp.array([mu, largest])
 
     def quadratic(x: jax.Array) -> jax.Array:
-        return jnp.sum(curvatures * x**2) / 2
+        return jnp.sum(jnp.array([mu, largest]) * x**2) / 2
 
     rates = np.linspace(0, 4.4 / largest, config.cells + 1)[1:]
     betas = np.linspace(0, 1, config.cells, endpoint=False)
-    start = np.array([[1.0, 1.0]])
-    ds = sweep(quadratic, METHODS, {"learning_rate": rates, "momentum": betas}, start, max_steps=config.steps)
+    grid = {"learning_rate": rates, "momentum": betas}
+    ds = sweep(quadratic, FACTORIES, grid, np.ones((1, 2)), max_steps=config.steps)
     ends = ds.point.values[..., 0, :]
     length = np.hypot(ends[..., 0], ends[..., 1]) / np.sqrt(2)  # a sum of squares would underflow
-    steps = np.maximum(ds.steps.values[..., 0], 1)
-    contraction = np.where(length > 0, length, np.finfo(float).tiny) ** (1 / steps)  # (methods, rates, momenta)
+    length = np.where(length > 0, length, np.finfo(float).tiny)
+    contraction = length ** (1 / np.maximum(ds.steps.values[..., 0], 1))  # (methods, rates, momenta)
     records, panels = [], {}
-    for method, found in zip(METHODS, contraction, strict=True):
+    for (name, method), found in zip(METHODS.items(), contraction, strict=True):
         theory = spectral_radius(method, rates[:, None], betas[None], (mu, largest))
-        edge = boundary(method, betas, largest)[None]
+        edge = method.boundary(betas, largest)
         stable = rates[:, None] < edge
         near = np.abs(rates[:, None] - edge) <= rates[1] - rates[0]
         # A descent that has come down to rounding contracts no further.
@@ -112,7 +135,7 @@ def measure_quadratic(config: Config) -> tuple[list[dict[str, Any]], Any]:
         best = np.unravel_index(np.argmin(found), found.shape)
         records.append(
             {
-                "method": method,
+                "method": name,
                 "cells": found.size,
                 "disagree": int(np.count_nonzero((found < 1) != stable)),
                 "disagree_off_boundary": int(np.count_nonzero(((found < 1) != stable) & ~near)),
@@ -125,49 +148,35 @@ def measure_quadratic(config: Config) -> tuple[list[dict[str, Any]], Any]:
                 "seconds": ds.attrs["seconds"],
             }
         )
-        root = np.sqrt(config.condition)
-        star = {"Polyak's optimum": (4 / (np.sqrt(largest) + np.sqrt(mu)) ** 2, ((root - 1) / (root + 1)) ** 2)}
-        formula = "2(1+m)/L" if method == "heavy ball" else "2(1+m)/(L(1+2m))"
-        panels[method] = plots.Map(
-            rates,
-            betas,
-            found.T,
-            {f"{method}: learning rate = {formula}": (boundary(method, betas, largest), betas)},
-            star if method == "heavy ball" else {},
-        )
-    figure = plots.maps(
+        line = {f"{name}: learning rate = {method.formula}": (edge, betas)}
+        panels[name] = plots.Map(rates, betas, found.T, line, method.optimum(mu, largest))
+    return records, plots.maps(
         panels,
         labels=("learning rate", "momentum"),
         colour_label="measured contraction per step",
         limits=(0.65, 1.15),
         title=f"A quadratic with curvatures 1 and {largest:g}: {config.cells} x {config.cells} descents each",
     )
-    return records, figure
 
 
-def measure_rosenbrock(config: Config) -> tuple[list[dict[str, Any]], Any]:
+def measure_rosenbrock(config: Config) -> tuple[list[dict[str, Any]], Figure]:
+    """The share of starts that reach the minimum in every cell: records, and the picture."""
     function = FUNCTIONS["rosenbrock"]
     largest = float(jnp.linalg.eigvalsh(jax.hessian(function.fn)(jnp.ones(2)))[-1])
     rates = np.geomspace(1e-5, 1e-2, config.rosenbrock_cells)
     betas = 1 - np.geomspace(1, 1e-3, config.rosenbrock_cells)
     starts = np.random.default_rng(0).uniform(-2, 2, (config.starts, 2))
-    ds = sweep(
-        function,
-        METHODS,
-        {"learning_rate": rates, "momentum": betas},
-        starts,
-        max_steps=5000,
-        target=1e-2,
-        stop_at_target=True,
-    )
+    grid = {"learning_rate": rates, "momentum": betas}
+    ds = sweep(function, FACTORIES, grid, starts, max_steps=5000, target=1e-2, stop_at_target=True)
     shares = ds.reached.mean("start").values
     panels, records = {}, []
-    for method, share in zip(METHODS, shares, strict=True):
-        stable = rates[:, None] < boundary(method, betas, largest)[None]
+    for (name, method), share in zip(METHODS.items(), shares, strict=True):
+        edge = method.boundary(betas, largest)
+        stable = rates[:, None] < edge
         best = np.unravel_index(np.argmax(share), share.shape)
         records.append(
             {
-                "method": method,
+                "method": name,
                 "curvature_at_minimum": largest,
                 "best_share": float(share.max()),
                 "best_learning_rate": float(rates[best[0]]),
@@ -177,13 +186,8 @@ def measure_rosenbrock(config: Config) -> tuple[list[dict[str, Any]], Any]:
                 "seconds": ds.attrs["seconds"],
             }
         )
-        panels[method] = plots.Map(
-            rates,
-            betas,
-            share.T,
-            {"largest rate that is stable at the minimum": (boundary(method, betas, largest), betas)},
-        )
-    figure = plots.maps(
+        panels[name] = plots.Map(rates, betas, share.T, {"largest rate that is stable at the minimum": (edge, betas)})
+    return records, plots.maps(
         panels,
         labels=("learning rate", "momentum"),
         colour_label=f"share of {config.starts} starts that reach the minimum",
@@ -191,7 +195,6 @@ def measure_rosenbrock(config: Config) -> tuple[list[dict[str, Any]], Any]:
         log_x=True,
         title="Rosenbrock's function, 5,000 steps",
     )
-    return records, figure
 
 
 def report(records: list[dict[str, Any]]) -> Table:
@@ -209,18 +212,10 @@ def report(records: list[dict[str, Any]]) -> Table:
         )
         for r in records
     ]
-    head = (
-        "method",
-        "cells",
-        "disagree",
-        "off boundary",
-        "difference",
-        "best lr",
-        "momentum",
-        "contraction",
-        "theory",
+    measured = ("cells", "disagree", "off boundary", "difference", "best lr", "momentum", "contraction")
+    return Table(
+        ("method", *measured, "theory"), rows, "Stability of momentum on a quadratic: measured against theory."
     )
-    return Table(head, rows, "Stability of momentum on a quadratic: measured against theory.")
 
 
 def main(config: Config) -> None:

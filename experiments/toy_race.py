@@ -190,15 +190,14 @@ def draw_shares(config: Config, records: list[dict[str, Any]]) -> Figure:
     )
 
 
-def draw_profile(judged: xr.Dataset, shown: int = 10) -> Figure:
+def draw_profile(judged: xr.Dataset) -> Figure:
     steps = np.maximum(st.steps_or_never(judged.first_reached.values[:, :, 0]), 1)
     ratios = np.geomspace(1, 64, 200)
     shares = st.performance_profile(steps.reshape(len(steps), -1), ratios)
     return plots.profiles(
         ratios,
         dict(zip(map(str, judged.optimizer.values), shares, strict=True)),
-        shown=shown,
-        title=f"Performance profile: the {min(shown, len(shares))} with the largest area in colour",
+        title="Performance profile, the largest area first",
         labels=("steps, relative to the quickest optimizer from that start", "share of functions and starts solved"),
     )
 

@@ -177,9 +177,9 @@ def test_spectral_radius_and_boundary_are_those_of_the_iterations_matrix(method)
         else:
             row = [(1 + beta) * (1 - rate * curvature), -beta * (1 - rate * curvature)]
         expected = np.abs(np.linalg.eigvals(np.array([row, [1.0, 0.0]]))).max()
-        found = experiment.spectral_radius(method, np.array(rate), np.array(beta), (curvature,))
+        found = experiment.spectral_radius(experiment.METHODS[method], np.array(rate), np.array(beta), (curvature,))
         np.testing.assert_allclose(found, expected, rtol=1e-9)
-        assert (found < 1) == (rate < experiment.boundary(method, np.array(beta), curvature))
+        assert (found < 1) == (rate < experiment.METHODS[method].boundary(np.array(beta), curvature))
 
 
 def test_toy_race(tmp_path, capsys):

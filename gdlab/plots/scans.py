@@ -75,7 +75,8 @@ def score_map(
     if scores.shape != (len(names), len(values)) or scores.size == 0:
         raise ValueError(f"scores: expected shape {(len(names), len(values))}, got {scores.shape}")
     order = np.argsort(values)
-    figure = Figure(figsize=(8.6, 0.2 * len(names) + 1.7), layout="constrained")
+    height = max(0.2 * len(names) + 1.7, 0.08 * len(label) + 0.4)  # the label stands along the colour bar
+    figure = Figure(figsize=(8.6, height), layout="constrained")
     axes = figure.add_subplot()
     drawn = axes.pcolormesh(
         _edges(values[order]),

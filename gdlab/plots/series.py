@@ -127,8 +127,8 @@ def profiles(
         axes.plot(ratios, curves[name], lw=2, label=name, **line_style(index))
     for name in order[shown:]:
         axes.plot(ratios, curves[name], color="#d4d4d4", lw=0.9, zorder=1)
-    if len(order) > shown:
-        axes.plot([], [], color="#d4d4d4", lw=0.9, label=f"{len(order) - shown} others")
+    if rest := len(order[shown:]):
+        axes.plot([], [], color="#d4d4d4", lw=0.9, label=f"{rest} other{'s' if rest > 1 else ''}")
     axes.set_xscale("log", base=2)
     axes.set_xlim(ratios[0], ratios[-1])
     axes.set_ylim(0, 1)

@@ -32,11 +32,11 @@ def make_params(dtype: Any, names: Sequence[str] = FIRST) -> dict[str, Array]:
 def _numbered(name: str) -> np.ndarray:
     """Numbers of the leaf's shape, all different and none round."""
     shape = SHAPES[name]
-    return 2.3 * np.arange(math.prod(shape)).reshape(shape) + len(name)
+    return np.asarray(2.3 * np.arange(math.prod(shape)).reshape(shape) + len(name))
 
 
 def _curvatures(name: str) -> np.ndarray:
-    return 0.3 + 0.3 * np.sin(_numbered(name)) ** 2
+    return np.asarray(0.3 + 0.3 * np.sin(_numbered(name)) ** 2)
 
 
 def loss(params: Mapping[str, Array]) -> Array:
