@@ -47,6 +47,7 @@ def test_routing_is_the_papers_procedure(iterations):
         np.testing.assert_allclose(found[image], numpy_route(predictions[:, image], iterations), rtol=1e-10)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("learn_weights", [True, False])
 def test_gradients_of_routing_go_through_the_weights_or_take_them_as_constants(learn_weights):
     torch = pytest.importorskip("torch")
@@ -105,6 +106,7 @@ def test_initialization_is_pytorchs_and_normal():
     assert abs(np.std(params["routing"]) / 0.1 - 1) < 5 / math.sqrt(2 * params["routing"].size)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_loss_and_gradient_equal_pytorchs(dtype):
     torch = pytest.importorskip("torch")
@@ -172,6 +174,7 @@ def test_the_task_has_the_sizes_that_are_asked_for_and_the_papers_else(monkeypat
         tasks.fashion_mnist_capsnet(batch_size=2, widht=8)
 
 
+@pytest.mark.slow
 @needs_fashion
 def test_a_small_capsnet_learns_fashion_mnist(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))

@@ -20,6 +20,7 @@ def test_cross_entropy_is_finite_and_wide():
     np.testing.assert_allclose(found, [600.0], rtol=1e-6)
 
 
+@pytest.mark.oracle
 def test_cross_entropy_equals_pytorchs():
     torch = pytest.importorskip("torch")
     logits = np.random.default_rng(1).normal(size=(4, 3, 6)).astype(np.float32)

@@ -80,6 +80,7 @@ def named_as_torch(params):
     return {name: np.asarray(value) for name, value in found.items()}
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(("dtype", "layers"), [("float32", 2), ("float64", 3)])
 def test_two_windows_equal_pytorchs_forward_and_backward(dtype, layers):
     torch = pytest.importorskip("torch")
@@ -307,6 +308,7 @@ def test_it_learns_what_takes_a_memory(tmp_path, x64):
     assert {leaf.dtype for leaf in jax.tree.leaves((run.params, run.state))} == {np.dtype("float32")}
 
 
+@pytest.mark.slow
 @needs_wikitext
 def test_a_small_model_beats_the_frequencies_of_words_by_far_on_real_text():
     # Two seeds ended at 64 and 66, where the words' frequencies alone give 118.

@@ -182,6 +182,7 @@ def test_max_pool_and_whom_its_gradient_goes_to(size):
     assert np.isnan(max_pool(jnp.asarray(x).at[0, 0, 0, 0].set(jnp.nan))[0, 0, 0, 0])
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(("dtype", "stem"), [("float64", "imagenet"), ("float32", "cifar")])
 def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
     torch = pytest.importorskip("torch")
@@ -226,6 +227,7 @@ def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
                 assert_near(one, other, relative, name)
 
 
+@pytest.mark.oracle
 def test_both_files_of_weights_give_the_source_head_the_same_network(tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file

@@ -120,6 +120,7 @@ def test_a_perceptron_learns_digits():
     assert found.history["test_accuracy"][-1] > 0.93  # 5 epochs of logistic regression reach 0.9
 
 
+@pytest.mark.slow
 @needs_cifar10
 def test_a_narrow_resnet_learns_cifar10(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
@@ -129,6 +130,7 @@ def test_a_narrow_resnet_learns_cifar10(monkeypatch, tmp_path):
     assert found.history["test_accuracy"][-1] > 0.35
 
 
+@pytest.mark.oracle
 def test_trained_weights_are_begun_from(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     from tests.test_models import torch_twin

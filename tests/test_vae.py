@@ -39,6 +39,7 @@ def test_divergence_is_the_closed_form_and_what_integration_gives():
         assert found[row] == pytest.approx(total, abs=1e-9)
 
 
+@pytest.mark.oracle
 def test_both_terms_equal_pytorchs_for_every_example():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
@@ -85,6 +86,7 @@ def test_initialization_is_torch_nn_linears():
             assert 0.4 / math.sqrt(fan_in) < largest <= 1 / math.sqrt(fan_in), (name, part)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_loss_and_gradient_equal_pytorchs(dtype):
     torch = pytest.importorskip("torch")
@@ -151,6 +153,7 @@ def test_the_elbo_bounds_the_likelihood():
     assert draws.mean() == pytest.approx(evidence - gap, abs=error + 1e-3)
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_the_negative_elbo_falls_below_175_in_five_epochs(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))

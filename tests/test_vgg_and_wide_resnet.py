@@ -82,6 +82,7 @@ def filled(model):
     return jax.tree.unflatten(structure, leaves)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_step_equals_pytorchs(network, dtype):
@@ -120,6 +121,7 @@ def test_a_step_equals_pytorchs(network, dtype):
         np.testing.assert_allclose(ours, twin.get_buffer(name), rtol=0, atol=100 * tight, err_msg=name)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(("network", "shape"), [("vgg", (64, 96)), ("wide", (20, 13))])
 def test_other_sizes_of_images_end_in_the_mean_of_the_last_map(network, shape):
     pytest.importorskip("torch")
@@ -176,6 +178,7 @@ def test_dropout_is_between_a_blocks_convolutions_and_in_training_alone():
     np.testing.assert_allclose(block.apply(variables, x, False) - x, 1, atol=1e-5)  # no key
 
 
+@pytest.mark.slow
 @needs_cifar10
 def test_narrow_twins_learn_cifar10(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
