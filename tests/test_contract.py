@@ -23,7 +23,12 @@ ARGUMENTS = {
 STATIC = {"window", "ns_steps", "max_dim", "seed"}
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# One of each sort in the default run; all of them with -m slow.
+QUICK = ("momentum", "adam", "signum", "muon", "schedule_free_sgd", "madgrad")
+EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OPTIMIZERS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_every_optimizer_keeps_the_contract(name):
     factory = OPTIMIZERS[name]
     report = check_contract(factory, ARGUMENTS.get(name))
@@ -38,10 +43,10 @@ def test_every_optimizer_keeps_the_contract(name):
     ("name", "flags"),
     [
         ("rmsprop", {"centered": True, "momentum": 0.5}),
-        ("amsgrad", {"bias_correction": False}),
-        ("demon_adam", {"damped": True, "total_steps": 40.0}),
-        ("prodigy", {"bias_correction": True, "safeguard_warmup": True}),
-        ("dadapt_adam", {"bias_correction": True, "decoupled": True}),
+        pytest.param("amsgrad", {"bias_correction": False}, marks=pytest.mark.slow),
+        pytest.param("demon_adam", {"damped": True, "total_steps": 40.0}, marks=pytest.mark.slow),
+        pytest.param("prodigy", {"bias_correction": True, "safeguard_warmup": True}, marks=pytest.mark.slow),
+        pytest.param("dadapt_adam", {"bias_correction": True, "decoupled": True}, marks=pytest.mark.slow),
     ],
 )
 def test_flags_keep_it_too(name, flags):

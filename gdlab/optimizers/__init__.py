@@ -36,7 +36,7 @@ from gdlab.optimizers.evaluation import evaluation_params
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
 from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
 from gdlab.optimizers.madgrad import madgrad
-from gdlab.optimizers.muon import muon, orthogonalize
+from gdlab.optimizers.muon import muon, orthogonalize, scale_by_muon
 from gdlab.optimizers.nadam import nadam, scale_by_nadam
 from gdlab.optimizers.parameter_free import dadapt_adam, prodigy
 from gdlab.optimizers.quasi_hyperbolic import qhadam, qhm, scale_by_qhadam, scale_by_qhm
@@ -83,6 +83,7 @@ __all__ = [
     "scale_by_amsgrad",
     "scale_by_demon_adam",
     "scale_by_momentum",
+    "scale_by_muon",
     "scale_by_nadam",
     "scale_by_novograd",
     "scale_by_qhadam",
