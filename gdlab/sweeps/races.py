@@ -1,7 +1,6 @@
 """Races: optimizers on the same functions from the same starts, each tuned with the same budget before it is judged."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -122,7 +121,11 @@ def tune_and_judge(
 
     Raises as `sweep` does, and ValueError where the functions' minimizers are not known.
     """
-    run = functools.partial(sweep, by_name("functions", functions), factories_by_name(factories), **options)
+    functions, factories = by_name("functions", functions), factories_by_name(factories)
+
+    def run(settings: Any, starts: Any) -> xr.Dataset:
+        return sweep(functions, factories, settings, starts, **options)
+
     tuning = run(hyperparameters, tuning_starts)
     if "first_reached" not in tuning:
         raise ValueError("functions: expected functions whose minimizers are known, or minimizers=, got neither")
