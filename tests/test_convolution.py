@@ -117,11 +117,10 @@ def test_the_rule_is_of_the_shape():
 @pytest.mark.parametrize(
     ("geometry", "channels"),
     [
-        (Geometry((5, 6), (3, 3), 2, 1), 3),
-        (Geometry((4, 4), (3, 3), 1, 1), 16),
-        (Geometry((2, 2), (3, 3), 1, 1), 3),
+        pytest.param(Geometry((5, 6), (3, 3), 2, 1), 3, id="patches", marks=pytest.mark.slow),
+        pytest.param(Geometry((4, 4), (3, 3), 1, 1), 16, id="winograd"),
+        pytest.param(Geometry((2, 2), (3, 3), 1, 1), 3, id="dense"),
     ],
-    ids=["patches", "winograd", "dense"],
 )
 def test_derivatives_of_every_kind_and_mapped_axes(geometry, channels):
     x, kernel, _ = operands(geometry, jnp.float64, channels, channels + 1)

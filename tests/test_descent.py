@@ -1,5 +1,6 @@
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +89,7 @@ def test_lanes_of_a_batch_equal_solo_runs(record):
         for j, start in enumerate(starts):
             solo = solo_run(rate, start)
             lane = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], batch)
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), lane, solo)
+            chex.assert_trees_all_close(lane, solo, rtol=1e-9, atol=1e-12)
     assert batch.converged[0, 3]
     assert batch.steps[0, 3] == 1  # it starts at the minimum
     assert batch.steps[0, 2] == 0
@@ -182,17 +183,13 @@ def test_optimizers_that_want_the_value_get_it():
 
 
 def test_one_compilation_serves_all_values():
-    traces = 0
-
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def run(rate, start):
-        nonlocal traces
-        traces += 1
         return descend(ROSENBROCK, adam(rate), start, max_steps=5, tolerance=1e-6).value[-1]
 
     for rate in (0.1, 0.2):
         run(rate, jnp.array([rate, 1.0]))
-    assert traces == 1
 
 
 @pytest.mark.parametrize(

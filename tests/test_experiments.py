@@ -19,15 +19,10 @@ def load(name):
     return module
 
 
-def test_ackley_descent(tmp_path, capsys):
-    experiment = load("ackley_descent")
-    out = tmp_path / "out"
-    experiment.main(experiment.Config(out=out, starts=40, tuning_starts=20, steps=100))
-    records = json.loads((out / "results.json").read_text())
-    assert {"method", "momentum", "gradient", "learning_rate", "epochs", "converged", "point"} <= set(records[0])
+def require_the_articles_counts(records):
+    """The article's counts, the limit of 100,000 that momentum 0.9 runs into, and what the settings really do."""
     source = {(r["gradient"], r["momentum"]): r for r in records if r["setting"] == "source"}
     assert set(source) == {(g, m) for g in ("printed_quotient", "central", "autodiff") for m in (0.0, 0.1, 0.9)}
-    # The article's counts, and the limit of 100,000 that momentum 0.9 runs into.
     assert [source["printed_quotient", m]["epochs"] for m in (0.0, 0.1, 0.9)] == [139, 127, 100_000]
     assert not source["printed_quotient", 0.9]["converged"]
     for gradient in ("central", "autodiff"):
@@ -39,6 +34,21 @@ def test_ackley_descent(tmp_path, capsys):
     for record in (r for r in records if r["setting"] == "sound"):
         assert record["converged"]
         np.testing.assert_allclose(record["point"], [-1.97445199, -1.97445199], atol=1e-7)
+
+
+def test_the_articles_epochs_are_139_and_127():
+    experiment = load("ackley_descent")
+    require_the_articles_counts(experiment.from_one_start(experiment.Config()))
+
+
+@pytest.mark.slow
+def test_ackley_descent(tmp_path, capsys):
+    experiment = load("ackley_descent")
+    out = tmp_path / "out"
+    experiment.main(experiment.Config(out=out, starts=40, tuning_starts=20, steps=100))
+    records = json.loads((out / "results.json").read_text())
+    assert {"method", "momentum", "gradient", "learning_rate", "epochs", "converged", "point"} <= set(records[0])
+    require_the_articles_counts(records)
     starts = json.loads((out / "starts.json").read_text())
     assert len(starts) == 11
     assert all(0 <= r["share_low"] <= r["share"] <= r["share_high"] <= 1 for r in starts)
@@ -53,11 +63,14 @@ def test_ackley_descent(tmp_path, capsys):
     assert "127" in printed
 
 
-def test_gradient_accuracy(tmp_path, capsys):
+@pytest.mark.parametrize("cases", [("Ackley",), pytest.param(None, marks=pytest.mark.slow)])
+def test_gradient_accuracy(tmp_path, capsys, cases, monkeypatch):
     experiment = load("gradient_accuracy")
+    kept = {name: case for name, case in experiment.CASES.items() if cases is None or name in cases}
+    monkeypatch.setattr(experiment, "CASES", kept)
     experiment.main(experiment.Config(out=tmp_path / "out"))
     records = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert len(records) == 4 * 2 * 6
+    assert len(records) == len(kept) * 2 * 6
     for record in (r for r in records if r["dtype"] == "float64"):
         place = (record["function"], record["scheme"])
         if record["order"] <= 4:
@@ -68,6 +81,7 @@ def test_gradient_accuracy(tmp_path, capsys):
     assert "central4" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_optimizer_zoo(tmp_path, capsys):
     experiment = load("optimizer_zoo")
     out = tmp_path / "out"
@@ -111,6 +125,7 @@ def test_optimizer_zoo_where_the_answer_is_known(tmp_path):
     assert adam == adamw | {"optimizer": "adam"}  # no weight decay
 
 
+@pytest.mark.slow
 def test_basins(tmp_path, capsys):
     experiment = load("basins")
     out = tmp_path / "out"
@@ -224,6 +239,7 @@ def test_toy_race(tmp_path, capsys):
     assert "demon_sgdm" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_learning_rate_scan(tmp_path, capsys):
     experiment = load("learning_rate_scan")
     out = tmp_path / "out"
@@ -271,14 +287,19 @@ def test_learning_rate_scan(tmp_path, capsys):
 @pytest.mark.parametrize(
     "script",
     [
-        "ackley_descent",
-        "basins",
         "cifar10_resnet18",
-        "gradient_accuracy",
-        "learning_rate_scan",
-        "optimizer_zoo",
-        "stability",
-        "toy_race",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "ackley_descent",
+                "basins",
+                "gradient_accuracy",
+                "learning_rate_scan",
+                "optimizer_zoo",
+                "stability",
+                "toy_race",
+            )
+        ),
     ],
 )
 def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):

@@ -1,5 +1,6 @@
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,8 @@ from gdlab.functions import FUNCTIONS, Function, evaluate_grid, off_origin
 from tests.oracles import numpy_functions
 
 ANY = [name for name, function in FUNCTIONS.items() if function.dim is None]
-DIMS = [(name, function.dim or 4) for name, function in FUNCTIONS.items()] + [(n, 8) for n in ANY]
+DIMS = [(name, function.dim or 4) for name, function in FUNCTIONS.items()]
+DIMS += [pytest.param(name, 8, marks=pytest.mark.slow) for name in ANY]
 KINKED = {"ackley", "eggholder", "bukin_6", "cross_in_tray"}
 
 
@@ -133,7 +135,7 @@ def test_known_minima_of_the_literature():
     assert len(FUNCTIONS["himmelblau"].minimizers()) == 4
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "dim"), DIMS)
 def test_gradients_and_hessians_are_finite(name, dim, dtype):
     function = FUNCTIONS[name]
@@ -152,9 +154,7 @@ def test_gradients_and_hessians_are_finite(name, dim, dtype):
     smooth = points if name not in ("schwefel", "eggholder") else points[:50]  # their second derivatives have poles
     hessians = jax.jit(jax.vmap(jax.hessian(function.fn)))(smooth)
     assert values.dtype == gradients.dtype == hessians.dtype == dtype
-    assert jnp.isfinite(values).all()
-    assert jnp.isfinite(gradients).all()
-    assert jnp.isfinite(hessians).all()
+    chex.assert_tree_all_finite((values, gradients, hessians))
 
 
 @pytest.mark.parametrize(("name", "dim"), DIMS)

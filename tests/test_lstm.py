@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -182,10 +183,10 @@ def test_dropout_is_in_training_alone_and_the_mode_may_be_traced():
     expected = plain.apply(params, memory, tokens)
     both = jax.jit(lambda train: dropping.apply(params, memory, tokens, train=train, key=key))
     for found in (dropping.apply(params, memory, tokens, key=key), both(False)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), found, expected)
+        chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-7)
     dropped = dropping.apply(params, memory, tokens, train=True, key=key)
     assert np.abs(dropped[0] - expected[0]).max() > 0.1
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), both(True), dropped)
+    chex.assert_trees_all_close(both(True), dropped, rtol=1e-6, atol=1e-7)
     with pytest.raises(ValueError, match="key: wanted one for dropout in training, got None"):
         dropping.apply(params, memory, tokens, train=True)
 
@@ -296,7 +297,7 @@ def test_what_the_task_is_made_of(folder):
         tasks.ptb_lstm(**settings, test_size=17)
 
 
-@pytest.mark.parametrize("x64", [True, False])
+@pytest.mark.parametrize("x64", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_learns_what_takes_a_memory(tmp_path, x64):
     # a a b, over and over: who sees the last word alone is unsure after every a, and cannot go below ln(2) 2/3 = 0.46.
     for part, count in (("train", 700), ("valid", 60), ("test", 100)):

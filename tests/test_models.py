@@ -2,6 +2,7 @@
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -202,7 +203,7 @@ def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
     (_, (logits, unmoved)), _ = step(params, False)
     twin.eval()
     assert_near(logits, twin(turned).detach(), tight)
-    jax.tree.map(np.testing.assert_array_equal, unmoved, state)
+    chex.assert_trees_all_equal(unmoved, state)
     (value, (logits, moved)), gradient = step(params, True)
     twin.train()
     outputs = twin(turned)
@@ -238,7 +239,7 @@ def test_both_files_of_weights_give_the_source_head_the_same_network(tmp_path):
     model = resnet18(10, head=two_layer_head, width=WIDTH)
     fresh = model.init(jax.random.key(0))
     loaded = [load_torchvision(tmp_path / name, *fresh) for name in ("twin.pth", "twin.safetensors")]
-    jax.tree.map(np.testing.assert_array_equal, *loaded)
+    chex.assert_trees_all_equal(*loaded)
     params, state = loaded[0]
     np.testing.assert_array_equal(params["head"]["kernel"], fresh[0]["head"]["kernel"])
     x = images(jnp.float32)

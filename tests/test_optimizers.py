@@ -2,6 +2,7 @@ import inspect
 import itertools
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +19,22 @@ PACKAGES = [(case, problem) for case, problem in PLACES if trajectories.package_
 REFERENCES = [place for place in PLACES if place not in PACKAGES]
 
 
+def quick(places):
+    """Each case on one problem in the default run, a network's where it can; on the others with -m slow."""
+    found = []
+    for case, problem in places:
+        problems_of_case = trajectories.CASES[case].problems
+        kept = problem == ("mlp" if "mlp" in problems_of_case else problems_of_case[0])
+        found.append(pytest.param(case, problem, marks=() if kept else pytest.mark.slow))
+    return found
+
+
 def require_agreement(case, ours, theirs):
     assert np.abs(theirs - theirs[0]).max() > 1e-4  # the optimizer did something
     assert trajectories.deviation(ours, theirs) < trajectories.CASES[case].tolerance
 
 
-@pytest.mark.parametrize(("case", "problem"), PACKAGES)
+@pytest.mark.parametrize(("case", "problem"), quick(PACKAGES))
 def test_trajectories_equal_stored_ones(case, problem):
     with np.load(trajectories.STORED) as stored:
         theirs = stored[f"{case}/{problem}"]
@@ -39,7 +50,7 @@ def test_trajectories_equal_live_ones(case, problem):
     require_agreement(case, trajectories.ours(case, problem), trajectories.theirs(case, problem))
 
 
-@pytest.mark.parametrize(("case", "problem"), REFERENCES)
+@pytest.mark.parametrize(("case", "problem"), quick(REFERENCES))
 def test_trajectories_equal_references_in_numpy(case, problem):
     require_agreement(case, trajectories.ours(case, problem), trajectories.theirs(case, problem))
 
@@ -242,14 +253,14 @@ def test_zero_gradient_moves_nothing_and_can_be_differentiated():
     for name, factory in factories:
         value, slopes = jax.value_and_grad(last, argnums=(0, 1, 2))(0.1, jnp.ones(3), jnp.zeros(3), factory)
         assert value == 0, name
-        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes)), name
+        chex.assert_tree_all_finite(slopes)
 
 
 def test_adams_hypergradients_are_finite_at_the_edges():
     def final(b1, b2):
         return jnp.sum(few_steps(OPTIMIZERS["adam"](0.1, b1=b1, b2=b2))[-1])
 
-    assert all(jnp.isfinite(slope) for slope in jax.grad(final, argnums=(0, 1))(0.0, 0.0))
+    chex.assert_tree_all_finite(jax.grad(final, argnums=(0, 1))(0.0, 0.0))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -502,8 +513,8 @@ def test_wrappers_of_optax_take_them():
         state = optimizer.init(x)
         for _ in range(3):
             updates, state = optimizer.update(x, state, x)
-        assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, x)
-        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+        chex.assert_trees_all_equal_shapes(updates, x)
+        chex.assert_tree_all_finite(updates)
 
 
 def float32_steps(optimizer, gradients, x):
@@ -528,7 +539,7 @@ def test_radam_crosses_its_threshold_in_float32_where_it_does_in_float64():
     assert steps[5] == pytest.approx(-r, rel=2e-3)
 
 
-@pytest.mark.parametrize("size", [1.0, 1e4, 1e8])
+@pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in (1.0, 1e4)), 1e8])
 def test_yellowfin_in_float32_is_that_in_float64_for_gradients_of_any_size(size):
     gradients = size * (1 + 0.1 * np.sin(np.arange(40)))[:, None] * np.array([1.0, -2.0])
     optimizer = o.yellowfin()

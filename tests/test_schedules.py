@@ -1,5 +1,6 @@
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,15 +68,17 @@ ARGUMENTS |= {"factor": 0.3, "delay": 0.2}
 def test_every_number_can_be_traced_and_differentiated(schedule):
     names = [name for name in inspect.signature(schedule).parameters if name != "fractions"]
 
+    @chex.assert_max_traces(n=1)
     def end(numbers, count):
         return schedule(**numbers)(count)
 
+    value_and_slopes = jax.jit(jax.value_and_grad(end))
     numbers = {name: jnp.asarray(ARGUMENTS[name]) for name in names}
     for count in (0, 17, 59, 60, 200):
         plain = schedule(**{name: ARGUMENTS[name] for name in names})(jnp.asarray(count))
-        traced, slopes = jax.jit(jax.value_and_grad(end))(numbers, jnp.asarray(count))
+        traced, slopes = value_and_slopes(numbers, jnp.asarray(count))
         np.testing.assert_allclose(traced, plain, rtol=1e-12)
-        assert all(jnp.isfinite(slope) for slope in slopes.values()), (count, slopes)
+        chex.assert_tree_all_finite(slopes)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -329,8 +330,7 @@ def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
     longer = train(task, optimizer, epochs=4, folder=folder, **settings)
     assert [row["epoch"] for row in seen] == [1, 2, 3, 4]  # those from before are shown again
     assert files(folder) == files(tmp_path / "whole")
-    for one, other in zip(jax.tree.leaves(longer.params), jax.tree.leaves(whole.params), strict=True):
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(longer.params, whole.params)
     record = read_run(folder)
     assert record.config["optimizer"] == "adam"
     assert record.config["task"]["train"] == 200

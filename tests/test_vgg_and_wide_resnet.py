@@ -5,6 +5,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_step_equals_pytorchs(network, dtype):
     step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
     tight = 1e-10 if dtype == "float64" else 1e-5
     (_, (logits, unmoved)), _ = step(params, False)
-    jax.tree.map(np.testing.assert_array_equal, unmoved, state)
+    chex.assert_trees_all_equal(unmoved, state)
     wanted = twin.eval()(twins.turned(x)).detach().numpy()
     np.testing.assert_allclose(logits, wanted, rtol=0, atol=tight * np.abs(wanted).max())
     (value, (_, moved)), gradient = step(params, True)
