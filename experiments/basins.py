@@ -32,9 +32,7 @@ from gdlab.analysis.basins import find_minima, label_ends
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
 from gdlab.records import staged_folder, write_json
-
-BOXES = {"ackley": (-5.0, 5.0, -5.0, 5.0)}
-"""What is drawn, if not the function's domain; Ackley's own is six times as wide."""
+from gdlab.sweeps import BOXES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +67,9 @@ class Config:
 
 
 def box_of(function: Function) -> tuple[float, float, float, float]:
-    low, high = function.bounds(2)
-    return BOXES.get(function.name, (low[0], high[0], low[1], high[1]))
+    """Of the drawn region, the function's domain or the smaller one of `gdlab.sweeps.BOXES`: left, right, low, high."""
+    low, high = (np.broadcast_to(corner, 2) for corner in BOXES.get(function.name, function.bounds(2)))
+    return float(low[0]), float(high[0]), float(low[1]), float(high[1])
 
 
 def tuned_rates(config: Config, function: Function, box: tuple[float, float, float, float]) -> dict[str, float]:

@@ -1,10 +1,9 @@
 """ResNet18 on CIFAR10 under seven optimizers: what the source article measured, and the same measured soundly.
 
-Claims of the article: Adamax is best in training throughout, then SGD, Adam, AdamW; on validation accuracy these four
-end alike; Adam and AdamW have the lowest validation loss, while SGD's and Adamax's rise at the end; Adagrad and
-Adadelta improve linearly and stay behind. Its listing has faults that change what it measures: from the second epoch on
-the model stays in evaluation mode, so that batch normalization is frozen, and test images are augmented. --protocol
-source keeps these two, sound (the default) does not, both runs and compares them.
+The article's claims are CLAIMS below: Adamax trains best, SGD, Adam and AdamW end near it, Adagrad and Adadelta stay
+behind. Its listing has faults that change what it measures: from the second epoch on the model stays in evaluation
+mode, so that batch normalization is frozen, and test images are augmented. --protocol source keeps these two, sound
+(the default) does not, both runs and compares them.
 
 Protocol: torchvision's ResNet18 with the article's head of two layers; random flip and crop; batches of 64; 50 epochs;
 PyTorch's defaults, but SGD with learning rate 0.01 and momentum 0.9. The normalization is the article's; CIFAR10's own
@@ -15,11 +14,9 @@ claim is a set of margins (CLAIMS), with a value for each seed; `gdlab.analysis.
 optimizer, seed) is a run folder below --out: the same command goes on after a kill, and ends in the same numbers.
 
 Command:   python experiments/cifar10_resnet18.py [--protocol both] [--seeds 0 1 2] [--dtype bfloat16] [--smoke]
-Expect:    an epoch's row on the console (its time is with evaluation); report.md, results.json, tables
-           and learning curves in --out. A run that diverges is recorded, and the others go on. The smoke run tells
-           whether all works, not which optimizer is better.
-Runtime:   --smoke takes 2.5 minutes on 2 idle CPU cores, nearly all of it compilation; 8 were measured on two that
-           others used as well. The benchmark needs a GPU.
+Expect:    report.md, results.json, tables and learning curves in --out. A run that diverges is recorded, and the others
+           go on. The smoke run tells whether all works, not which optimizer is better.
+Runtime:   --smoke takes 2.5 minutes on 2 idle CPU cores, nearly all of it compilation. The benchmark needs a GPU.
 """
 
 import dataclasses
@@ -92,10 +89,7 @@ class Config(Options):
         require_choice("protocol", self.protocol, (*tasks.PROTOCOLS, "both"))
         require_names("optimizers", self.optimizers, OPTIMIZERS)
         if self.patience is not None and not self.hold_out and self.protocol != "source":
-            raise ValueError(
-                "patience: wanted --hold-out above 0 with it, since stopping by the test set chooses by what is "
-                "reported; got --hold-out 0"
-            )
+            raise ValueError("patience: wanted --hold-out above 0 with it, not to stop by what is reported; got 0")
 
 
 SMOKE = Config(

@@ -13,6 +13,7 @@ from gdlab.descent import Descent, descend
 from gdlab.functions import FUNCTIONS, Function, evaluate_grid
 from gdlab.gradients import GradientReport, autodiff, check_gradient, finite_difference
 from gdlab.optimizers import OPTIMIZERS
+from gdlab.records.environment import VERSION
 from gdlab.types import Grid
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gdlab.sweeps import sweep
     from gdlab.training import train, train_many
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "FUNCTIONS",

@@ -59,6 +59,12 @@ def test_every_public_name_exists_and_is_documented():
     assert (Path(gdlab.__file__).parent / "py.typed").exists()
 
 
+def test_the_version_is_one():
+    found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
+    assert gdlab.__version__ == found[1] == cited[1]
+
+
 @pytest.mark.slow
 def test_shapes_in_the_signatures_hold_at_run_time():
     # The library once more under beartype, with every jaxtyping annotation checked at every call.

@@ -12,6 +12,9 @@ from typing import Any
 
 import jax
 
+VERSION = "0.1.0"
+"""Of this package, whether it is installed or used from its source."""
+
 
 def environment() -> dict[str, Any]:
     """What a measurement depends on: date, command, Python, versions, processor, cores and devices."""

@@ -1,7 +1,6 @@
 """`sweep`: starts x hyperparameters x functions x optimizers in one compiled program, as a labelled dataset."""
 
 import dataclasses
-import importlib.metadata
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from gdlab.compute.devices import local_devices
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained
 from gdlab.records.blocks import Blocks
+from gdlab.records.environment import VERSION
 from gdlab.sweeps.crew import LaneCrew, Ledger, Part, milestones
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
 from gdlab.sweeps.identity import identify
@@ -303,7 +303,7 @@ class _Request:
             "threads": len(self.threads),
             "processes": jax.process_count(),
             "dtype": str(space.starts.dtype),
-            "gdlab": importlib.metadata.version("gdlab"),
+            "gdlab": VERSION,
             "jax": jax.__version__,
         }
         if self.tolerance is not None:
