@@ -18,7 +18,7 @@ import pytest
 
 from gdlab import comparison, optimizers, tasks
 from gdlab.comparison import Candidate, Measure, Problem, Study, collect, ladder
-from gdlab.training import train
+from gdlab.training import compilation, train
 
 ERROR = Measure("error %", "accuracy", lambda accuracy: 100 * (1 - accuracy), 2)
 
@@ -122,6 +122,22 @@ def test_a_second_run_trains_nothing_and_another_task_is_refused(whole, monkeypa
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("checkpoint.npz")} == before
     with pytest.raises(ValueError, match="holds another run"):
         comparison.run(study(whole, problems=[problem(make=lambda: make(9))]), progress=False)
+
+
+def test_candidates_that_are_together_share_one_program(tmp_path):
+    compilation.COMPILED.clear()
+    trials = {name: settings[:1] for name, settings in TRIALS.items()}
+    comparison.run(study(tmp_path, problems=[problem(trials=trials, epochs=(1,))], seeds=(0,)), progress=False)
+    assert len(compilation.COMPILED) == 1
+
+
+def test_missing_data_is_known_before_the_first_training(tmp_path):
+    def nothing():
+        raise FileNotFoundError("no such data")
+
+    with pytest.raises(FileNotFoundError, match="no such data"):
+        comparison.run(study(tmp_path, problems=[problem(), problem("other", make=nothing)]), progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_missing_is_counted(whole, tmp_path):

@@ -57,8 +57,8 @@ def run(
     the part of the training data that is held out. A pair is one thread's work. shard: (i, n), i from 1: do the i-th of
     n parts of the pairs; other machines do the others, into the same folder or into copies that are put together.
     workers: threads, by default one for each core of CPUs and one for each other device. on_epoch: see
-    `OnEpoch`. A training that diverges is a result. Raises what a training
-    raises, after the others have ended their current one.
+    `OnEpoch`. A training that diverges is a result. Every problem is made first, so that missing data is known before
+    the first training. Raises what a training raises, after the others have ended their current one.
     """
     if not isinstance(shard, tuple) or len(shard) != 2:
         raise TypeError(f"shard: wanted two numbers, (i, n), got {describe(shard)}")
@@ -111,6 +111,8 @@ class _Request:
         self.bar: Any = None
 
     def run(self, progress: bool) -> None:
+        for name in self.left:
+            self._made(self.study.problem(name))  # so that missing data is known before the first training
         total = sum(job.epochs for pair in self.pairs for job in (*self._trials(*pair), *self._finals(*pair, {})))
         with tqdm(total=total, unit="epoch", disable=None if progress else True) as self.bar:
             self.crew.run(self._pair, self.pairs)

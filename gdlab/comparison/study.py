@@ -205,12 +205,11 @@ class StudyFactory:
         """What the candidate's factory is called with."""
         if not self._study.together:
             return {**setting, "total_steps": total_steps}
-        found: dict[str, float] = {"total_steps": total_steps}
-        for place, entry in enumerate(self._study.candidates):
-            if entry.name == candidate:
-                found["choice"] = float(place)
-            own = setting if entry.name == candidate else self._problem.trials[entry.name][0]
-            found |= {f"{entry.name}.{name}": value for name, value in own.items()}
+        names = [entry.name for entry in self._study.candidates]
+        found = {"total_steps": total_steps, "choice": float(names.index(candidate))}
+        for each in names:
+            own = setting if each == candidate else self._problem.trials[each][0]
+            found |= {f"{each}.{name}": value for name, value in own.items()}
         return found
 
 

@@ -169,7 +169,8 @@ def _require_optimizer(
         require_number(f"hyperparameters[{name!r}]", value)
     require_arguments({"optimizer": optimizer}, hyperparameters)
     optimizer(**hyperparameters)  # numbers out of range are told at the door: traced ones are not looked at
-    return optimizer, {name: np.float32(value) for name, value in hyperparameters.items()}, optimizer
+    # Their order does not make another program.
+    return optimizer, {name: np.float32(hyperparameters[name]) for name in sorted(hyperparameters)}, optimizer
 
 
 @dataclasses.dataclass
