@@ -1,7 +1,7 @@
-"""Runs the experiments as their headers say, times them whole, and keeps the numbers that the README quotes.
+"""Run the experiments by the commands in their headers, time them, and store their numbers.
 
-Command: python benchmarks/experiments.py
-Writes one file each to benchmarks/results. With names of experiments as arguments, only theirs.
+Command: python benchmarks/experiments.py [NAME ...]
+Writes one file per experiment to benchmarks/results. If names of experiments are given, only those are run.
 """
 
 import json
@@ -28,7 +28,7 @@ NAMES = (
 
 
 def run(name: str, folder: str) -> tuple[float, dict[str, Any]]:
-    """Wall-clock seconds of the whole command, and the JSON files that it wrote, by name."""
+    """Return the wall-clock seconds of the whole command, and the JSON files that it wrote, by name."""
     began = time.perf_counter()
     subprocess.run([sys.executable, ROOT / "experiments" / f"{name}.py", "--out", folder], check=True)
     seconds = time.perf_counter() - began
@@ -36,12 +36,18 @@ def run(name: str, folder: str) -> tuple[float, dict[str, Any]]:
 
 
 def main() -> None:
+    if "--help" in sys.argv:
+        print(__doc__)
+        return
+    if strange := [name for name in sys.argv[1:] if name not in NAMES]:
+        sys.exit(f"experiments: expected names among {', '.join(NAMES)}, got {strange[0]}")
     for name in sys.argv[1:] or NAMES:
         with tempfile.TemporaryDirectory() as folder:
             seconds, files = run(name, folder)
-        for record in files["results"]:  # the curves are for the figures
+        for record in files["results"]:  # error curves, which only the figures need
             record.pop("steps", None)
             record.pop("errors", None)
+        files.get("settings", {}).get("config", {}).pop("out", None)  # a temporary folder
         command = f"python experiments/{name}.py"
         write_json(
             RESULTS / f"{name}.json", {"environment": environment() | {"command": command}, "seconds": seconds, **files}

@@ -1,11 +1,12 @@
-"""How far every optimizer is from an independent implementation: the table of the README, measured live.
+"""Measure how far every optimizer is from an independent implementation, and print the table.
 
-200 steps in float64 on Rosenbrock's function, a random least squares and a small network, with the arguments at their
-defaults and with every one of them changed (`tests/oracles/trajectories.py` lists the cases). The deviation is the
-largest difference of any coordinate at any step, relative to the oracle's largest coordinate.
+Each case takes 200 steps in float64 on Rosenbrock's function, a random least-squares problem and a small network, with
+the arguments at their defaults and with every one of them changed (`tests/oracles/trajectories.py` lists the cases).
+The deviation is the largest difference of any coordinate at any step, relative to the oracle's largest coordinate.
 
 Command: python -m benchmarks.oracle_deviation (needs the extra `oracle`)
-Writes benchmarks/results/oracle_deviation.json and prints the table. About a minute and a half on 2 CPU cores.
+Writes benchmarks/results/oracle_deviation.json and prints the table.
+Runtime: about a minute and a half on 2 CPU cores.
 """
 
 import contextlib
@@ -27,11 +28,11 @@ REFERENCE = "our NumPy reference"
 
 
 def measure(case: str) -> dict[str, Any]:
-    """The case's oracle, its version and the largest deviation over its problems."""
+    """Return the case's oracle, its version and the largest deviation over its problems."""
     entry = trajectories.CASES[case]
     package, name = entry.oracle.split(":")
     ours = package == "numpy"
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # some oracles talk
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # some oracles print
         warnings.simplefilter("ignore")
         deviations = {
             problem: trajectories.deviation(trajectories.ours(case, problem), trajectories.theirs(case, problem))
@@ -49,7 +50,7 @@ def measure(case: str) -> dict[str, Any]:
 
 
 def rows(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row an optimizer and oracle, in the order of OPTIMIZERS."""
+    """Merge the cases into one row per optimizer and oracle, in the order of OPTIMIZERS."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for case in sorted(cases, key=lambda case: list(OPTIMIZERS).index(case["optimizer"])):
         key = (case["optimizer"], case["oracle"])
@@ -61,7 +62,7 @@ def rows(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown, as the README has them."""
+    """Format the rows as Markdown; `benchmarks.results` puts them on the page."""
     lines = ["| optimizer | oracle | version | largest relative deviation |", "| --- | --- | --- | --- |"]
     for row in rows:
         note = f" ({row['why']})" if row["why"] else ""

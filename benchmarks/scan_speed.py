@@ -1,12 +1,14 @@
-"""Trainings an hour: a sweep by vmap, a sweep by map, one `train` after another, and a PyTorch loop, all in one run.
+"""Trainings per hour: a sweep by vmap, a sweep by map, one `train` after another, and a PyTorch loop, all in one run.
 
-Case: the digits' perceptron (64, 64), batches of 64, 10 epochs with evaluation after each, Adam, float32; 128 learning
-rates (from one seed or from eight), of which the slow contenders do some and are scaled up. Everything counts:
-compilation, evaluation, results on the host. Contenders take turns, in several rounds; medians. Second case: steps of a
-narrow ResNet18 on 32 x 32 images, several lanes by vmap against one after another, without compilation.
+First case: the perceptron (64, 64) on digits, batches of 64, 10 epochs with evaluation after each, Adam, float32; 128
+learning rates with one seed or with eight. Slow contenders do a part of the trainings, and their time is scaled up.
+Everything counts: compilation, evaluation, and transfer of the results to the host. Contenders alternate in several
+rounds; medians are reported. Second case: steps of a narrow ResNet18 on 32 x 32 images, several lanes (trainings in one
+program) by vmap against one lane after another, without compilation.
 
-Command: python -m benchmarks.scan_speed (the PyTorch loop needs the extra `oracle`). About 5 minutes on 2 cores.
+Command: python -m benchmarks.scan_speed (the PyTorch loop needs the extra `oracle`)
 Writes benchmarks/results/scan_speed.json.
+Runtime: about 5 minutes on 2 CPU cores.
 """
 
 import functools
@@ -33,7 +35,7 @@ ROUNDS = 3
 
 
 def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, int]:
-    """Seconds, test accuracy at the best rate, and how many trainings it was."""
+    """Return the seconds, the test accuracy at the best rate, and the number of trainings."""
     began = time.perf_counter()
     found = train_many(
         task,
@@ -49,8 +51,9 @@ def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, in
 
 
 def one_by_one(task: tasks.Task) -> tuple[float, float, int]:
-    few = RATES[8::40]
-    compilation.COMPILED.clear()  # of an earlier round: each rate is another program, whose compilation counts
+    few = RATES[::8]
+    compilation.COMPILED.clear()  # from an earlier round: the compilation counts, once for all rates
+    compilation.TRACED.clear()
     began = time.perf_counter()
     best = max(
         train(task, optimizers.adam(float(rate)), epochs=EPOCHS, progress=False).history["test_accuracy"][-1]
@@ -60,7 +63,7 @@ def one_by_one(task: tasks.Task) -> tuple[float, float, int]:
 
 
 def torch_loop(task: tasks.Task) -> tuple[float, float, int]:
-    """The same network, batches and evaluations, as PyTorch code is usually written for data in memory."""
+    """Train the same network with the same batches and evaluations, in the usual PyTorch style for data in memory."""
     import torch
     from torch import nn
 
@@ -96,7 +99,7 @@ def torch_loop(task: tasks.Task) -> tuple[float, float, int]:
 
 
 def resnet_lanes(lanes: int = 4, width: int = 8) -> dict[str, Any]:
-    """Seconds of a training step of one lane, by vmap and one after another, two calls at a time."""
+    """Compare a lane's training step by vmap and one lane after another, with two calls at a time."""
     rng = np.random.default_rng(0)
     part = Split(rng.integers(0, 256, (640, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 640).astype(np.int32))
     small = Split(part.images[:64], part.labels[:64])
@@ -138,7 +141,7 @@ def main() -> None:
     }
     base = rows["gdlab train, one at a time"]["trainings_an_hour"]
     table = Table(
-        ("contender", "trainings an hour", "against one at a time", "best accuracy"),
+        ("contender", "trainings per hour", "relative to one at a time", "best accuracy"),
         [
             (
                 name,
@@ -151,7 +154,7 @@ def main() -> None:
     )
     print(table.text())
     narrow = resnet_lanes()
-    print(f"narrow ResNet18: {narrow['lanes']} lanes by vmap step {narrow['vmap_is_faster_by']:.2f} times as fast")
+    print(f"narrow ResNet18: {narrow['lanes']} lanes by vmap are {narrow['vmap_is_faster_by']:.2f} times as fast")
     write_json(
         Path(__file__).parent / "results" / "scan_speed.json",
         {

@@ -1,7 +1,7 @@
-"""What runs side by side in the speed benchmark: Adam on Ackley's function in two dimensions, from many starts.
+"""Contenders of the speed benchmark: Adam on Ackley's function in two dimensions, from many starts.
 
-Every contender takes `(starts, steps)`, float32 starts of shape (n, 2), and returns the points where they end. The
-learning rate is 0.1, the rest Adam's defaults.
+Every contender takes `(starts, steps)`, with starts in float32 of shape (n, 2), and returns the final points. The
+learning rate is 0.1; the other arguments are Adam's defaults.
 """
 
 import functools
@@ -29,13 +29,13 @@ RATE, B1, B2, EPS = 0.1, 0.9, 0.999, 1e-8
 
 
 def source_loop(starts: Points, steps: int) -> Points:
-    """The article's way: one start at a time, NumPy on arrays of two, a central difference with h = 0.001."""
+    """Descend as the source article does: one start at a time, arrays of two, central differences with h = 0.001."""
     h = 1e-3
 
     def ackley(x: np.ndarray) -> float:
         return (
             -20 * np.exp(-0.2 * np.sqrt(np.mean(x**2))) - np.exp(np.mean(np.cos(2 * np.pi * x))) + 20 + math.e
-        )  # textbook form
+        )  # the textbook form
 
     ends = []
     for start in np.asarray(starts, np.float64):
@@ -54,7 +54,7 @@ def source_loop(starts: Points, steps: int) -> Points:
 
 
 def numpy_batched(starts: Points, steps: int) -> Points:
-    """All starts as one NumPy array, the gradient by hand."""
+    """Descend with all starts in one NumPy array and a gradient derived by hand."""
     x = starts.astype(np.float32).copy()
     m, v = np.zeros_like(x), np.zeros_like(x)
     turn = np.float32(2 * np.pi)
@@ -70,7 +70,7 @@ def numpy_batched(starts: Points, steps: int) -> Points:
 
 
 def torch_batched(starts: Points, steps: int) -> Points:
-    """PyTorch: the starts as one tensor of parameters, the sum of their values as the loss, torch.optim.Adam."""
+    """Descend with torch.optim.Adam: all starts are one tensor of parameters, the sum of their values is the loss."""
     import torch
 
     x = torch.tensor(starts, requires_grad=True)
@@ -101,7 +101,7 @@ _batched_step = jax.jit(jax.vmap(_step))
 
 
 def optax_loop(starts: Points, steps: int) -> Points:
-    """optax in a Python loop around a jitted, vmapped step."""
+    """Descend with optax in a Python loop around a jitted, vmapped step."""
     x = jnp.asarray(starts)
     state = jax.vmap(_OPTIMIZER.init)(x)
     for _ in range(steps):
@@ -121,12 +121,12 @@ def _scanned(starts: Array, steps: int) -> Array:
 
 
 def jax_scan(starts: Points, steps: int) -> Points:
-    """A jitted scan over the steps of a vmapped lane, as one would write it first."""
+    """Descend with a jitted, vmapped `lax.scan` over the steps, the first version one would write."""
     return np.asarray(jax.block_until_ready(_scanned(jnp.asarray(starts), steps)))
 
 
 def gdlab_sweep(starts: Points, steps: int) -> Points:
-    """`gdlab.sweep`."""
+    """Descend with `gdlab.sweep`."""
     fn = gdlab.FUNCTIONS["ackley"].fn
     ds = gdlab.sweep(fn, adam, {"learning_rate": [RATE]}, starts, max_steps=steps, progress=False)
     return np.asarray(ds["point"].values[0])
@@ -136,14 +136,14 @@ FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp")
 
 
 TUNED = ("-mno-recip", "-mprefer-vector-width=512")
-"""Exact square roots and divisions, which recent processors do faster than the approximations of -ffast-math."""
+"""Flags for exact square roots and divisions, faster on recent processors than -ffast-math's approximations."""
 
 
 @functools.cache
 def build_limit(tuned: bool) -> Path:
-    """Compile sweep_limit.c, with the tuned flags too or without. Raises RuntimeError where there is no gcc."""
+    """Compile sweep_limit.c, with or without the tuned flags; raise RuntimeError if there is no gcc."""
     if shutil.which("gcc") is None:
-        raise RuntimeError("the C limit wants gcc on the PATH, got none")
+        raise RuntimeError("gcc: expected it on the PATH to compile the C program, got none")
     program = Path(tempfile.mkdtemp(prefix="gdlab-limit-")) / "sweep_limit"
     source = Path(__file__).with_name("sweep_limit.c")
     more = TUNED if tuned else ()
@@ -154,7 +154,7 @@ def build_limit(tuned: bool) -> Path:
 def c_limit(
     starts: Points, steps: int, *, threads: int | None = None, repeats: int = 1, tuned: bool = True
 ) -> tuple[Points, list[float]]:
-    """The C program: where the starts end, and its own seconds for each repeat, without reading and writing files."""
+    """Run the C program; return the final points, and its own seconds per repeat without reading and writing files."""
     count = threads or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "starts.f32", Path(folder) / "points.f32"
@@ -174,4 +174,4 @@ CONTENDERS: dict[str, tuple[Callable[[Points, int], Points], int]] = {
     "NumPy, batched": (numpy_batched, 100_000),
     "source's loop": (source_loop, 10),
 }
-"""And the largest number of starts that each is asked for."""
+"""The contenders, each with the largest number of starts for which it is timed."""

@@ -148,10 +148,10 @@ static void stop(const char *message, const char *what) {
 }
 
 int main(int count, char **argument) {
-  if (count != 7) stop("wanted STARTS STEPS THREADS REPEATS INPUT OUTPUT", "");
+  if (count != 7) stop("expected STARTS STEPS THREADS REPEATS INPUT OUTPUT", "");
   long starts = atol(argument[1]);
   int steps = atoi(argument[2]), threads = atoi(argument[3]), repeats = atoi(argument[4]);
-  if (starts < 1 || steps < 1 || threads < 1 || repeats < 1) stop("wanted STARTS STEPS THREADS REPEATS >= 1", "");
+  if (starts < 1 || steps < 1 || threads < 1 || repeats < 1) stop("expected STARTS STEPS THREADS REPEATS >= 1", "");
   size_t points = 2 * (size_t)starts;
   float *begin = malloc(points * sizeof(float)), *end = malloc(points * sizeof(float));
   float *lowest = malloc((size_t)starts * sizeof(float));

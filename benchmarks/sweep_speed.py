@@ -1,14 +1,15 @@
-"""How fast a sweep is, beside what a user would pick instead and beside a C program, all in one run.
+"""Speed of a sweep, compared with what a user might use instead and with a C program, all in one run.
 
-First case: Ackley's function in two dimensions, Adam, 500 steps, float32, from 1 to 10^6 starts. The contenders
-(`sweep_contenders.py`) are timed by pytest-benchmark after a warm-up, in several rounds in turn, so that a busy minute
-hits all; medians over all rounds. The C program (`sweep_limit.c`) times itself, without its files. The unit is a
-million point-steps a second. Second case: a 64 x 64 grid of learning rates and momenta from 256 starts on Rosenbrock's
-function, 200 steps, against a Python loop over jitted runs, and against building and compiling the optimizer for each
-setting.
+First case: Ackley's function in two dimensions, Adam, 500 steps, float32, from 1 to 10^6 starts. pytest-benchmark times
+the contenders (`sweep_contenders.py`) after a warm-up. This is repeated in several rounds, so that a busy minute
+affects all contenders, and medians are taken over all rounds. The C program (`sweep_limit.c`) times itself, without
+reading and writing files. The unit is a million point-steps (steps of one start) per second. Second case: a 64 x 64
+grid of learning rates and momenta from 256 starts on Rosenbrock's function, 200 steps, against a Python loop over
+jitted runs, and against building and compiling the optimizer for each setting.
 
-Command: python -m benchmarks.sweep_speed (needs the extras `bench` and `oracle`, and gcc). About 5 minutes on 2 cores.
+Command: python -m benchmarks.sweep_speed (needs the extras `bench` and `oracle`, and gcc)
 Writes benchmarks/results/sweep_speed.json.
+Runtime: about 5 minutes on 2 CPU cores.
 """
 
 import importlib.util
@@ -63,7 +64,7 @@ print(before / 1024, after / 1024, first, *middle)
 
 
 def timed_cases() -> dict[tuple[str, int], list[float]]:
-    """Seconds of every contender and number of starts, from several runs of the cases in turn."""
+    """Return the seconds of every contender and number of starts, from several rounds over all cases."""
     seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
     for number in range(ROUNDS):
         print(f"round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
@@ -90,7 +91,7 @@ def timed_cases() -> dict[tuple[str, int], list[float]]:
 
 
 def in_a_process(n: int, pinned: bool, repeats: int) -> dict[str, float]:
-    """A fresh process: memory before and after in MiB, seconds of the first call, medians of ours and of C."""
+    """Measure a fresh process: memory before and at its peak, the first call, and medians of gdlab and of C."""
     code = ONCE.format(n=n, pinned=pinned, repeats=repeats)
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     names = ("mib_before", "mib_peak", "first_call_seconds", "seconds", "c_seconds", "c_tuned_seconds")
@@ -98,7 +99,7 @@ def in_a_process(n: int, pinned: bool, repeats: int) -> dict[str, float]:
 
 
 def in_turn(n: int) -> dict[str, float]:
-    """gdlab and the C program on all cores, one after the other fifteen times: medians, and their ratio."""
+    """Time gdlab and the C program on all cores, alternating 15 times; return medians and their ratios."""
     starts = np.random.default_rng(0).uniform(-5, 5, (n, 2)).astype(np.float32)
     gdlab_sweep(starts, STEPS)
     ours, plain, tuned = [], [], []
@@ -119,7 +120,7 @@ def in_turn(n: int) -> dict[str, float]:
 
 
 def grid_case() -> dict[str, Any]:
-    """4,096 settings x 256 starts; the loops run a part of the settings, and their time is scaled up."""
+    """Time 4,096 settings x 256 starts; the loops run a part of the settings, and their time is scaled up."""
     fn = FUNCTIONS["rosenbrock"].fn
     rates, betas = np.geomspace(1e-5, 1e-2, 64), np.linspace(0, 0.99, 64)
     starts = np.random.default_rng(0).uniform(-2, 2, (256, 2)).astype(np.float32)
@@ -180,7 +181,7 @@ def grid_case() -> dict[str, Any]:
 def main() -> None:
     for package, extra in (("pytest_benchmark", "bench"), ("torch", "oracle")):
         if importlib.util.find_spec(package) is None:
-            sys.exit(f"sweep_speed: wanted {package}, which is not installed: pip install -e '.[{extra}]'")
+            sys.exit(f"sweep_speed: expected {package}, which is not installed: pip install -e '.[{extra}]'")
     seconds = timed_cases()
     rows: list[dict[str, Any]] = []
     order = list(dict.fromkeys(name for name, _ in seconds))

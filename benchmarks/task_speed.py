@@ -1,16 +1,16 @@
-"""Seconds of a training step of each of the Demon benchmark's six tasks, gdlab beside PyTorch: rounds in turn, medians.
+"""Seconds per training step of the Demon benchmark's six tasks, gdlab beside PyTorch: medians over alternating rounds.
 
-A step is forward and backward pass and Adam, with full-size networks on random data, nothing augmented; float32, all
-cores. gdlab's is the task's own loss in one compiled loop over a round's steps. PyTorch's is eager, convolutions in
-channels last, Adam fused, the networks of tests/oracles. Both begin from the same parameters and see the same batches,
-and their first losses are compared before anything is timed. Batches are the benchmark's, but for two whose steps are
-long on two cores: ResNet18 with the stem for small images gets 64 instead of 128, WRN-16-8 on 96 x 96 pixels 4 instead
-of 64.
+A step is a forward pass, a backward pass and an update by Adam, with full-size networks on random data without
+augmentation, in float32 and on all cores. gdlab runs the task's own loss in one compiled loop over a round's steps.
+PyTorch runs eagerly, with convolutions in channels-last layout, fused Adam and the networks of tests/oracles. Both
+start from the same parameters and see the same batches, and their first losses are compared before anything is timed.
+Batch sizes are the benchmark's, except for two networks whose steps take long on two cores: ResNet18 with the stem for
+small images has 64 instead of 128, and WRN-16-8 on 96 x 96 pixels has 4 instead of 64.
 
 Command: python -m benchmarks.task_speed [--tasks vae lstm] [--rounds 3] [--small] [--threads 1]
-Writes benchmarks/results/task_speed.json where all tasks are run at full size on all cores. ratio: of the steps a
-second, above 1 where gdlab is quicker; of the best rounds also, and of processor seconds, since a shared machine shows
-in the wall's.
+Writes benchmarks/results/task_speed.json if all tasks are run at full size on all cores. The ratio is that of steps per
+second, above 1 where gdlab is faster. It is also given for the best rounds and by processor time, because other work on
+a shared machine affects wall-clock times.
 Runtime: 3 minutes on two idle cores.
 """
 
@@ -52,10 +52,14 @@ LEARNING_RATE = 1e-4
 
 
 class Pair(NamedTuple):
-    """A task and its twin.
+    """A task and its counterpart in PyTorch.
 
-    network: of PyTorch. rename: our trees to those with its names. loss(network, *batch) -> its loss, the batch being
-    arrays of `task.train`. tolerance: the relative difference of the first losses; noise and dropout need more.
+    Attributes:
+      task: the task of gdlab.
+      network: the network in PyTorch.
+      rename: converts our trees to trees with the names of `network`.
+      loss: (network, *batch) -> the loss, where the batch consists of arrays of `task.train`.
+      tolerance: the relative difference allowed between the first losses; noise and dropout need a larger one.
     """
 
     task: Task
@@ -66,7 +70,12 @@ class Pair(NamedTuple):
 
 
 class Size(NamedTuple):
-    """batch: examples of a step, streams of 35 words for the LSTM. steps: of a round."""
+    """Size of a benchmark.
+
+    Attributes:
+      batch: examples per step; for the LSTM, streams of 35 words.
+      steps: steps per round.
+    """
 
     batch: int
     steps: int
@@ -80,24 +89,25 @@ SIZES = {
     "lstm": Size(20, 2),
     "vae": Size(100, 50),
 }
-"""Full ones."""
+"""Full sizes, by task."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What and how often. small: narrow networks and small batches, to see that it runs; nothing is written.
-
-    threads: of both. On a busy machine compare with one, by processor time: PyTorch's threads wait awake.
-    """
+    """Settings of the benchmark."""
 
     tasks: tuple[str, ...] = tuple(SIZES)
+    """Names of the tasks to measure."""
     rounds: int = 3
+    """Number of timed rounds."""
     small: bool = False
+    """Use narrow networks and small batches to check that everything runs; nothing is written."""
     threads: int = os.cpu_count() or 1
+    """Threads of both. On a busy machine compare one thread, by processor time: PyTorch's threads wait actively."""
 
 
 def images(count: int, side: int, channels: int, classes: int) -> Dataset:
-    """Random ones, bytes and labels uniform."""
+    """Make a data set of random images, with uniform bytes and labels."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, side, side, channels), np.uint8)
     part = Split(pixels, rng.integers(0, classes, count).astype(np.int32))
@@ -105,7 +115,7 @@ def images(count: int, side: int, channels: int, classes: int) -> Dataset:
 
 
 def floats(pixels: torch.Tensor, name: str | None = None) -> torch.Tensor:
-    """Random bytes as NCHW, channels last, normalized as the data set of that name."""
+    """Convert bytes to NCHW in channels-last layout, normalized like the data set of that name."""
     mean, std = CHANNELS[name] if name else ((0.0,), (1.0,))
     scale = 1 / (255 * torch.tensor(std))
     return (pixels.float() * scale - torch.tensor(mean) / torch.tensor(std)).permute(0, 3, 1, 2)
@@ -128,7 +138,7 @@ def as_it_is(tree: Any) -> Any:
 
 
 def number_layers(tree: Any) -> Any:
-    """A ResNet's names to the numbers of `torch_network`'s layers."""
+    """Rename the layers of a ResNet to the numbers of the layers in `torch_network`."""
     numbers = {"conv1": 0, "bn1": 1, "fc": 13}
     for stage in range(4):
         numbers |= {f"layer{stage + 1}_{block}": 3 + 2 * stage + block for block in range(2)}
@@ -216,7 +226,7 @@ def lstm(size: Size, small: bool) -> Pair:
 
     def rename(tree: Any) -> Any:
         if not isinstance(tree, dict) or not tree:
-            return {}  # the memory
+            return {}  # the memory has no parameters
         layers: dict[str, Any] = {}
         for name, layer in tree.items():
             if match := re.fullmatch(r"layer(\d)", name):
@@ -246,7 +256,7 @@ PAIRS: dict[str, Callable[[Size, bool], Pair]] = {
 
 
 def ours(task: Task, params: Any, state: Any) -> Callable[[int], np.ndarray]:
-    """`run(steps)` goes on for so many steps, and gives the losses of all that `task.train` has batches for."""
+    """Return `run(steps)`, which continues training for that many steps and returns the losses of all batches."""
     optimizer = adam(LEARNING_RATE)
     train = jax.device_put(task.train)
 
@@ -260,7 +270,7 @@ def ours(task: Task, params: Any, state: Any) -> Callable[[int], np.ndarray]:
         updates, moments = optimizer.update(gradient, moments, params)
         return optax.apply_updates(params, updates), state, moments, losses.at[number].set(loss)
 
-    # The count is an argument: XLA would take a loop of one step apart, and no training is one.
+    # The count is an argument, because XLA would unroll a loop of one step, and no training is that short.
     loop = jax.jit(lambda steps, carried: jax.lax.fori_loop(0, steps, step, carried), donate_argnums=1)
     held = [(jax.tree.map(np.array, params), state, optimizer.init(params), np.zeros(task.steps, np.float32))]
 
@@ -272,7 +282,7 @@ def ours(task: Task, params: Any, state: Any) -> Callable[[int], np.ndarray]:
 
 
 def theirs(pair: Pair, params: Any, state: Any) -> Callable[[int], np.ndarray]:
-    """The like of `ours` in PyTorch."""
+    """Return the counterpart of `ours` in PyTorch."""
     network = torch_networks.load(pair.network, pair.rename(params), pair.rename(state))
     network = network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
@@ -292,16 +302,16 @@ def theirs(pair: Pair, params: Any, state: Any) -> Callable[[int], np.ndarray]:
 
 
 def parameters(pair: Pair) -> int:
-    """How many both networks have; PyTorch's LSTM has a second bias beside the first, which is not counted."""
+    """Return the common number of parameters, without the second bias that PyTorch's LSTM has beside the first."""
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(pair.task.init, jax.random.key(0))[0]))
     twin = sum(value.numel() for name, value in pair.network.named_parameters() if "bias_hh" not in name)
     if count != twin:
-        raise RuntimeError(f"wanted networks of one size, got {count} and {twin} parameters")
+        raise RuntimeError(f"expected networks of equal size, got {count} and {twin} parameters")
     return count
 
 
 def measure(name: str, config: Config) -> dict[str, Any]:
-    """One task's row."""
+    """Measure one task and return its row."""
     size = Size(4 if config.small else SIZES[name].batch, 2 if config.small else SIZES[name].steps)
     pair = PAIRS[name](size, config.small)
     count = parameters(pair)
@@ -315,7 +325,7 @@ def measure(name: str, config: Config) -> dict[str, Any]:
         first[contender] = float(run(1)[0])
     compilation = time.perf_counter() - began
     if not math.isclose(*first.values(), rel_tol=pair.tolerance):
-        raise RuntimeError(f"{name}: wanted the same loss of the first batch, got {first}")
+        raise RuntimeError(f"{name}: expected equal losses on the first batch, got {first}")
     clocks = {contender: Clock() for contender in contenders}
     for _ in range(config.rounds):
         for contender, run in contenders.items():
@@ -339,14 +349,14 @@ def measure(name: str, config: Config) -> dict[str, Any]:
         "wall_seconds": {key: clock.wall for key, clock in clocks.items()},
         "first_steps_seconds": compilation,
     }
-    print(f"{name}: gdlab {wall['gdlab']:.3g} s a step, PyTorch {wall['torch']:.3g}, {row['ratio']:.2f}", flush=True)
+    print(f"{name}: gdlab {wall['gdlab']:.3g} s per step, PyTorch {wall['torch']:.3g}, {row['ratio']:.2f}", flush=True)
     return row
 
 
 def main(config: Config) -> None:
     if unknown := set(config.tasks) - set(SIZES):
-        raise ValueError(f"tasks: wanted some of {', '.join(SIZES)}, got {', '.join(sorted(unknown))}")
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-config.threads :])  # XLA counts these when it begins
+        raise ValueError(f"tasks: expected some of {', '.join(SIZES)}, got {', '.join(sorted(unknown))}")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-config.threads :])  # XLA counts these when it starts
     torch.set_num_threads(config.threads)
     load = os.getloadavg()[0]
     rows = {name: measure(name, config) for name in config.tasks}
@@ -360,7 +370,7 @@ def main(config: Config) -> None:
         )
         for name, row in rows.items()
     ]
-    header = ("task", "batch", "parameters", "gdlab, s a step", "PyTorch, s a step", "ratio", "by processor time")
+    header = ("task", "batch", "parameters", "gdlab, s/step", "PyTorch, s/step", "ratio", "by processor time")
     print(Table(header, cells).text())
     if config.small or set(rows) != set(SIZES) or config.threads != Config().threads:
         return

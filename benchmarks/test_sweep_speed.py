@@ -1,4 +1,4 @@
-"""The timed cases of `benchmarks/sweep_speed.py`, which runs this file with pytest-benchmark several times in turn."""
+"""Timed cases of `benchmarks/sweep_speed.py`, which runs this file with pytest-benchmark in several rounds."""
 
 import os
 from typing import Any
@@ -27,7 +27,7 @@ def test_contender(benchmark: Any, name: str, n: int) -> None:
         pytest.skip("takes too long")
     starts = starts_of(n)
     rounds = 9 if name == "gdlab" else 1 if n * STEPS > 2e8 else 2 if n * STEPS > 5e6 else 5
-    # The result is a NumPy array, so the work is done when the call returns.
+    # The result is a NumPy array, so all work is done when the call returns.
     found = benchmark.pedantic(run, (starts, STEPS), warmup_rounds=0 if rounds == 1 else 1, rounds=rounds)
     assert np.isfinite(found).all()
     benchmark.extra_info.update(contender=name, starts=n)

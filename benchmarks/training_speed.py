@@ -1,16 +1,18 @@
-"""Images a second of a whole training step of ResNet18 at 32x32, gdlab beside PyTorch: rounds in turn, medians.
+"""Images per second in training steps of ResNet18 at 32x32, gdlab beside PyTorch: medians over alternating rounds.
 
-A step is crop, flip and normalization of random uint8 images, forward and backward pass, and SGD with momentum. Both
-stems: "source" is torchvision's with the source article's two linear layers, "cifar" the one for small images. gdlab
-runs a round as one `lax.scan`; PyTorch has channels last and one thread a core, eager and by torch.compile where that
-works, and the quicker of the two counts. On a CPU all is float32. On a GPU both compute in bfloat16, and the share of
-`peak_tflops` that the multiplications make is given; no GPU was at hand when this was written, so that is unmeasured.
+A step is a whole one: crop, flip and normalization of random uint8 images, forward and backward pass, and SGD with
+momentum. There are two stems: "source" is torchvision's, with the two linear layers of the source article (a Paperspace
+tutorial that writes gradient descent and momentum from scratch, draws them on Ackley's function and compares seven
+PyTorch optimizers on CIFAR10); "cifar" is the stem for small images. gdlab runs a round as one `lax.scan`. PyTorch uses
+channels-last layout and one thread per core, eagerly and with torch.compile where that works; the faster of the two
+counts. On a CPU everything is float32. On a GPU both compute in bfloat16, and the share of `peak_tflops` that the
+multiplications reach is given; no GPU was available when this was written, so that share is unmeasured.
 
 Command: python -m benchmarks.training_speed [--batch 512] [--threads 1] [--table] [--no-compiled]
-Writes benchmarks/results/training_speed.json, or beside it for another batch and for one thread. Bounds on two cores:
-gdlab at least 0.8 of PyTorch's images a second with the source stem and 0.6 with the other. Runtime: 3 minutes with
---no-compiled --rounds 3 --steps 2 on two busy cores. Processor seconds stand beside the wall's, since a shared machine
-shows in the latter.
+Writes benchmarks/results/training_speed.json, or a file beside it for another batch size and for one thread. Bounds on
+two cores: at least 0.8 of PyTorch's images per second with the source stem and 0.6 with the other. Processor time is
+given beside wall-clock time, because other work on a shared machine affects the latter.
+Runtime: 3 minutes with --no-compiled --rounds 3 --steps 2 on two busy cores.
 """
 
 import dataclasses
@@ -46,37 +48,42 @@ LEARNING_RATE, MOMENTUM = 0.01, 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What and how often; steps is that of one round. peak_tflops: a GPU's limit in bfloat16.
-
-    threads: of both. On a busy machine compare with one, by processor time: PyTorch's threads wait awake.
-    """
+    """Settings of the benchmark."""
 
     batch: int = 64
+    """Images per step."""
     steps: int = 4
+    """Steps per round."""
     rounds: int = 5
+    """Number of timed rounds."""
     stems: tuple[str, ...] = ("source", "cifar")
+    """The stems to measure."""
     compiled: bool = True
+    """Also measure PyTorch with torch.compile."""
     table: bool = False
+    """Also measure each convolution on its own."""
     peak_tflops: float | None = None
+    """Limit of the GPU in bfloat16."""
     threads: int = os.cpu_count() or 1
+    """Threads of both. On a busy machine compare one thread, by processor time: PyTorch's threads wait actively."""
 
 
 class Clock:
-    """Seconds of the wall and of this process's cores for one call."""
+    """Wall-clock seconds of calls, and the processor seconds of this process."""
 
     def __init__(self) -> None:
         self.wall: list[float] = []
         self.processor: list[float] = []
 
     def time(self, run: Callable[[], Any]) -> None:
-        """Call `run` and note how long it took."""
+        """Call `run` and record how long it takes."""
         wall, processor = time.perf_counter(), time.process_time()
         run()
         self.processor.append(time.process_time() - processor)
         self.wall.append(time.perf_counter() - wall)
 
     def summary(self, images: int) -> dict[str, Any]:
-        """Rates for calls that work on so many images."""
+        """Return the rates of calls that process `images` images each."""
         wall, processor = statistics.median(self.wall), statistics.median(self.processor)
         return {
             "images_per_second": images / wall,
@@ -131,7 +138,7 @@ class Block(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The block's result."""
+        """Return the output of the block."""
         y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         return self.relu(y + self.downsample(x))
 
@@ -164,7 +171,7 @@ def torch_round(config: Config, stem: str, head: str, compiled: bool) -> Callabl
         rows, columns = offsets[0] + pixels, torch.where(flipped, 31 - pixels, pixels) + offsets[1]
         padded = nn.functional.pad(images, (0, 0, 4, 4, 4, 4))
         crops = padded[torch.arange(batch, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return (crops.float() * scale - shift).permute(0, 3, 1, 2)  # channels last as it is
+        return (crops.float() * scale - shift).permute(0, 3, 1, 2)  # channels last already
 
     forward = torch.compile(network) if compiled else network
 
@@ -182,7 +189,7 @@ def torch_round(config: Config, stem: str, head: str, compiled: bool) -> Callabl
 
 
 def geometries(stem: str) -> list[tuple[Geometry, int, int, int]]:
-    """(geometry, inputs, outputs, how often) of every convolution at 32x32."""
+    """Return (geometry, inputs, outputs, count) of every convolution at 32x32."""
     size, found = 32, []
     if stem == "imagenet":
         found, size = [(Geometry((32, 32), (7, 7), 2, 3), 3, 64, 1)], 8
@@ -199,7 +206,7 @@ def geometries(stem: str) -> list[tuple[Geometry, int, int, int]]:
 
 
 def operations(stem: str, head: str) -> float:
-    """Multiplications and additions of a training step, an image: three passes of every layer, counted as direct."""
+    """Return the operations of a training step per image: three passes per layer, counted as direct convolutions."""
     total = sum(
         2 * g.outputs[0] * g.outputs[1] * g.kernel[0] * g.kernel[1] * inputs * outputs * times
         for g, inputs, outputs, times in geometries(stem)
@@ -208,7 +215,7 @@ def operations(stem: str, head: str) -> float:
 
 
 def best_ms(run: Callable[[], Any], repetitions: int = 5) -> float:
-    """Processor milliseconds of the quickest of so many calls."""
+    """Return the processor milliseconds of the fastest of several calls."""
     run()
     clock = Clock()
     for _ in range(repetitions):
@@ -219,7 +226,7 @@ def best_ms(run: Callable[[], Any], repetitions: int = 5) -> float:
 def ours_ms(
     one_pass: Callable[..., jax.Array], a: jax.Array, b: jax.Array, geometry: Geometry, turns: int = 3
 ) -> float:
-    """One pass in a loop, as in an epoch: what is carried from turn to turn has to be stored."""
+    """Time one pass in a loop, as in an epoch: what is carried between iterations has to be stored."""
 
     def body(_: Any, carry: Any) -> Any:
         a, b, out = carry
@@ -231,7 +238,7 @@ def ours_ms(
 
 
 def table(config: Config, stem: str) -> list[dict[str, Any]]:
-    """Processor milliseconds of forward pass, input's and kernel's gradient of all convolutions."""
+    """Measure the processor milliseconds of the forward pass and of both gradients of all convolutions."""
     rows = []
     for geometry, inputs, outputs, times in geometries(stem):
         x, kernel, g = (
@@ -310,7 +317,7 @@ def measure(config: Config, name: str) -> dict[str, Any]:
 
 
 def main(config: Config) -> None:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-config.threads :])  # XLA counts these when it begins
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-config.threads :])  # XLA counts these when it starts
     torch.set_num_threads(config.threads)
     content: dict[str, Any] = {
         "environment": environment()

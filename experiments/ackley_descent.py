@@ -1,18 +1,20 @@
-"""The source article's descent of Ackley's function: reproduced, corrected, and done soundly.
+"""Gradient descent on Ackley's function: the source article's result reproduced, corrected, and done soundly.
 
-Claim of the article: from (-2, -2), with learning rate 1e-5, h = 1e-3 and a stop at sum |dx| < h, gradient descent
-converges in 139 epochs and momentum 0.1 in 127. Found here: both counts are exact, but only if the quotient is computed
-as it is printed, f(x + h) - f(x - h) / (2 h), without parentheses around the difference. That is no derivative: it is
-about -f(x) / (2 h), so x climbs along (1, 1) until f is near 0, whatever the slope. With a true derivative the same
-settings stop after one step, since the first step is already shorter than the tolerance.
+Claim of the source article, a Paperspace tutorial that writes gradient descent and momentum from scratch, draws them on
+Ackley's function and compares seven PyTorch optimizers on CIFAR10: from (-2, -2), with learning rate 1e-5, h = 1e-3 and
+a stop at sum |dx| < h, gradient descent converges in 139 epochs and momentum 0.1 in 127. Both counts are reproduced
+exactly, but only if the difference quotient is computed as printed, f(x + h) - f(x - h) / (2 h), without parentheses
+around the difference. This is not a derivative: it is about -f(x) / (2 h), so x climbs along (1, 1) until f is near 0,
+whatever the slope. With a true derivative the same settings stop after one step, which is already below the tolerance.
 
-The sound experiment: autodiff; a tolerance that stands for a gradient of 1e-8; and ten methods from 1,000 random starts
-in [-5, 5]^2, each at the learning rate (of 13, with cosine decay) that did best on 256 other starts.
+Protocol: the sound experiment uses automatic differentiation, a tolerance that corresponds to a gradient of 1e-8, and
+ten methods from 1,000 random starts in [-5, 5]^2, each method at the learning rate (one of 13, with cosine decay) that
+did best on 256 other starts.
 
 Command:   python experiments/ackley_descent.py [--out DIR]
-Expect:    139 and 127 epochs for the printed quotient, 1 for the others; every sound method at rest in the local
-           minimum (-1.974, -1.974); plain gradient descent brings over 95% of the starts to the global minimum at a
-           learning rate near 0.2, and 2% at 0.01.
+Expect:    139 and 127 epochs with the printed quotient, 1 with the other gradients; every sound descent from (-2, -2)
+           ends in the local minimum (-1.974, -1.974); plain gradient descent reaches the global minimum from over 95%
+           of the random starts at a learning rate near 0.2, and from 2% at 0.01.
 Runtime:   under 60 s on 2 CPU cores, most of it compilation.
 """
 
@@ -58,14 +60,14 @@ RATES = np.geomspace(1e-3, 10, 13)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The article's settings first, then those of the sound experiment."""
+    """Settings of the article, followed by those of the sound experiment."""
 
     out: Path = Path("runs/ackley_descent")
-    """Folder for results.json, starts.json, the figures and the GIF."""
+    """Output folder: results.json, starts.json, shares.json, the figures and the GIF."""
     start: tuple[float, float] = (-2.0, -2.0)
     learning_rate: float = 1e-5
     step: float = 1e-3
-    """h of the quotients, and the article's tolerance on sum |dx|."""
+    """Step h of the difference quotients, and the article's tolerance on sum |dx|."""
     momenta: tuple[float, ...] = (0.0, 0.1, 0.9)
     max_epochs: int = 100_000
     sound_learning_rate: float = 0.01
@@ -73,14 +75,14 @@ class Config:
     starts: int = 1000
     tuning_starts: int = 256
     half_width: float = 5.0
-    """Random starts are uniform in [-half_width, half_width]^2."""
+    """Random starts are drawn uniformly from [-half_width, half_width]^2."""
     steps: int = 500
-    """Of each descent from a random start."""
+    """Number of steps of each descent from a random start."""
     reached: float = 0.05
-    """A descent has reached the global minimum if it ends within this distance of it."""
+    """A descent reaches the global minimum if it ends within this distance of it."""
     seed: int = 0
     interactive: bool = False
-    """Also write a surface to turn in the browser (needs the extra `interactive`)."""
+    """Also write a surface that can be rotated in the browser (needs the extra `interactive`)."""
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "starts", "tuning_starts", "steps"):
@@ -92,7 +94,7 @@ class Config:
 
 
 def from_one_start(config: Config) -> list[dict[str, Any]]:
-    """The article's settings under three gradients, then the sound ones; all momenta of a row in one program."""
+    """Run the article's settings with three gradients, then the sound ones; one program runs all momenta of each."""
     gradients = {
         "printed_quotient": finite_difference(ACKLEY, PRINTED_QUOTIENT, config.step),
         "central": finite_difference(ACKLEY, "central", config.step),
@@ -127,7 +129,7 @@ def from_one_start(config: Config) -> list[dict[str, Any]]:
 
 
 def from_many_starts(config: Config) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Share of the starts that end at the global minimum, per method: at its tuned learning rate, and at every one."""
+    """Measure the share of starts that end at the global minimum, at each method's tuned rate and at every rate."""
     count, width = config.starts + config.tuning_starts, config.half_width
     starts = jax.random.uniform(jax.random.key(config.seed), (count, 2), minval=-width, maxval=width)
 
@@ -157,13 +159,13 @@ def from_many_starts(config: Config) -> tuple[list[dict[str, Any]], dict[str, np
 
 
 def walk(optimizer: optax.GradientTransformation, start: tuple[float, float], **settings: Any) -> np.ndarray:
-    """The path of a descent, up to where it stops."""
+    """Return the path of a descent up to the point where it stops."""
     descent = jax.jit(lambda x: descend(ACKLEY, optimizer, x, **settings))(jnp.array(start))
     return np.asarray(descent.path)[: int(descent.steps) + 1]
 
 
 def draw_article(config: Config, grid: Grid, folder: Path) -> None:
-    """The function in four views, and the article's two descents."""
+    """Draw the function in four views, and the article's two descents."""
     for view in ("scatter", "contour3d", "surface"):
         plots.save(getattr(plots, view)(grid, title="Ackley's function"), folder / f"ackley_{view}.png")
     plots.save(plots.contour(grid, minimizers=MINIMIZERS, title="Ackley's function"), folder / "ackley_contour.png")
@@ -173,19 +175,17 @@ def draw_article(config: Config, grid: Grid, folder: Path) -> None:
         optimizer = momentum(config.learning_rate, momentum=m)
         path = walk(optimizer, config.start, max_steps=200, tolerance=config.step, gradient=printed)
         paths[f"{name}: {len(path) - 1} epochs"] = path
-    title = (
-        "The article's two descents: the printed quotient climbs\nalong (1, 1) over every ridge to where f is near 0"
-    )
+    title = "The article's descents: the printed quotient climbs\nalong (1, 1) over every ridge to where f is near 0"
     plots.save(plots.paths(grid, paths, minimizers=MINIMIZERS, title=title), folder / "paths_printed_quotient.png")
 
 
 def draw_sound(config: Config, grid: Grid, tuned: dict[str, float], shares: dict[str, Any], folder: Path) -> None:
-    """All methods from one start, each at its tuned learning rate, and the shares of starts at every rate."""
+    """Draw all methods from one start at their tuned learning rates, and the shares of starts at every rate."""
     racers = {}
     for name, factory in METHODS.items():
         optimizer = factory(cosine(tuned[name], config.steps))
         racers[f"{name}, lr {tuned[name]:.2g}"] = walk(optimizer, (-2.4, 1.7), max_steps=config.steps)
-    few = {name: path[:26] for name, path in list(racers.items())[:4]}  # the first four keep their colours
+    few = {name: path[:26] for name, path in list(racers.items())[:4]}  # the first four, to keep their colours
     title = "The first 25 steps of four methods, tuned learning rates"
     plots.save(plots.paths(grid, few, minimizers=MINIMIZERS, title=title), folder / "paths_tuned.png")
     title = "Ten methods from one start, tuned learning rates"
@@ -221,26 +221,26 @@ def one_start_table(records: list[dict[str, Any]]) -> Table:
 
 
 def main(config: Config) -> None:
-    jax.config.update("jax_enable_x64", True)  # the article's counts are those of float64
+    jax.config.update("jax_enable_x64", True)  # the article's counts hold in float64
     began = time.perf_counter()
     with staged_folder(config.out) as folder:
         records = from_one_start(config)
         print(f"Ackley's function from {config.start}; the article reports 139 epochs (vanilla) and 127 (momentum 0.1)")
         print(f"\n{one_start_table(records).text()}\n")
-        print("'stopped' means sum |dx| < tolerance; with the source's settings the first true step is shorter.\n")
+        print("'stopped': sum |dx| < tolerance. At the source's settings the first true step is already below it.\n")
         starts, shares = from_many_starts(config)
         rows = [(r["method"], f"{r['learning_rate']:.3g}", *share_cells(r)) for r in starts]
-        print(f"Share of {config.starts} random starts that end at the global minimum, each method at its tuned rate")
+        print(f"Share of {config.starts} random starts that end at the global minimum, each method at its tuned rate:")
         print(f"\n{Table(('method', 'lr', 'share', '95% interval'), rows).text()}\n")
         low = shares["sgd"][np.argmin(np.abs(RATES - 0.01))]
-        print(f"sgd at learning rate 0.01: {100 * low:.1f}%. The step's size decides more than the method's name.\n")
+        print(f"sgd at learning rate 0.01: {100 * low:.1f}%. The step size matters more than the choice of method.\n")
         grid = evaluate_grid(ACKLEY, -3.0, 3.0)
         draw_article(config, grid, folder)
         draw_sound(config, grid, {r["method"]: r["learning_rate"] for r in starts}, shares, folder)
         write_json(folder / "starts.json", starts)
         write_json(folder / "shares.json", {"learning_rates": RATES, "shares": shares})
         write_json(folder / "results.json", records)
-    print(f"written to {config.out} in {time.perf_counter() - began:.0f} s")
+    print(f"Written to {config.out} in {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

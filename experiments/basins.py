@@ -1,19 +1,20 @@
-"""Which minimum each of a million starts ends in, for several optimizers: their basins of attraction, as pictures.
+"""Basins of attraction: which minimum each of a million starts ends in, for several optimizers, as pictures.
 
-Claim: the optimizer draws the map. Plain gradient descent at a small rate gives each minimum the region that flows into
-it; momentum lets starts roll past their nearest minimum, and the sign-like steps of Adam and RMSprop cut the plane
-along the axes. On functions of ripples (Ackley, Rastrigin) the size of the step decides how much of the plane belongs
-to the global minimum.
+Claim: the basins depend on the optimizer. Plain gradient descent at a small learning rate gives each minimum the region
+that flows into it; with momentum, starts roll past their nearest minimum; and the sign-like steps of Adam and RMSprop
+cut the plane along the axes. On functions with ripples (Ackley, Rastrigin) the step size decides how much of the plane
+belongs to the global minimum.
 
-Every start of a grid descends (float32) until sum |dx| < tolerance or the steps are used up. Each optimizer has, on
-each function, its own learning rate from a logarithmic grid, chosen on 512 other starts: most that end at some minimum,
-of equal shares (within 1%) most that end at a global one, of equal ones the fewest steps. Minima are found from where
-the descents stop: clusters of such points, moved by Newton's method in float64, kept where the Hessian is positive
-definite. A start belongs to the nearest minimum within 0.05 of its end, and to none where there is none.
+Protocol: every start of a grid descends in float32 until sum |dx| < tolerance or until the steps are used up. On each
+function, each optimizer has its own learning rate from a logarithmic grid, chosen on 512 other starts: the rate from
+which most starts end at some minimum; among those with equal shares (within 1%), the one from which most end at a
+global minimum; and among those, the one with the fewest steps. The minima are found from the points where descents
+stop: these are clustered, refined by Newton's method in float64, and kept where the Hessian is positive definite. A
+start belongs to the minimum that is nearest to its end if that is within 0.05, and otherwise to none.
 
 Command:   python experiments/basins.py [--out DIR] [--side 1000] [--functions himmelblau ...] [--optimizers adam ...]
-Expect:    Himmelblau has 4 minima and six-hump camel 6; the shares of starts that end at a global minimum are printed
-           and kept in benchmarks/results/basins.json.
+Expect:    4 minima of Himmelblau's function and 6 of the six-hump camel function; for each optimizer, the share of
+           starts that end at a global minimum, as in benchmarks/results/basins.json.
 Runtime:   1 to 2 minutes on 2 CPU cores for 16 million descents.
 """
 
@@ -37,22 +38,22 @@ from gdlab.sweeps import BOXES
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What runs."""
+    """Settings of the experiment."""
 
     out: Path = Path("runs/basins")
-    """Folder for results.json, a table and one picture per function."""
+    """Output folder: results.json, a table and one picture per function."""
     functions: tuple[str, ...] = ("himmelblau", "ackley", "rastrigin", "six_hump_camel")
-    """Functions of two variables in FUNCTIONS."""
+    """Names of functions of two variables in FUNCTIONS."""
     optimizers: tuple[str, ...] = ("sgd", "momentum", "rmsprop", "adam")
-    """Names in OPTIMIZERS."""
+    """Names of optimizers in OPTIMIZERS."""
     side: int = 1000
-    """Starts along each side of the grid."""
+    """Number of starts along each side of the grid."""
     steps: int = 5000
-    """At most."""
+    """Maximum number of steps of a descent."""
     tolerance: float = 1e-5
-    """A descent stops where sum |dx| is below this."""
+    """A descent stops when sum |dx| is below this value."""
     learning_rates: int = 13
-    """How many are tried, from 1e-4 to 1."""
+    """Number of learning rates to try, spaced logarithmically from 1e-4 to 1."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,17 +64,17 @@ class Config:
         require_names("optimizers", self.optimizers, OPTIMIZERS)
         for name in self.functions:
             if FUNCTIONS[name].dim not in (None, 2):
-                raise ValueError(f"functions: wanted functions of two variables, got {name!r}")
+                raise ValueError(f"functions: expected functions of two variables, got {name!r}")
 
 
 def box_of(function: Function) -> tuple[float, float, float, float]:
-    """Of the drawn region, the function's domain or the smaller one of `gdlab.sweeps.BOXES`: left, right, low, high."""
+    """Return the drawn region (left, right, low, high): the box in `gdlab.sweeps.BOXES`, or the function's domain."""
     low, high = (np.broadcast_to(corner, 2) for corner in BOXES.get(function.name, function.bounds(2)))
     return float(low[0]), float(high[0]), float(low[1]), float(high[1])
 
 
 def tuned_rates(config: Config, function: Function, box: tuple[float, float, float, float]) -> dict[str, float]:
-    """The rate from which most starts end at a minimum; of equals most at a global one, then fewest steps."""
+    """Choose the rate from which most starts end at a minimum, then most at a global one, then in fewest steps."""
     rates = np.geomspace(1e-4, 1.0, config.learning_rates)
     rng = np.random.default_rng(config.seed)
     starts = rng.uniform([box[0], box[2]], [box[1], box[3]], (512, 2)).astype(np.float32)
@@ -86,7 +87,8 @@ def tuned_rates(config: Config, function: Function, box: tuple[float, float, flo
         tolerance=config.tolerance,
         target=0.05,
     )
-    # A rate of almost nothing stops where it starts: only stops at a small slope count, or at the tip of a cone.
+    # At a tiny rate a descent stops where it starts, so a stop counts only where the slope is small, or near a known
+    # minimizer, which may be the tip of a cone.
     slopes = jax.vmap(jax.grad(function.fn))(ds.point.values.reshape(-1, 2)).reshape(ds.point.shape)
     flat = (np.abs(slopes) < 0.1).all(axis=-1)
     ended = ((ds.converged.values & flat) | ds.reached.values).mean(axis=-1)
@@ -100,7 +102,7 @@ def tuned_rates(config: Config, function: Function, box: tuple[float, float, flo
 
 
 def measure(config: Config, name: str) -> tuple[list[dict[str, Any]], Any]:
-    """One function: records, and its picture."""
+    """Run all optimizers on one function; return the records and the picture."""
     function = FUNCTIONS[name]
     box = box_of(function)
     rates = tuned_rates(config, function, box)
@@ -171,8 +173,8 @@ def report(records: list[dict[str, Any]]) -> Table:
         "optimizer",
         "lr",
         "minima",
-        "to a global one",
-        "at some",
+        "at a global minimum",
+        "at some minimum",
         "and stopped",
         "diverged",
         "median steps",
@@ -181,7 +183,7 @@ def report(records: list[dict[str, Any]]) -> Table:
 
 
 def main(config: Config) -> None:
-    jax.config.update("jax_enable_x64", True)  # for Newton's method; the descents are in float32, as their starts
+    jax.config.update("jax_enable_x64", True)  # for Newton's method; the descents have their starts' dtype, float32
     began = time.perf_counter()
     records: list[dict[str, Any]] = []
     with staged_folder(config.out) as folder:
@@ -194,8 +196,8 @@ def main(config: Config) -> None:
         write_json(folder / "results.json", records)
     print(table.text())
     print(
-        "\nminima: how many different ones some start ends in. at some: ends within 0.05 of a minimum. and stopped:\n"
-        "sum |dx| was below the tolerance there. median steps: of those.\n"
+        "\nminima: number of minima in which starts end. at some minimum: ends within 0.05 of one. and stopped:\n"
+        "also met sum |dx| < tolerance. median steps: over the starts that stopped.\n"
         f"Written to {config.out} in {time.perf_counter() - began:.0f} s"
     )
 

@@ -1,21 +1,22 @@
-"""ResNet18 on CIFAR10 under seven optimizers: what the source article measured, and the same measured soundly.
+"""ResNet18 on CIFAR10 under seven optimizers: the source article's comparison, as published and done soundly.
 
-The article's claims are CLAIMS below: Adamax trains best, SGD, Adam and AdamW end near it, Adagrad and Adadelta stay
-behind. Its listing has faults that change what it measures: from the second epoch on the model stays in evaluation
-mode, so that batch normalization is frozen, and test images are augmented. --protocol source keeps these two, sound
-(the default) does not, both runs and compares them.
+The source article is a Paperspace tutorial that writes gradient descent and momentum from scratch, draws them on
+Ackley's function and compares seven PyTorch optimizers on CIFAR10. Claim (in detail: CLAIMS): Adamax trains best; SGD,
+Adam and AdamW end near it; Adagrad and Adadelta stay behind. The article's listing has faults that change what it
+measures: from the second epoch on the model stays in evaluation mode, which freezes batch normalization, and test
+images are augmented. --protocol source keeps these two, sound (the default) does not, both runs and compares the two.
 
-Protocol: torchvision's ResNet18 with the article's head of two layers; random flip and crop; batches of 64; 50 epochs;
-PyTorch's defaults, but SGD with learning rate 0.01 and momentum 0.9. The normalization is the article's; CIFAR10's own
-numbers are (125.3, 123.0, 113.9) / 255 and (63.0, 62.1, 66.7) / 255. "Validation" is the test set there, and here too
-unless --hold-out sets training images aside. A seed gives all optimizers the same start, order of data and
-augmentation, so differences are paired over seeds. The article starts from ImageNet's weights: --weights FILE. Each
-claim is a set of margins (CLAIMS), with a value for each seed; `gdlab.analysis.claims` decides. Every (protocol,
-optimizer, seed) is a run folder below --out: the same command goes on after a kill, and ends in the same numbers.
+Protocol: torchvision's ResNet18 with the article's head of two layers; random flips and crops; batches of 64; 50
+epochs; PyTorch's default hyperparameters, except for SGD, which has learning rate 0.01 and momentum 0.9. The constants
+of the normalization are the article's; CIFAR10's own are (125.3, 123.0, 113.9) / 255 and (63.0, 62.1, 66.7) / 255.
+"Validation" means the test set, as in the article, unless --hold-out sets training images aside. A seed gives all
+optimizers the same initial parameters, data order and augmentation: differences are paired over seeds. The article
+starts from ImageNet weights: --weights FILE. `gdlab.analysis.claims` judges each claim by margins, one value per seed.
+Every (protocol, optimizer, seed) has a run folder in --out: a killed command resumes, and ends in the same numbers.
 
 Command:   python experiments/cifar10_resnet18.py [--protocol both] [--seeds 0 1 2] [--dtype bfloat16] [--smoke]
 Expect:    report.md, results.json, tables and learning curves in --out. A run that diverges is recorded, and the others
-           go on. The smoke run tells whether all works, not which optimizer is better.
+           continue. The smoke run shows that everything works, not which optimizer is better.
 Runtime:   --smoke takes 2.5 minutes on 2 idle CPU cores, nearly all of it compilation. The benchmark needs a GPU.
 """
 
@@ -40,10 +41,10 @@ ARTICLE = {
     **{"momentum": "SGD", "adam": "Adam", "adadelta": "Adadelta", "adagrad": "Adagrad", "adamw": "AdamW"},
     **{"adamax": "Adamax", "asgd": "ASGD"},
 }
-"""Our names, and the article's."""
+"""Names of the optimizers in gdlab, and in the article."""
 
 SETTINGS = {"momentum": {"learning_rate": 0.01}}
-"""Where our defaults, which are PyTorch's, are not the article's settings."""
+"""Settings of the article that differ from our defaults, which are PyTorch's."""
 
 ACCURACY = Measure("accuracy (%)", "accuracy", lambda value: 100 * value, better="higher")
 LOSS = Measure("loss (nats)", "loss", digits=4)
@@ -56,7 +57,7 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """The article's settings, and how often, how wide and on how much data to run them."""
+    """Settings of the benchmark: by default the article's, with options for narrower networks and less data."""
 
     out: Path = Path("runs/cifar10_resnet18")
     optimizers: tuple[str, ...] = tuple(ARTICLE)
@@ -64,32 +65,32 @@ class Config(Options):
     epochs: int = 50
     workers: int = 1
     protocol: str = "sound"
-    """sound, source or both."""
+    """The protocol to run: sound, source or both."""
     batch_size: int = 64
     width: int = 64
-    """Channels of the first stage; a narrower twin is quicker."""
+    """Channels of the first stage; a narrower network is faster."""
     stem: str = "imagenet"
-    """imagenet (7x7, stride 2, and a pool) or cifar (3x3)."""
+    """First layers: imagenet (7x7, stride 2, and a pool) or cifar (3x3)."""
     head: str = "source"
-    """source (512 to 1000 to 10, as in the article) or linear (512 to 10)."""
+    """Last layers: source (512 to 1000 to 10, as in the article) or linear (512 to 10)."""
     weights: Path | None = None
-    """A state dict of torchvision's ResNet18 to start from (.pth or .safetensors)."""
+    """State dict of torchvision's ResNet18 to start from (.pth or .safetensors)."""
     train_size: int | None = None
-    """Use only so many training images."""
+    """Number of training images to use; default: all."""
     test_size: int | None = None
     hold_out: int = 0
-    """Training images that are set aside for validation."""
+    """Number of training images to set aside for validation."""
     patience: int | None = None
-    """Stop a run when its validation loss has not improved for so many epochs, and report its best epoch."""
+    """Stop a run when its validation loss has not improved for this many epochs, and report its best epoch."""
     smoke: bool = False
-    """A small run of everything: other defaults for epochs, seeds, width, data and --out."""
+    """Run everything on a small scale, with other defaults for epochs, seeds, width, data and --out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("protocol", self.protocol, (*tasks.PROTOCOLS, "both"))
         require_names("optimizers", self.optimizers, OPTIMIZERS)
         if self.patience is not None and not self.hold_out and self.protocol != "source":
-            raise ValueError("patience: wanted --hold-out above 0 with it, not to stop by what is reported; got 0")
+            raise ValueError("patience: expected --hold-out above 0, since runs must not stop by the test set; got 0")
 
 
 SMOKE = Config(
@@ -99,7 +100,7 @@ TASK = ("batch_size", "width", "stem", "head", "weights", "train_size", "test_si
 
 
 def make_study(config: Config) -> Study:
-    """A problem per protocol; nothing is tuned."""
+    """Make a study with one problem per protocol, in which nothing is tuned."""
     dtype = jnp.dtype(config.dtype)
     make = partial(tasks.cifar10_resnet18, config.data_dir, dtype=dtype, **config.pick(*TASK))
     problems = [
@@ -120,57 +121,57 @@ def make_study(config: Config) -> Study:
 
 LEADERS, LAGGARDS = ("adamax", "momentum", "adam", "adamw"), ("adagrad", "adadelta")
 ALIKE = 0.02
-"""Two accuracies are alike within this."""
+"""Two accuracies that differ by at most this count as alike."""
 CLAIMS = (
     Claim(
         "Adamax is best in training throughout",
-        "share of epochs in which no other optimizer of the article has a higher training accuracy, less 0.9",
+        "share of epochs in which no other optimizer of the article has a higher training accuracy, minus 0.9",
         LEADERS,
         lambda found: claims.share_ahead(found, "train_accuracy", "adamax") - 0.9,
         whole_curves=True,
     ),
     Claim(
         "Training ends in the order Adamax, SGD, Adam, AdamW",
-        "final training accuracy, each less the next one's",
+        "final training accuracy of each, minus that of the next",
         LEADERS,
         lambda found: claims.in_order(found, "train_accuracy", LEADERS),
     ),
     Claim(
-        "On test accuracy Adamax, SGD, Adam and AdamW end alike",
-        f"{ALIKE} less the difference of final test accuracy, for every pair in both directions",
+        "Adamax, SGD, Adam and AdamW end with similar test accuracy",
+        f"{ALIKE} minus the difference of final test accuracies, for every pair in both directions",
         LEADERS,
         lambda found: ALIKE - differences(at_end(found, "test_accuracy"), LEADERS, LEADERS),
     ),
     Claim(
         "Adamax and SGD improve most in the first epochs",
-        "mean test accuracy over the first tenth of the epochs, each of the two less each of the others",
+        "mean test accuracy over the first tenth of the epochs, of each of the two minus each of the others",
         LEADERS,
         lambda found: differences(claims.early_means(found, "test_accuracy"), ("adamax", "momentum")),
         whole_curves=True,
     ),
     Claim(
         "Adam and AdamW have the lowest test loss",
-        "final test loss, each of the others less each of the two",
+        "final test loss of each of the others minus that of each of the two",
         LEADERS,
         lambda found: -differences(at_end(found, "test_loss"), ("adam", "adamw")),
     ),
     Claim(
         "SGD's and Adamax's test loss rises at the end",
-        "mean test loss over the last fifth of the epochs, relative to the least mean over any fifth, less 1.05",
+        "mean test loss over the last fifth of the epochs, relative to the lowest mean over any fifth, minus 1.05",
         ("momentum", "adamax"),
         lambda found: claims.late_rises(found, "test_loss", ("momentum", "adamax")) - 1.05,
         whole_curves=True,
     ),
     Claim(
         "Adagrad and Adadelta improve linearly",
-        "R^2 of a rising line through training accuracy over epochs, less 0.98",
+        "R^2 of a rising line fitted to training accuracy over epochs, minus 0.98",
         LAGGARDS,
         lambda found: claims.linearity(found, "train_accuracy", LAGGARDS) - 0.98,
         whole_curves=True,
     ),
     Claim(
         "Adagrad and Adadelta stay behind",
-        f"final test accuracy of each of the other four less each of the two, less {ALIKE}",
+        f"final test accuracy of each of the other four minus that of each of the two, minus {ALIKE}",
         LEADERS + LAGGARDS,
         lambda found: differences(at_end(found, "test_accuracy"), LEADERS, LAGGARDS) - ALIKE,
     ),
@@ -202,7 +203,7 @@ def make_report(config: Config, study: Study) -> str:
         if len(runs) == 2 and len(config.optimizers) > 1:
             compared = orders_compared(runs["sound"], runs["source"], COLUMNS["test_accuracy"])
             question = "Does the ranking by final test accuracy survive the article's faults?"
-            report.add("## Sound and source", *orders_words(study, compared, question))
+            report.add("## The two protocols compared", *orders_words(study, compared, question))
             report.results["comparison"] = compared
         report.add("## The article's claims", claims=claims_table(verdicts))
         records = {name: [one.record() for one in own] for name, own in verdicts.items()}

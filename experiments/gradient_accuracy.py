@@ -1,9 +1,14 @@
-"""Error of finite differences against their step: V-shaped curves, truncation on the right, rounding on the left.
+"""Error of finite differences against their step size: V-shaped curves, truncation on the right, rounding on the left.
 
-Claim: a scheme of order p errs by O(h^p) until rounding, eps |f| / h, takes over; so the best step is about
-eps^(1/(p+1)), the best error about eps^(p/(p+1)), and in float32 no subtractive scheme beats some 1e-5. A complex step
-has no left branch. Source: section 8.6 of Gautschi, Numerical Analysis (2nd ed., 2012); the complex step: Squire &
-Trapp 1998, SIAM Review 40(1).
+Claim: a scheme of order p has an error of O(h^p) until the rounding error, eps |f| / h, dominates. The best step is
+therefore about eps^(1/(p+1)) and the best error about eps^(p/(p+1)), and in float32 no scheme that subtracts function
+values has an error below about 1e-5. A complex step has no left branch.
+
+Protocol: six schemes on four functions, in float64 and in float32, at the steps 1, 1/2, 1/4, ... down to the dtype's
+eps; the error is relative to automatic differentiation in float64.
+
+References: Gautschi, Numerical Analysis (2nd ed., 2012), section 8.6; for the complex step Squire and Trapp 1998, SIAM
+Review 40(1).
 
 Command:   python experiments/gradient_accuracy.py [--out DIR]
 Expect:    observed orders within 0.1 of 1, 2 and 4 in float64; best errors near 1e-8, 1e-11 and 1e-13.
@@ -31,7 +36,7 @@ SHOWN = ("forward", "central", "central4", "central8", "richardson", "complex")
 
 
 def textbook(x: Any) -> Any:
-    """exp(x) / sqrt(sin^3 x + cos^3 x), the usual example; its derivative at 1.5 is 4.053427893898621."""
+    """Return exp(x) / sqrt(sin^3 x + cos^3 x), the usual example; its derivative at 1.5 is 4.053427893898621."""
     x = x[0]
     return jnp.exp(x) / jnp.sqrt(jnp.sin(x) ** 3 + jnp.cos(x) ** 3)
 
@@ -46,19 +51,19 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[float, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Where to write."""
+    """Settings of the experiment."""
 
     out: Path = Path("runs/gradient_accuracy")
-    """Folder for gradient_accuracy.png and results.json."""
+    """Output folder: gradient_accuracy.png and results.json."""
 
 
 def ladder(dtype: Any) -> np.ndarray:
-    """1, 1/2, 1/4, ... down to the dtype's last digits: powers of two are added to x without rounding."""
+    """Return the steps 1, 1/2, 1/4, ... down to eps: powers of two are added to x without rounding."""
     return 2.0 ** -np.arange(0, int(-np.log2(np.finfo(dtype).eps)) + 1)
 
 
 def measure() -> list[dict[str, Any]]:
-    """Errors for all steps, the best step and the observed order, for each function, dtype and scheme."""
+    """Measure the errors at all steps, the best step and the observed order, per function, dtype and scheme."""
     records = []
     for name, (fn, point) in CASES.items():
         truth = np.asarray(autodiff(fn)(jnp.array(point, jnp.float64)))
@@ -91,7 +96,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def draw(records: list[dict[str, Any]]) -> Figure:
-    """Error against step, a row per dtype, a column per function; errors of 0 are drawn at a sixteenth of eps."""
+    """Draw error against step, one row per dtype and one column per function; an error of 0 is drawn at eps / 16."""
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     floors = {dtype: float(np.finfo(dtype).eps) / 16 for dtype in ("float64", "float32")}
     for dtype, floor in floors.items():
@@ -107,7 +112,7 @@ def draw(records: list[dict[str, Any]]) -> Figure:
 
 
 def guides(dtype: str) -> list[tuple[Any, Any, str]]:
-    """Lines of slope 1, 2 and 4 through (1, 1), and the rounding line eps / h."""
+    """Return lines of slope 1, 2 and 4 through (1, 1), and the rounding line eps / h."""
     eps = float(np.finfo(dtype).eps)
     lines = []
     for p in (1, 2, 4):
@@ -141,7 +146,7 @@ def main(config: Config) -> None:
         print(report(records).text())
         plots.save(draw(records), folder / "gradient_accuracy.png")
         write_json(folder / "results.json", records)
-    print(f"\norder: observed / expected ('-': rounding hides it). Written to {config.out}")
+    print(f"\norder: observed / expected ('-': hidden by rounding). Written to {config.out}")
 
 
 if __name__ == "__main__":

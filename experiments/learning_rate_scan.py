@@ -1,19 +1,19 @@
-"""Learning rate x seed x optimizer on a small network: which rate, how sure, and how much it matters.
+"""Learning rates x seeds x optimizers on a small network: the best rate, how certain it is, and how much it matters.
 
-Claim: with each optimizer at the rate that suits it the optimizers end within a few percent of each other; what sets
-them apart is how wide the range of rates is from which they get there.
+Claim: at suitable learning rates the optimizers end within a few percent of each other; they differ in the width of the
+range of rates that leads there.
 
-Protocol: every optimizer is trained with every learning rate of a grid, the same for all, from the same seeds (which
-decide initial parameters and the order of the data), one program an optimizer. The rate with the best mean accuracy on
-held-out training images is chosen; accuracy on the test set is reported at it. The good region is the range of rates
-around the best whose held-out accuracy above chance is at least 90% of the best's (`good_region` of
-`gdlab.analysis.statistics`). A run whose loss was not finite counts as guessing. The rate is constant; all else is at
-its default, except that Demon is given the number of steps of the run.
+Protocol: every optimizer is trained with every learning rate of a common grid and with the same seeds, which determine
+the initial parameters and the order of the data, in one program per optimizer. The rate with the best mean accuracy on
+held-out training images is chosen, and the accuracy on the test set is reported at this rate. The good region is the
+range of rates around the best one in which the held-out accuracy above chance is at least 90% of the best
+(`good_region` of `gdlab.analysis.statistics`). A run with a loss that is not finite counts as guessing. The rate is
+constant; all other arguments are at their defaults, except that Demon receives the number of steps of the run.
 
 Command:   python experiments/learning_rate_scan.py [--out DIR] [--task digits_mlp] [--optimizers adam ...] [--seeds 8]
 Expect:    the table of benchmarks/results/learning_rate_scan.json: test accuracies of 95 to 98% at the chosen rates.
-Runtime:   under 2 minutes on 2 CPU cores for 10 optimizers, 29 rates and 8 seeds: 2,320 trainings, most of the time
-           is compilation.
+Runtime:   under 2 minutes on 2 CPU cores for 10 optimizers, 29 rates and 8 seeds (2,320 trainings), most of it
+           compilation.
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ from gdlab.training import train_many
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is scanned."""
+    """Settings of the scan."""
 
     out: Path = Path("runs/learning_rate_scan")
-    """Folder for results.json, settings.json, the table (text, CSV, LaTeX), the pictures and scan.nc."""
+    """Output folder: results.json, settings.json, the table (text, CSV, LaTeX), the pictures and scan.nc."""
     task: str = "digits_mlp"
-    """A name in gdlab.tasks.TASKS; all but digits_mlp want data that is prepared (python -m gdlab.data list)."""
+    """A name in gdlab.tasks.TASKS; all but digits_mlp need prepared data (gdlab data list)."""
     data_dir: Path | None = None
-    """Where prepared data lies; default: $GDLAB_DATA_DIR, then ~/tensorflow_datasets."""
+    """Folder of prepared data; default: $GDLAB_DATA_DIR, then ~/tensorflow_datasets."""
     optimizers: tuple[str, ...] = (
         "sgd",
         "momentum",
@@ -57,23 +57,23 @@ class Config:
         "qhadam",
         "lion",
     )
-    """Names in OPTIMIZERS."""
+    """Names of optimizers in OPTIMIZERS."""
     lowest_rate: float = 1e-5
     highest_rate: float = 1e2
     rates: int = 29
-    """Learning rates, evenly in logarithm."""
+    """Number of learning rates, spaced logarithmically."""
     seeds: int = 8
     epochs: int = 10
     batch_size: int = 64
     hold_out: int = 300
-    """Training images by which the rate is chosen."""
+    """Number of training images to hold out and choose the rate by."""
     train_size: int | None = None
-    """So many training images only, besides those held out."""
+    """Number of training images to use, besides those held out; default: all."""
     test_size: int | None = None
     strategy: str = "auto"
-    """vmap, map, or auto: whichever steps lanes faster."""
+    """How to run the lanes (one training each): vmap, map, or auto for the faster of the two."""
     resume: Path | None = None
-    """A folder for what is done, so that a killed scan can go on."""
+    """Folder for finished lanes, from which an interrupted scan resumes."""
 
     def __post_init__(self) -> None:
         require_names("task", (self.task,), TASKS)
@@ -109,7 +109,7 @@ def scan(config: Config, task: Task) -> xr.Dataset:
 
 
 def measure(ds: xr.Dataset, chance: float) -> list[dict[str, Any]]:
-    """One record an optimizer, the best first. chance: the accuracy of a run that diverged."""
+    """Return one record per optimizer, the best first; a run that diverged has the accuracy `chance`."""
     records = []
     rates = ds.learning_rate.values
     last = ds.isel(epoch=-1)
@@ -117,9 +117,9 @@ def measure(ds: xr.Dataset, chance: float) -> list[dict[str, Any]]:
         one = last.sel(optimizer=name)
         chosen_by = one.valid_accuracy.fillna(chance).values  # (rates, seeds)
         failures = (one.failed_at > 0).sum("seed").values
-        # The best mean; among equal ones that with the fewest failures, then the lowest rate.
+        # The best mean; ties go to the rate with the fewest failures, then to the lowest rate.
         best = int(np.lexsort((rates, failures, -chosen_by.mean(axis=1)))[0])
-        interval = st.bootstrap_interval(one.test_accuracy.fillna(chance).values[best])
+        interval = st.seeds_interval(one.test_accuracy.fillna(chance).values[best])
         region = st.good_region(rates, np.maximum(chosen_by.mean(axis=1) - chance, 0.0))
         records.append(
             {
@@ -156,7 +156,7 @@ def tabulate(records: list[dict[str, Any]]) -> Table:
         for r in records
     ]
     head = ("optimizer", "best rate", "held out", "test", "95% interval", "test loss", "good decades", "diverged")
-    return Table(head, rows, "Each optimizer at the learning rate with the best held-out accuracy (* end of the grid).")
+    return Table(head, rows, "Each optimizer at the rate with the best held-out accuracy (*: at an end of the grid).")
 
 
 def draw(
@@ -167,7 +167,7 @@ def draw(
     plots.save_indexed(
         plots.sensitivity(
             ds.learning_rate.values,
-            {name: st.bootstrap_interval(last.sel(optimizer=name).values) for name in order},
+            {name: st.seeds_interval(last.sel(optimizer=name).values) for name in order},
             title=f"{config.task}, {config.epochs} epochs: mean and 95% interval over {config.seeds} seeds",
             labels=("learning rate", "accuracy on held-out images"),
             chance=chance,
@@ -191,7 +191,7 @@ def main(config: Config) -> None:
     with staged_folder(config.out) as folder:
         task = make_task(config)
         ds = scan(config, task)
-        labels = np.asarray(task.valid.labels)  # type: ignore[union-attr]  # hold_out is 1 at least
+        labels = np.asarray(task.valid.labels)  # type: ignore[union-attr]  # hold_out is at least 1
         chance = float(np.bincount(labels).max() / len(labels))
         records = measure(ds, chance)
         table = tabulate(records)
@@ -205,8 +205,8 @@ def main(config: Config) -> None:
     print(table.text())
     print(
         f"\n{ds.attrs['lanes']} trainings of {config.epochs} epochs in {ds.attrs['seconds']:.0f} s, "
-        f"{ds.attrs['compile_seconds']:.0f} of them compilation and choice; written to {config.out} in "
-        f"{time.perf_counter() - began:.0f} s"
+        f"{ds.attrs['compile_seconds']:.0f} s of them for compilation and choosing the strategy. "
+        f"Written to {config.out} in {time.perf_counter() - began:.0f} s"
     )
 
 

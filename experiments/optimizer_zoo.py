@@ -1,27 +1,27 @@
-"""Every optimizer of gdlab on four test functions: who reaches the minimum, in how many steps, from how many starts.
+"""All optimizers of gdlab on four test functions: how many starts reach the minimum, and in how many steps.
 
-Claim: what a descent needs depends on the function at least as much as on the method's name, once every method has its
-own learning rate.
+Claim: once every method has its own learning rate, success depends on the function at least as much as on the method.
 
-Protocol: all optimizers get the same budget: the same starts, the same number of steps, and the same settings to choose
-from, the rates of one logarithmic grid, each constant and each with cosine decay to 0. Each takes the setting that does
-best on tuning starts (largest share that reaches the minimum, then fewest steps in the median, then least final value
-in the median; a share that chance may give counts as none) and is judged on others. All else is at its default, except
-for `gdlab.sweeps.COMPARABLE`: no weight decay; LARS's, SOAP's and Muon's for vectors, on which Muon is its AdamW.
+Protocol: all optimizers have the same budget: the same starts, the same number of steps, and the same settings to
+choose from, which are the rates of one logarithmic grid, each constant and each with cosine decay to 0. An optimizer
+takes the setting that does best on the tuning starts (largest share that reaches the minimum, then lowest median of
+steps, then lowest median of final values; a share that may be due to chance counts as none) and is judged on other
+starts. All other arguments are at their defaults, except for `gdlab.sweeps.COMPARABLE`: no weight decay, and the
+arguments of LARS and SOAP for vectors. Muon is left out unless it is named, because on vectors it is AdamW.
 
-A descent reaches the minimum at its first step within `tolerance` of a global minimizer, as evaluations to a target are
-counted in black-box optimization (Hansen et al. 2021, COCO, Optimization Methods and Software 36(1)); whether it is
-there at the end is counted beside it. The point is the optimizer's iterate, also for those that mean another one to be
-evaluated (averages). Arithmetic is float64. Ackley's box is [-5, 5]^2. Ackley's and Rastrigin's minimizer, the origin,
-is where steps in proportion to |x| (LARS, LAMB, Adafactor) end anyway, so the two are moved with their boxes.
+A descent reaches the minimum at its first step within `tolerance` of a global minimizer, just as black-box optimization
+counts evaluations to a target (Hansen et al. 2021, COCO, Optimization Methods and Software 36(1)); whether it is still
+there at the end is reported too. The point is the optimizer's iterate, even if the method is meant to be evaluated at
+another point (an average). Arithmetic is float64. Ackley's box is [-5, 5]^2. Ackley's and Rastrigin's minimizer is the
+origin, where steps in proportion to |x| (LARS, LAMB, Adafactor) end anyway, so both are moved, with their boxes.
 
 Command:   python experiments/optimizer_zoo.py [--out DIR] [--optimizers sgd adam ...] [--functions ackley ...]
-Expect:    no method leads on all four. Rosenbrock: SOAP, LARS, Muon, Sophia and NovoGrad from all starts, SOAP in 200
-           steps; Adam from 91%, gradient descent from none. Beale: Signum and Muon from almost all, NovoGrad, LAMB and
-           LARS from over 90%. Rastrigin: RMSprop and QHM from 7 in 10. Ackley: gradient descent, QHM, Signum, NAdam and
+Expect:    no method leads on all four. Rosenbrock: SOAP, LARS, Sophia and NovoGrad from all starts, SOAP in 200 steps;
+           Adam from 91%, gradient descent from none. Beale: Signum from all starts, NovoGrad, LAMB and LARS from over
+           90%. Rastrigin: RMSprop and QHM from 7 in 10. Ackley: gradient descent, QHM, Signum, NAdam and
            Sophia from almost all, Adam from 46%. Steps this large amplify rounding: shares vary by some percent from
-           machine to machine, and so do the rates chosen.
-Runtime:   under 4 minutes on 2 CPU cores for 41 optimizers, most of it compilation.
+           machine to machine, and the chosen rates vary too.
+Runtime:   under 4 minutes on 2 CPU cores for 40 optimizers, most of it compilation.
 """
 
 import dataclasses
@@ -49,25 +49,25 @@ from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
 from gdlab.compute.threads import usable_cores
 from gdlab.records import staged_folder, write_json
-from gdlab.sweeps import RaceOptions, tune_and_judge
+from gdlab.sweeps import RaceOptions, changed_arguments, tune_and_judge
 from gdlab.types import Factory
 
 DRAWN = {"rosenbrock": (-1.4, 1.0), "beale": (1.0, 1.5)}
-"""The start of the paths that are drawn; of any other function, a point at the upper left of its box."""
+"""Starts of the drawn paths; on any other function, a point at the upper left of its box."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(RaceOptions):
-    """What runs, and the budget, which is the same for all optimizers."""
+    """Settings of the race, and the budget, which is the same for all optimizers."""
 
     out: Path = Path("runs/optimizer_zoo")
-    """Folder for results.json, summary.png and one picture per function."""
+    """Output folder: results.json, summary.png and one picture per function."""
     functions: tuple[str, ...] = ("rosenbrock", "beale", "rastrigin", "ackley")
-    """Any functions of two variables in FUNCTIONS whose minimizers are known."""
+    """Names of functions of two variables in FUNCTIONS whose minimizers are known."""
     learning_rates: int = 22
-    """How many learning rates, equally spaced in logarithm: three a decade."""
+    """Number of learning rates, spaced logarithmically: three per decade."""
     tolerance: float = 0.01
-    """A descent has reached the minimum when it is within this distance of a global minimizer."""
+    """A descent reaches the minimum when it is within this distance of a global minimizer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +76,7 @@ class Config(RaceOptions):
 
 
 def decaying(factory: Factory, steps: int) -> Factory:
-    """A factory of a learning rate that is constant (decay 0) or falls to 0 along a cosine (decay 1)."""
+    """Make a factory whose learning rate is constant (decay 0) or falls to 0 along a cosine (decay 1)."""
 
     def build(learning_rate: Any, decay: Any) -> optax.GradientTransformation:
         return factory(lambda count: learning_rate * (1 - decay * (1 - jnp.cos(jnp.pi * count / steps)) / 2))
@@ -85,7 +85,7 @@ def decaying(factory: Factory, steps: int) -> Factory:
 
 
 def run_race(config: Config, functions: dict[str, Function], factories: dict[str, Factory]) -> xr.Dataset:
-    """The setting of each optimizer on each function that is best from the tuning starts, from those to be judged."""
+    """Choose each optimizer's best setting on the tuning starts of each function, and run it from the judged starts."""
     unit = jax.random.uniform(jax.random.key(config.seed), (config.tuning_starts + config.starts, 2), jnp.float64)
     boxes = {name: function.bounds(2) for name, function in functions.items()}
     starts = {name: low + (high - low) * np.asarray(unit) for name, (low, high) in boxes.items()}
@@ -98,7 +98,7 @@ def run_race(config: Config, functions: dict[str, Function], factories: dict[str
         },
         {name: points[: config.tuning_starts] for name, points in starts.items()},
         {name: points[config.tuning_starts :] for name, points in starts.items()},
-        # A share as small as no share at all may give by chance counts as none.
+        # A share that is compatible with a true share of 0 counts as none.
         choose=partial(best_settings, negligible=float(share_interval(0, config.tuning_starts).high)),
         max_steps=config.steps,
         target=config.tolerance,
@@ -108,7 +108,7 @@ def run_race(config: Config, functions: dict[str, Function], factories: dict[str
 def measure(
     config: Config, functions: dict[str, Function], factories: dict[str, Factory], judged: xr.Dataset
 ) -> list[dict[str, Any]]:
-    """One record per optimizer and function, and in it the path that is drawn, up to where it arrives."""
+    """Return one record per optimizer and function, with the path to draw, up to its arrival at the minimum."""
     fns = [function.fn for function in functions.values()]
 
     def of_one(name: str) -> Iterator[dict[str, Any]]:
@@ -140,7 +140,7 @@ def measure(
 
 
 def ranked(records: list[dict[str, Any]], function: str) -> list[dict[str, Any]]:
-    """The function's records, largest share first, then fewest steps, then least final value."""
+    """Sort the function's records: largest share first, then fewest steps, then lowest final value."""
     chosen = [r for r in records if r["function"] == function]
     return sorted(chosen, key=lambda r: (-r["share"], r["median_steps"], r["median_final_value"]))
 
@@ -166,19 +166,19 @@ def draw_paths(config: Config, function: Function, order: list[dict[str, Any]]) 
         {r["optimizer"]: r["path"] for r in order},
         notes={r["optimizer"]: f"lr {rate_text(r)}{decays[r['decay']]} · {reach(r)}" for r in order},
         groups={
-            "reaches it from this start": [r["optimizer"] for r in order if r["drawn_steps"] is not None],
+            "reaches the minimum from this start": [r["optimizer"] for r in order if r["drawn_steps"] is not None],
             f"does not in {config.steps} steps": [r["optimizer"] for r in order if r["drawn_steps"] is None],
         },
         minimizers=function.minimizers(2),
         title=f"{title(function.name)}: {len(order)} optimizers from ({x:.3g}, {y:.3g}), all learning rates tuned",
         caption=f"lr: learning rate (↓ with cosine decay, * at an end of the grid) · share of {config.starts} random "
-        "starts that reach the minimum, in how many steps (median).\n"
+        "starts that reach the minimum, and their median number of steps.\n"
         "Best first. A path ends where it reaches the minimum.",
     )
 
 
 def draw_summary(config: Config, records: list[dict[str, Any]]) -> Figure:
-    """All optimizers on all functions, the largest mean share first, of equal ones the fewest steps."""
+    """Draw all optimizers on all functions, largest mean share first; ties are ordered by steps."""
     names = dict.fromkeys(r["optimizer"] for r in records)
     table = {name: [r for r in records if r["optimizer"] == name] for name in names}
     steps = {name: np.mean([min(r["median_steps"], config.steps) for r in row]) for name, row in table.items()}
@@ -189,13 +189,13 @@ def draw_summary(config: Config, records: list[dict[str, Any]]) -> Figure:
         [title(function) for function in config.functions],
         texts=[[reach(r) for r in table[name]] for name in order],
         limits=(0.0, 1.0),
-        title=f"Share of {config.starts} starts that reach the minimum,\nin how many steps (median)",
+        title=f"Share of {config.starts} starts that reach the minimum,\nand their median number of steps",
         label="share of starts",
     )
 
 
 def report(order: list[dict[str, Any]]) -> str:
-    """The function's table, and who took the fewest steps among those whose share cannot be told from the best."""
+    """Return the function's table, and the quickest among the optimizers whose share may equal the best one."""
     rows = [
         (
             r["optimizer"],
@@ -218,12 +218,12 @@ def report(order: list[dict[str, Any]]) -> str:
     quickest = min(leaders, key=lambda r: r["median_steps"])
     return (
         f"{text}\nMost starts: {best['optimizer']}, {percent(best['share'])}. Fewest steps: {quickest['optimizer']}, "
-        f"{quickest['median_steps']:.0f} in the median, of {len(leaders)} whose share may equal the best."
+        f"{quickest['median_steps']:.0f} in the median, among the {len(leaders)} whose share may equal the best."
     )
 
 
 def main(config: Config) -> None:
-    jax.config.update("jax_enable_x64", True)  # the methods are compared, not what rounding makes of them
+    jax.config.update("jax_enable_x64", True)  # compare the methods, not their rounding errors
     began = time.perf_counter()
     functions = config.contest()
     factories = {name: decaying(factory, config.steps) for name, factory in config.contenders().items()}
@@ -237,9 +237,9 @@ def main(config: Config) -> None:
         plots.save_indexed(draw_summary(config, records), folder / "summary.png")
         write_json(folder / "results.json", [{k: v for k, v in r.items() if k != "path"} for r in records])
     print(
-        "\nlr: tuned, * at an end of the grid, so not bracketed. end there: are at the minimum at the last step too.\n"
-        "median, fewest: steps of those that reach the minimum. value: the median of the last values of all.\n"
-        f"Written to {config.out} in {time.perf_counter() - began:.0f} s"
+        "\nlr: tuned; *: at an end of the grid, so not bracketed. end there: still at the minimum at the last step.\n"
+        "median, fewest: steps of the starts that reach the minimum. value: median of the final values of all starts.\n"
+        f"{changed_arguments([*factories])}\nWritten to {config.out} in {time.perf_counter() - began:.0f} s"
     )
 
 

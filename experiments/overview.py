@@ -1,30 +1,32 @@
-"""Six tasks under ten optimizers: the Demon benchmark with the tuning, the seeds and the intervals that it lacks.
+"""Six tasks under ten optimizers: the Demon benchmark with the tuning, seeds and intervals that the original lacks.
 
-Source: Chen, Wolfe, Li & Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay" (arXiv:1910.04952)
-and the first author's article of February 2020, whose two tables (adaptive and non-adaptive methods; mean and standard
-deviation of error %, perplexity and negative ELBO) stand beside the measured numbers where tasks and epochs agree.
-Claim there: Demon Adam is the best adaptive method in every column, and Demon SGDM is among the best of the others.
+Claim: Demon Adam is the best adaptive method in every column, and Demon SGDM is among the best of the others. The
+sources are Chen, Wolfe, Li & Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay"
+(arXiv:1910.04952), and the first author's article of February 2020, whose two tables (adaptive and non-adaptive
+methods; mean and standard deviation of error %, perplexity and negative ELBO) are shown beside the measured numbers
+where tasks and epochs agree.
 
-Protocol: the article's, as far as it says. SGDM, AggMo and QHM decay the learning rate by 10 at 50% and 75% of the
-epochs, Demon decays its momentum over the whole run, QHM has learning rate / (1 - momentum). AdamW alone decays
-weights, by PyTorch's 0.01, which is not tuned. Learning rate and momentum are tuned (the smoke tier's two trials are
-two rates), with the same number of trials for every optimizer (nearest to a common rate first,
-`gdlab.comparison.ladder`), by what a held-out part of the training set says at the end of a trial; the test set has no
-say. YellowFin's one number is the factor of the rate that it finds; its trials are all rates. Final runs have other
-seeds than trials, and keep the held-out part out: numbers can be a little worse than those of a whole training set.
+Protocol: the article's, as far as it is described. SGDM, AggMo and QHM divide the learning rate by 10 at 50% and 75% of
+the epochs, Demon decays its momentum over the whole run, and QHM has learning rate / (1 - momentum). Only AdamW decays
+weights, by PyTorch's default of 0.01, which is not tuned. Learning rate and momentum are tuned, with the same number of
+trials for every optimizer: those nearest to a common rate come first (`gdlab.comparison.ladder`), so the two trials of
+the smoke tier differ in the rate. A trial is judged at its end by a held-out part of the training set; the test set is
+not used for tuning. YellowFin tunes only the factor on its own rate, so its trials are all rates. Final runs have other
+seeds than trials and also leave out the held-out part: numbers can be a little worse than with a whole training set.
 
---tier smoke: narrow networks on parts of MNIST, Fashion-MNIST, CIFAR-10 (in place of CIFAR-100 and STL-10 too) and of a
-text, to see that all works. laptop: wider, longer, the same data. gpu: the article's networks, data and epochs.
-The text is Penn Treebank where it is prepared, or any folder of train.txt, valid.txt, test.txt: --text FOLDER.
+--tier smoke: narrow networks on parts of MNIST, Fashion-MNIST, CIFAR-10 (also in place of CIFAR-100 and STL-10) and a
+text, to check that everything works. laptop: wider networks and longer runs on the same data. gpu: the article's
+networks, data and epochs. The text is Penn Treebank where it is prepared, or any folder with train.txt, valid.txt and
+test.txt: --text FOLDER.
 
-Every training is a run folder below --out: the same command goes on after a kill. --shard i/n does the i-th of n parts
-of the pairs of task and optimizer, so that several machines share the work; --collect then only makes the report.
---slurm n submits n shards as a job array (extra `slurm`).
+Every training has a run folder below --out, from which the same command resumes after an interruption. --shard i/n does
+the i-th of n parts of the pairs of task and optimizer, so that several machines can share the work; --collect then only
+writes the report. --slurm n submits n shards as a job array (extra `slurm`).
 
 Command:   python experiments/overview.py [--tier smoke] [--text FOLDER] [--tasks ...] [--optimizers ...] [--shard 1/4]
 Expect:    report.md, tables (text, CSV, LaTeX), results.json, curves of each task, the ranking and the VAE's latent
-           plane in --out. On the smoke tier: the numbers of benchmarks/results/overview_smoke.json, roughly.
-Runtime:   smoke: 5 to 6 minutes on 2 CPU cores. laptop: sized for about an hour, and gpu: both unmeasured.
+           plane in --out. On the smoke tier, roughly the numbers of benchmarks/results/overview_smoke.json.
+Runtime:   smoke: 5 to 6 minutes on 2 CPU cores. laptop: intended for about an hour, not measured. gpu: not measured.
 """
 
 import dataclasses
@@ -61,20 +63,20 @@ from gdlab.records import staged_folder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """What is run, and where. What is left out is as the tier has it."""
+    """Settings of the benchmark; those that are left out take the tier's values."""
 
     tier: str = "smoke"
-    """smoke, laptop or gpu."""
+    """Size of the benchmark: smoke, laptop or gpu."""
     text: Path = Path("ptb")
-    """The LSTM's text: ptb, or a folder of train.txt, valid.txt and test.txt."""
+    """Text for the LSTM: ptb, or a folder with train.txt, valid.txt and test.txt."""
     tasks: tuple[str, ...] = tuple(demon.KINDS)
     optimizers: tuple[str, ...] = tuple(demon.ENTRIES)
     columns: str = "first"
-    """Of the gpu tier: which of the article's numbers of epochs, first, last or all."""
+    """On the gpu tier, which of the article's numbers of epochs to run: first, last or all."""
     trials: int | None = None
-    """Settings that each optimizer may try, for each task."""
+    """Number of settings that each optimizer tries on each task."""
     together: bool | None = None
-    """One program for all optimizers of a task, or one for each; default: together, but on the gpu tier."""
+    """Whether the optimizers of a task share one program; default: yes, except on the gpu tier."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,30 +85,30 @@ class Config(Options):
         require_names("tasks", self.tasks, demon.KINDS)
         require_names("optimizers", self.optimizers, demon.ENTRIES)
         if len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"tasks: wanted each once, got {' '.join(self.tasks)}")
+            raise ValueError(f"tasks: expected distinct names, got {' '.join(self.tasks)}")
 
     @property
     def folder(self) -> Path:
-        """Where all goes."""
+        """Output folder."""
         return self.out or Path(f"runs/overview_{self.tier}")
 
 
 def make_study(config: Config) -> Study:
-    """All ten optimizers are in it whichever are asked for, so that they are always the same programs."""
+    """Make a study of all ten optimizers, whichever are requested, so that the programs are always the same."""
     settings = config.pick("data_dir", "text", "seeds", "epochs", "columns", "trials", "dtype", "together")
     return demon.make_study(config.folder, config.tier, kinds=config.tasks, **settings)
 
 
 def survey_tables(config: Config, study: Study, found: Found) -> dict[str, Table]:
-    """The article's two tables: ours and, where tasks and epochs agree, what is published beside."""
+    """Make the article's two tables, with published numbers beside ours where tasks and epochs agree."""
 
     def beside(problem: str, candidate: str, epochs: int) -> str | None:
-        one = published(problem, candidate, epochs) if config.tier == "gpu" else None  # else the networks differ
+        one = published(problem, candidate, epochs) if config.tier == "gpu" else None  # elsewhere networks differ
         return f"{one.mean:.2f} ± {one.sd:.2f}" if one else None
 
     caption = (
-        " methods on the test set at the end of the run: mean ± standard deviation over seeds (* least mean of the "
-        "column). What is published does not say its split."
+        " methods on the test set at the end of the run: mean ± standard deviation over seeds (*: lowest mean of the "
+        "column). The published numbers do not state their split."
     )
     tables = {}
     for family in demon.FAMILIES:
@@ -121,16 +123,16 @@ def make_report(config: Config, study: Study) -> str:
     found = comparison.collect_all(study, config.optimizers)
     report = Report()
     report.add("# Six tasks, ten optimizers", *provenance(study, found))
-    report.add(f"Tier {config.tier}; {len(study.problems[0].trials['adam'])} trials an optimizer and task.")
+    report.add(f"Tier {config.tier}; {len(study.problems[0].trials['adam'])} trials per optimizer and task.")
     if config.tier != "gpu":
-        report.add("Networks, data and epochs are not the article's: its numbers are not to be compared with these.")
+        report.add("Networks, data and epochs are not the article's, so its numbers cannot be compared with these.")
     report.add("## Results", **survey_tables(config, study, found))
     with staged_folder(config.folder) as folder:
         if (ranked := rank_over_problems(study, found)) is not None:
             report.add("## Ranking", ranking=across_table(study, *ranked, config.optimizers))
             report.add(across_words(ranked[0], len(ranked[1])))
             plots.save(draw_ranks(config, *ranked), folder / "ranking.png")
-        note = "AggMo's momentum is the second of three, after 0; YellowFin's number is the factor of its own rate."
+        note = "AggMo's momentum is the second of three, after 0; YellowFin's number is the factor on its own rate."
         report.add("## Tuned values", tuned=tuned_table(study, found, note))
         for problem in study.problems:
             draw_curves(study, problem, found, folder)
@@ -147,7 +149,7 @@ def draw_ranks(config: Config, ranked: Any, kept: list[str]) -> Any:
         difference=ranked.critical_difference,
         groups=ranked.groups,
         intervals=(ranked.rank.low, ranked.rank.high),
-        title=f"Average rank over {len(kept)} tasks; bars: not told apart; whiskers: other seeds",
+        title=f"Average rank over {len(kept)} tasks; bars: no significant difference",
     )
 
 
@@ -163,7 +165,7 @@ def draw_curves(study: Study, problem: Problem, found: Found, folder: Path) -> N
 
 
 def draw_autoencoder(study: Study, problem: Problem, found: Found, folder: Path) -> None:
-    """Samples and the latent plane of the optimizer with the least negative ELBO, where one is there."""
+    """Draw samples and the latent plane of the optimizer with the lowest negative ELBO, if there is a result."""
     means = {
         name: values(own, problem.measure).mean()
         for name, own in longest(problem, found).items()

@@ -1,15 +1,15 @@
-"""Where momentum is stable: the learning rate x momentum plane of a quadratic, with the boundary that theory draws.
+"""Where momentum is stable: a quadratic over the plane of learning rate and momentum, with the theoretical boundary.
 
 Claim: on sum lam_i x_i^2 / 2 with curvatures from mu to L, the heavy ball (Polyak 1964) converges exactly below
 learning_rate = 2 (1 + momentum) / L, and Nesterov's momentum below 2 (1 + momentum) / (L (1 + 2 momentum)). The
-measured contraction a step is the spectral radius of the iteration's matrix, least (sqrt(kappa) - 1) / (sqrt(kappa) +
-1) for the heavy ball, at the star: Polyak's optimum. So momentum raises the largest stable rate of the heavy ball up to
-twice, and lowers that of Nesterov's down to 2/3.
+measured contraction per step is the spectral radius of the iteration matrix. For the heavy ball it is lowest at the
+star, Polyak's optimum: (sqrt(kappa) - 1) / (sqrt(kappa) + 1) with kappa = L / mu. Momentum therefore raises the largest
+stable rate of the heavy ball by up to a factor of 2, and lowers that of Nesterov's momentum to as little as 2/3.
 
-Contraction is measured from the last point of one descent a cell: (|x_T| / |x_0|)^(1/T). A cell is called stable where
-it is below 1. The other picture is Rosenbrock's function, which is no quadratic: the share of 64 starts that reach its
-minimum, with the same boundary for the curvature L at the minimum: a necessary condition for staying there, while
-starts elsewhere meet curvatures above it.
+Protocol: the contraction is measured at the last point of one descent per cell, (|x_T| / |x_0|)^(1/T); a cell counts as
+stable where it is below 1. The other picture shows Rosenbrock's function, which is not quadratic: the share of 64
+starts that reach its minimum, with the same boundary for the curvature L at the minimum. There the boundary is a
+necessary condition for staying at the minimum, while descents meet larger curvatures elsewhere.
 
 Command:   python experiments/stability.py [--out DIR] [--cells 256] [--condition 25]
 Expect:    measured and theoretical stability agree in every cell that is further than one cell from the boundary; the
@@ -39,11 +39,13 @@ from gdlab.types import Factory
 
 
 class Method(NamedTuple):
-    """Gradient descent with momentum, and what theory says of it on a quadratic with curvatures from mu to L.
+    """Gradient descent with momentum, and its theory on a quadratic with curvatures from mu to L.
 
-    boundary(momentum, L): the learning rate above which it diverges; formula: the same in writing. polynomial(shrink,
-    momentum): b and c of its iteration's characteristic polynomial z^2 - b z + c, where shrink = 1 - rate curvature.
-    optimum(mu, L): the learning rate and the momentum of the fastest contraction, by name, where they are known.
+    Attributes:
+      factory: the optimizer's factory.
+      boundary, formula: (momentum, L) -> the learning rate above which the method diverges; the same as text.
+      polynomial: (1 - rate curvature, momentum) -> b and c of the characteristic polynomial z^2 - b z + c.
+      optimum: (mu, L) -> the learning rate and the momentum of the fastest contraction, by name, where they are known.
     """
 
     factory: Factory
@@ -78,19 +80,19 @@ FACTORIES = {name: method.factory for name, method in METHODS.items()}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What runs."""
+    """Settings of the experiment."""
 
     out: Path = Path("runs/stability")
-    """Folder for results.json, a table and the pictures."""
+    """Output folder: results.json, rosenbrock.json, a table and the pictures."""
     cells: int = 256
-    """Learning rates, and momenta."""
+    """Number of learning rates, and of momenta."""
     condition: float = 25.0
-    """L / mu of the quadratic; mu is 1."""
+    """Condition number L / mu of the quadratic; mu is 1."""
     steps: int = 1000
-    """Of each descent."""
+    """Number of steps of each descent on the quadratic."""
     rosenbrock_cells: int = 96
     starts: int = 64
-    """On Rosenbrock's function, for each cell."""
+    """Number of starts per cell on Rosenbrock's function."""
 
     def __post_init__(self) -> None:
         for name, low in (("cells", 8), ("rosenbrock_cells", 8), ("steps", 100), ("starts", 1)):
@@ -99,7 +101,7 @@ class Config:
 
 
 def spectral_radius(method: Method, rate: np.ndarray, beta: np.ndarray, curvatures: tuple[float, ...]) -> np.ndarray:
-    """The largest modulus of the roots of the iteration's characteristic polynomial, over the curvatures."""
+    """Return the largest modulus of the characteristic polynomial's roots over the curvatures."""
     radius = np.zeros(np.broadcast_shapes(rate.shape, beta.shape))
     for curvature in curvatures:
         middle, last = method.polynomial(1 - rate * curvature, beta)
@@ -109,7 +111,7 @@ def spectral_radius(method: Method, rate: np.ndarray, beta: np.ndarray, curvatur
 
 
 def measure_quadratic(config: Config) -> tuple[list[dict[str, Any]], Figure]:
-    """The contraction in every cell against the spectral radius: records, and the picture."""
+    """Compare the contraction in every cell with the spectral radius; return the records and the picture."""
     mu, largest = 1.0, config.condition
 
     def quadratic(x: jax.Array) -> jax.Array:
@@ -129,7 +131,7 @@ def measure_quadratic(config: Config) -> tuple[list[dict[str, Any]], Figure]:
         edge = method.boundary(betas, largest)
         stable = rates[:, None] < edge
         near = np.abs(rates[:, None] - edge) <= rates[1] - rates[0]
-        # A descent that has come down to rounding contracts no further.
+        # A descent that has reached the smallest positive number contracts no further.
         above = theory > np.finfo(float).tiny ** (1 / config.steps)
         difference = np.abs(np.minimum(found, 1.5) - np.minimum(theory, 1.5))[above & stable]
         best = np.unravel_index(np.argmin(found), found.shape)
@@ -160,7 +162,7 @@ def measure_quadratic(config: Config) -> tuple[list[dict[str, Any]], Figure]:
 
 
 def measure_rosenbrock(config: Config) -> tuple[list[dict[str, Any]], Figure]:
-    """The share of starts that reach the minimum in every cell: records, and the picture."""
+    """Measure the share of starts that reach the minimum in every cell; return the records and the picture."""
     function = FUNCTIONS["rosenbrock"]
     largest = float(jnp.linalg.eigvalsh(jax.hessian(function.fn)(jnp.ones(2)))[-1])
     rates = np.geomspace(1e-5, 1e-2, config.rosenbrock_cells)
@@ -213,9 +215,7 @@ def report(records: list[dict[str, Any]]) -> Table:
         for r in records
     ]
     measured = ("cells", "disagree", "off boundary", "difference", "best lr", "momentum", "contraction")
-    return Table(
-        ("method", *measured, "theory"), rows, "Stability of momentum on a quadratic: measured against theory."
-    )
+    return Table(("method", *measured, "theory"), rows, "Stability of momentum on a quadratic: measurement and theory.")
 
 
 def main(config: Config) -> None:
@@ -232,13 +232,13 @@ def main(config: Config) -> None:
     print(report(quadratic).text())
     for r in rosenbrock:
         print(
-            f"\nRosenbrock, {r['method']}: {100 * r['best_share']:.0f}% of the starts at learning rate "
-            f"{r['best_learning_rate']:.2g} and momentum {r['best_momentum']:.3g}; in the mean "
-            f"{100 * r['share_within_boundary']:.0f}% within the boundary of the minimum, "
-            f"{100 * (r['share_beyond_boundary'] or 0):.0f}% beyond."
+            f"\nRosenbrock, {r['method']}: at best {100 * r['best_share']:.0f}% of the starts, at learning rate "
+            f"{r['best_learning_rate']:.2g} and momentum {r['best_momentum']:.3g}; on average "
+            f"{100 * r['share_within_boundary']:.0f}% inside the stability boundary of the minimum and "
+            f"{100 * (r['share_beyond_boundary'] or 0):.0f}% outside."
         )
     print(
-        "\ndisagree: cells where measured (contraction < 1) and theoretical stability differ. difference: the largest "
+        "\ndisagree: cells where measured (contraction < 1) and theoretical stability differ. difference: largest gap "
         f"between contraction and spectral radius.\nWritten to {config.out} in {time.perf_counter() - began:.0f} s"
     )
 

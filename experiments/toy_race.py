@@ -1,26 +1,26 @@
-"""All optimizers on twelve test functions, tuned with the same budget: who arrives, how fast, how easily tuned.
+"""All optimizers on twelve test functions, tuned with the same budget: which arrive, how fast, and how easily tuned.
 
-Claim: no optimizer leads on all functions, and how wide the region of good learning rates is tells methods apart as
+Claim: no optimizer leads on all functions, and the width of the region of good learning rates distinguishes methods as
 much as their speed does.
 
-Protocol: every optimizer gets the same random search: the same learning rates, a Sobol sequence in logarithm, tried
-from the same tuning starts of each function. All else is at its default, except for `gdlab.sweeps.COMPARABLE`: no
-weight decay; LARS's, SOAP's and Muon's arguments for vectors, on which Muon is its AdamW. It keeps, for each function,
-the rate from whose starts most arrive (then the one with the fewest steps), and is judged with it on other starts. A
-descent arrives at its first step within `target` of a global minimizer, and stops there. Steps are float32. Functions
-that have a minimizer at the origin are moved with their boxes, since weight decay and steps in proportion to |x| would
-find that without a gradient.
+Protocol: every optimizer has the same random search: the same learning rates, a Sobol sequence in the logarithm, tried
+from the same tuning starts of each function. All other arguments are at their defaults, except for
+`gdlab.sweeps.COMPARABLE`: no weight decay, and the arguments of LARS and SOAP for vectors. Muon is left out unless it
+is named, because on vectors it is AdamW. On each function an optimizer keeps the rate from which most starts arrive
+(then the one with the fewest steps), and is judged with it on other starts. A descent arrives at its first step within
+`target` of a global minimizer, and stops there. Steps are float32. Functions with a minimizer at the origin are moved,
+with their boxes, since weight decay and steps in proportion to |x| would find the origin without a gradient.
 
-Reported: the share of starts that arrive, with a bootstrap interval over starts (functions are fixed); quartiles of the
-steps to the target over all starts, where one that does not arrive counts as infinite; performance profiles over pairs
-of function and start (Dolan & More 2002); the mean rank over functions; and tunability: the width, in decades, of the
-region around the best rate in which the share is at least 90% of the best, and the share that a search of k trials
-brings in expectation.
+The results are the share of starts that arrive, with a bootstrap interval over starts (functions are fixed); quartiles
+of the steps to the target over all starts, where a start that does not arrive counts as infinite; performance profiles
+over pairs of function and start (Dolan & More 2002); the mean rank over functions; and tunability: the width, in
+decades, of the region around the best rate in which the share is at least 90% of the best, and the share to be expected
+from a search of k trials.
 
 Command:   python experiments/toy_race.py [--out DIR] [--optimizers adam ...] [--functions beale ...] [--trials 32]
 Expect:    the table of benchmarks/results/toy_race.json; large steps amplify rounding, so shares on Ackley's and
            Rastrigin's functions vary by some percent from machine to machine.
-Runtime:   1.5 to 4 minutes on 2 CPU cores for 41 optimizers, most of it compilation.
+Runtime:   1.5 to 4 minutes on 2 CPU cores for 40 optimizers, most of it compilation.
 """
 
 import dataclasses
@@ -42,15 +42,15 @@ from gdlab.analysis.rankings import average_ranks
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
 from gdlab.records import staged_folder, write_json
-from gdlab.sweeps import Race, RaceOptions, tune_and_judge
+from gdlab.sweeps import Race, RaceOptions, changed_arguments, tune_and_judge
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(RaceOptions):
-    """What runs, and the budget, which is the same for all optimizers."""
+    """Settings of the race, and the budget, which is the same for all optimizers."""
 
     out: Path = Path("runs/toy_race")
-    """Folder for results.json, the tables (text, CSV, LaTeX), the pictures and tuning.nc."""
+    """Output folder: results.json, the tables (text, CSV, LaTeX), the pictures and tuning.nc."""
     functions: tuple[str, ...] = (
         "rosenbrock",
         "beale",
@@ -65,11 +65,11 @@ class Config(RaceOptions):
         "ackley",
         "rastrigin",
     )
-    """Functions of two variables in FUNCTIONS."""
+    """Names of functions of two variables in FUNCTIONS."""
     starts: int = 1024
-    """Starts that are judged, of each function."""
+    """Number of judged starts per function."""
     trials: int = 32
-    """Learning rates of the random search."""
+    """Number of learning rates in the random search."""
     target: float = 0.01
     """A descent arrives when it is within this distance of a global minimizer."""
 
@@ -101,7 +101,7 @@ def run_race(config: Config) -> Race:
 
 
 def measure(config: Config, tuning: xr.Dataset, judged: xr.Dataset) -> list[dict[str, Any]]:
-    """One record an optimizer."""
+    """Return one record per optimizer, largest share first."""
     arrived = judged.reached.values[:, :, 0]  # (optimizers, functions, starts)
     steps = st.steps_or_never(judged.first_reached.values[:, :, 0])
     shares = arrived.mean(axis=-1)
@@ -114,7 +114,7 @@ def measure(config: Config, tuning: xr.Dataset, judged: xr.Dataset) -> list[dict
     curves = st.tuning_curve(tried, budgets, better="higher").mean(axis=1)
     records = []
     for i, name in enumerate(judged.optimizer.values):
-        interval = st.bootstrap_interval(arrived[i].mean(axis=0))  # a resample draws starts, for all functions at once
+        interval = st.bootstrap_interval(arrived[i].mean(axis=0))  # resamples starts, alike for all functions
         regions = [st.good_region(rates, row) for row in tried[i]]
         widths = [0.0 if region is None else region.decades for region in regions]
         lower, median, upper = st.quartiles(flat[i])
@@ -162,7 +162,7 @@ def overall(records: list[dict[str, Any]]) -> Table:
         for r in records
     ]
     head = ("optimizer", "share", "95% interval", "rank", "quarter", "half", "three quarters", "within 2x", "decades")
-    return Table((*head, *(f"k = {b}" for b in budgets)), rows, "All optimizers on all functions, tuned alike.")
+    return Table((*head, *(f"k = {b}" for b in budgets)), rows, "All optimizers on all functions, equally tuned.")
 
 
 def by_function(records: list[dict[str, Any]]) -> Table:
@@ -185,7 +185,7 @@ def draw_shares(config: Config, records: list[dict[str, Any]]) -> Figure:
         [f.replace("_", " ").capitalize() for f in functions],
         texts=[list(map(text, row)) for row in cells],
         limits=(0.0, 1.0),
-        title=f"Share of {config.starts} starts that arrive, and the median of all their steps (if half arrive)",
+        title=f"Share of {config.starts} starts that arrive, and the median number of steps (if half arrive)",
         label="share of starts",
     )
 
@@ -208,7 +208,7 @@ def draw_sensitivity(records: list[dict[str, Any]], tuning: xr.Dataset) -> Figur
         tuning.learning_rate.values,
         tuning.reached.mean(("start", "function")).sel(optimizer=names).values,
         names,
-        title="How much the learning rate matters; best tuned share first",
+        title="Sensitivity to the learning rate; best tuned share first",
         label="share of starts that arrive, mean over functions",
         value_label="learning rate (of the random search)",
     )
@@ -232,12 +232,13 @@ def main(config: Config) -> None:
     for name in config.functions:
         found = {r["optimizer"]: r["functions"][name] for r in records}
         leaders[name] = max(found, key=lambda key: (found[key]["share"], -found[key]["median_steps"]))
-    print("\nMost starts, then fewest steps: " + ", ".join(f"{f}: {name}" for f, name in leaders.items()))
+    print("\nBest by share, then by steps: " + ", ".join(f"{f}: {name}" for f, name in leaders.items()))
     print(
         "\nshare: of all starts of all functions; rank: mean over functions; quarter, half, three quarters:\n"
-        "steps by which so many of all starts have arrived; within 2x: in at most twice the steps of the quickest;\n"
-        "decades: width of the region of good learning rates; k: expected share of a search of k trials.\n"
-        f"{tuning.attrs['point_steps'] + judged.attrs['point_steps']:.2g} steps of a point; written to {config.out} in "
+        "steps by which this part of all starts has arrived; within 2x: in at most twice the steps of the quickest;\n"
+        "decades: width of the region of good learning rates; k: expected share after a search of k trials.\n"
+        f"{changed_arguments([*config.contenders()])}\n"
+        f"{tuning.attrs['point_steps'] + judged.attrs['point_steps']:.2g} point-steps; written to {config.out} in "
         f"{time.perf_counter() - began:.0f} s"
     )
 

@@ -1,25 +1,25 @@
 """gdlab: a laboratory for gradient-descent optimizers in JAX.
 
 An optimizer is a pure function of arrays, so a descent, a thousand descents and a scan of hyperparameters are each one
-transformed, compiled program. What needs Flax, matplotlib or xarray (`gdlab.models`, `gdlab.plots`, `gdlab.sweeps`
-and more) is imported when it is first used.
+transformed, compiled program. Every name below is imported when it is first used, so importing gdlab takes
+milliseconds, and Flax, matplotlib and xarray are loaded only if they are needed.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gdlab import functions, gradients, numerics, optimizers, schedules
-from gdlab.descent import Descent, descend
-from gdlab.functions import FUNCTIONS, Function, evaluate_grid
-from gdlab.gradients import GradientReport, autodiff, check_gradient, finite_difference
-from gdlab.optimizers import OPTIMIZERS
-from gdlab.records.environment import VERSION
-from gdlab.types import Grid
+from gdlab.version import VERSION
 
 if TYPE_CHECKING:
+    from gdlab import functions, gradients, numerics, optimizers, schedules
+    from gdlab.descent import Descent, descend
+    from gdlab.functions import FUNCTIONS, Function, evaluate_grid
+    from gdlab.gradients import GradientReport, autodiff, check_gradient, finite_difference
     from gdlab.hyperparameters import given, linear_range, log_range, sample_hyperparameters
+    from gdlab.optimizers import OPTIMIZERS
     from gdlab.sweeps import sweep
     from gdlab.training import train, train_many
+    from gdlab.types import Grid
 
 __version__ = VERSION
 
@@ -49,32 +49,47 @@ __all__ = [
     "train_many",
 ]
 
-_LATE = {
+_PLACES = {
+    **dict.fromkeys(("Descent", "descend"), "descent"),
+    **dict.fromkeys(("FUNCTIONS", "Function", "evaluate_grid"), "functions"),
+    **dict.fromkeys(("GradientReport", "autodiff", "check_gradient", "finite_difference"), "gradients"),
     **dict.fromkeys(("given", "linear_range", "log_range", "sample_hyperparameters"), "hyperparameters"),
+    "OPTIMIZERS": "optimizers",
     "sweep": "sweeps",
     **dict.fromkeys(("train", "train_many"), "training"),
+    "Grid": "types",
 }
-"""Names, and the packages that bring xarray or Flax with them: loaded when first used."""
+"""Maps names to the modules that they are imported from when they are first used."""
 
 _MODULES = (
     "analysis",
     "comparison",
+    "compute",
     "data",
+    "functions",
+    "gradients",
     "hyperparameters",
     "losses",
     "models",
+    "numerics",
+    "optimizers",
     "plots",
     "records",
+    "schedules",
     "sweeps",
     "tasks",
     "training",
 )
-"""Loaded when first used, as an attribute."""
+"""Packages and modules that are imported when they are first used as attributes."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"gdlab.{name}")
-    if name in _LATE:
-        return getattr(importlib.import_module(f"gdlab.{_LATE[name]}"), name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"gdlab.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'gdlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,4 +1,4 @@
-"""One descent: a function, an optimizer and a start become one pure program that jit compiles and vmap batches."""
+"""One descent: a function, an optimizer and a starting point form a pure program that jit compiles and vmap batches."""
 
 from typing import Any, NamedTuple
 
@@ -20,12 +20,16 @@ from gdlab.types import GradientFunction, Number, ScalarFunction
 
 
 class Descent(NamedTuple):
-    """What a descent reports; under vmap every field has the batch's axes in front.
+    """The result of a descent; under `jax.vmap` every field has the batch axes in front.
 
-    path: the recorded points, start first; after a stop the last point is repeated. With record="last" only that one.
-    value: the function at them. steps: how many were taken, the one that met the tolerance included.
-    converged: whether the tolerance was met. diverged: whether a value, a gradient or a new point was not finite; the
-    path then stays at the last finite point (or at a start that is not finite, with 0 steps).
+    Attributes:
+      path: the recorded points, beginning with the start. After a stop, the last point is repeated. With
+        record="last" it holds the last point only.
+      value: the function values at these points.
+      steps: the number of steps taken, including the one that met the tolerance.
+      converged: whether the tolerance was met.
+      diverged: whether a value, a gradient or a new point was not finite. The path then stays at the last finite
+        point, or at the start, with 0 steps, if the start is not finite.
     """
 
     path: Float[Array, "recorded dim"]
@@ -36,7 +40,7 @@ class Descent(NamedTuple):
 
     @property
     def point(self) -> Array:
-        """Where the descent ended, of shape (dim,)."""
+        """The last point of the descent, of shape (dim,)."""
         return self.path[..., -1, :]
 
 
@@ -56,10 +60,21 @@ def move(
     gradient: Array,
     value_fn: ScalarFunction,
 ) -> tuple[Array, optax.OptState]:
-    """The point after one step of the optimizer, and its state: what `descend` and the lanes of a sweep both do.
+    """Take one step of the optimizer; both `descend` and the lanes of a sweep use it.
 
-    value, gradient: of the function at x. What follows a step (when to stop, what to keep) differs: a descent freezes
-    what it carries, while the lanes of a sweep leave the batch.
+    A lane is one run of the batch. What follows a step (when to stop, what to keep) differs: a descent freezes its
+    state, while the lanes of a sweep leave the batch.
+
+    Args:
+      optimizer: the optax transformation.
+      state: its state.
+      x: the current point.
+      value: the value of the function at x.
+      gradient: its gradient at x.
+      value_fn: the function, for optimizers that evaluate it themselves.
+
+    Returns:
+      The new point and the new state.
     """
     updates, state = optimizer.update(gradient, state, x, value=value, grad=gradient, value_fn=value_fn)
     return optax.apply_updates(x, updates), state
@@ -75,26 +90,42 @@ def descend(
     gradient: GradientFunction | None = None,
     record: str = "path",
 ) -> Descent:
-    """Descend `fn` from `start` until sum |x_new - x| < tolerance or max_steps; pure, jittable and vmappable.
+    """Descend `fn` from `start` until sum |x_new - x| < tolerance or until `max_steps` steps are taken.
 
-    fn: takes one point of shape (dim,), returns a scalar; of a `Function` of `gdlab.functions`, its `.fn`.
-    optimizer: an optax transformation; build it inside the mapped function to vmap over its hyperparameters. It is
-        handed `value`, `grad` and `value_fn` too, for those that ask for them (line searches, Polyak steps); those that
-        ask for more (SAM, Sophia) cannot be used here.
-    start: one point of shape (dim,), floating. Its dtype is the descent's.
-    tolerance: in the units of x, >= 0, may be traced; None runs all steps. A small learning rate meets any tolerance
-        at once, and so does a first update of zero (a warm-up): a converged descent is not yet at a minimum.
-    gradient: `gradient(x)`; default `jax.grad(fn)`. Any of `gdlab.gradients`, or one of your own.
-    record: "path" keeps all max_steps + 1 points in memory and runs as a scan (reverse-differentiable); "last" keeps
-        the last point only and stops the loop when every lane of the batch has stopped.
+    The function is pure and works under jit and vmap. Wrap it in jit, as in the example: a bare call compiles its
+    loop every time. In a batch, a stopped lane (one run of the batch) keeps its state while the others continue.
 
-    Wrap it: `jax.jit(jax.vmap(lambda x: descend(fn, adam(0.1), x, max_steps=500)))(starts)`. Called bare it runs too,
-    but compiles its loop at every call. A stopped lane keeps its state frozen while the others go on.
+    Args:
+      fn: a function of one point of shape (dim,) that returns a scalar. For a `Function` of `gdlab.functions`, pass
+        its `.fn`.
+      optimizer: an optax transformation. To vmap over its hyperparameters, build it inside the mapped function. Its
+        `update` also receives `value`, `grad` and `value_fn`, for optimizers that use them (line searches, Polyak
+        steps). Optimizers that need more than these (SAM, Sophia) cannot be used here.
+      start: one point of shape (dim,), of floating-point dtype, which is the dtype of the descent.
+      max_steps: the largest number of steps, a Python integer.
+      tolerance: the tolerance of the stopping rule in the units of x, >= 0; may be traced. None runs all steps. A
+        small learning rate meets any tolerance at once, and so does a first update of zero (a warm-up), so a
+        converged descent is not necessarily at a minimum. Default None.
+      gradient: a function `gradient(x)`: any of `gdlab.gradients`, or one of your own. Default `jax.grad(fn)`.
+      record: "path" keeps all max_steps + 1 points in memory and runs as a scan, which is reverse-differentiable.
+        "last" keeps only the last point and stops the loop when every lane of the batch has stopped. Default "path".
+
+    Returns:
+      A `Descent`.
+
+    Raises:
+      TypeError: if `fn`, `optimizer` or `gradient` is of the wrong kind, `start` is not floating-point, or
+        `max_steps` is not an integer.
+      ValueError: if a value or a shape does not fit.
+
+    Example:
+      >>> run = jax.jit(jax.vmap(lambda x: descend(fn, adam(0.1), x, max_steps=500)))
+      >>> descents = run(starts)
     """
     require_count("max_steps", max_steps)
     if isinstance(optimizer, type) or not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         hint = f"; call the factory first: {optimizer.__name__}(...)" if hasattr(optimizer, "__name__") else ""
-        raise TypeError(f"optimizer: wanted an optax.GradientTransformation, got {describe(optimizer)}{hint}")
+        raise TypeError(f"optimizer: expected an optax.GradientTransformation, got {describe(optimizer)}{hint}")
     if tolerance is not None:
         require_number("tolerance", tolerance, 0.0)
     require_choice("record", record, ("path", "last"))
@@ -116,7 +147,7 @@ def descend(
         new = _State(jnp.where(finite, moved, x), optimizer_state, state.steps + 1, converged, ~finite)
         go = running(state)
 
-        # Dtypes are those of the start: a traced float32 hyperparameter must not widen a bfloat16 state.
+        # All dtypes follow the start, because a traced float32 hyperparameter must not widen a bfloat16 state.
         def freeze(after: Array, before: Array) -> Array:
             return jnp.where(go, after if after.dtype == before.dtype else after.astype(before.dtype), before)
 

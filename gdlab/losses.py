@@ -1,4 +1,4 @@
-"""Losses and scores of networks, one number an example: means are the training loop's business."""
+"""Losses and scores of networks, one number per example; the training loop takes the means."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """-log softmax(logits)[label], in nats, in float32 at least whatever the logits' dtype.
+    """-log softmax(logits)[label], in nats.
 
-    Equal to `torch.nn.functional.cross_entropy(..., reduction="none")`. Labels count from 0.
+    Computed in float32 or wider, whatever the dtype of the logits. Equal to
+    `torch.nn.functional.cross_entropy(..., reduction="none")`.
+
+    Args:
+      logits: unnormalized log-probabilities of the classes, which are the last axis.
+      labels: the true classes, counted from 0.
+
+    Returns:
+      The loss of each example.
     """
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     log_probabilities = jax.nn.log_softmax(wide, axis=-1)
@@ -16,17 +24,32 @@ def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*b
 
 
 def is_hit(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Bool[Array, "*batch"]:
-    """Whether the largest logit (the first of equal ones) is the label's."""
+    """Return whether the label has the largest logit; if several logits are equally large, the first one counts.
+
+    Args:
+      logits: unnormalized log-probabilities of the classes, which are the last axis.
+      labels: the true classes, counted from 0.
+
+    Returns:
+      True for each example that is classified correctly.
+    """
     return jnp.argmax(logits, axis=-1) == labels
 
 
 def bernoulli_error(
     logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"]
 ) -> Float[Array, "*batch"]:
-    """-log p(targets) of independent Bernoulli pixels, summed over pixels, in nats; targets in [0, 1].
+    """-log p(targets) for independent Bernoulli pixels, summed over the pixels, in nats.
 
-    log(1 + exp(logit)) - target logit, which does not overflow; equal to the sum of
+    Computed as log(1 + exp(logit)) - target logit, which does not overflow. Equal to the sum over pixels of
     `torch.nn.functional.binary_cross_entropy_with_logits`.
+
+    Args:
+      logits: log-odds of the pixels, which are the last axis.
+      targets: pixels in [0, 1].
+
+    Returns:
+      The loss of each example.
     """
     return jnp.sum(jax.nn.softplus(logits) - targets * logits, axis=-1)
 
@@ -34,7 +57,18 @@ def bernoulli_error(
 def gaussian_divergence(
     mean: Float[Array, "*batch latent"], log_variance: Float[Array, "*batch latent"]
 ) -> Float[Array, "*batch"]:
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) over all coordinates, in nats (Kingma & Welling 2014, appendix B)."""
+    """KL(N(mean, exp(log_variance)) || N(0, 1)), summed over the coordinates, in nats.
+
+    Args:
+      mean: the mean of each latent coordinate; the coordinates are the last axis.
+      log_variance: the logarithm of the variance of each latent coordinate.
+
+    Returns:
+      The divergence of each example.
+
+    References:
+      Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, appendix B (https://arxiv.org/abs/1312.6114).
+    """
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
@@ -48,7 +82,20 @@ def margin_loss(
 ) -> Float[Array, "*batch"]:
     """The sum over classes of T max(0, positive - l)^2 + down_weight (1 - T) max(0, l - negative)^2.
 
-    Sabour, Frosst & Hinton 2017, eq. 4; T is 1 for the label's class, lengths l are those of its capsules.
+    Here T is 1 for the true class and 0 for the others, and l is the length of the class's capsule.
+
+    Args:
+      lengths: lengths of the capsules, with the classes on the last axis.
+      labels: the true classes, counted from 0.
+      positive: the length above which the true class adds no loss. Default 0.9.
+      negative: the length below which another class adds no loss. Default 0.1.
+      down_weight: the weight of the other classes. Default 0.5.
+
+    Returns:
+      The loss of each example.
+
+    References:
+      Sabour, Frosst and Hinton, "Dynamic Routing Between Capsules", 2017, eq. 4 (https://arxiv.org/abs/1710.09829).
     """
     present = jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
     missed = jnp.square(jnp.maximum(0, positive - lengths))

@@ -1,7 +1,7 @@
-"""Accurate elementary functions with derivatives that stay finite and right where the textbook form loses them.
+"""Accurate elementary functions whose derivatives stay finite and correct where the textbook form loses them.
 
-Each works on arrays of any shape, in float32, float64 and their complex counterparts (for complex steps), under jit,
-vmap, grad and hessian.
+Each function works on arrays of any shape, in float32, float64 and their complex counterparts (for complex steps),
+under jit, vmap, grad and hessian.
 """
 
 import jax
@@ -14,10 +14,13 @@ from gdlab.types import Number
 
 @jax.custom_jvp
 def safe_sqrt(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """sqrt(x) whose derivative at x = 0 is 0 instead of infinity.
+    """sqrt(x), with derivative 0 instead of infinity at x = 0.
 
-    The derivative of `sqrt(sum(x**2))` at the origin is then 0, a subgradient, where plain automatic differentiation
-    multiplies infinity by zero and returns NaN.
+    The derivative of `sqrt(sum(x**2))` at the origin is then 0, which is a subgradient. Plain automatic
+    differentiation multiplies infinity by zero and returns NaN there.
+
+    Args:
+      x: real values >= 0, or complex ones.
     """
     return jnp.sqrt(x)
 
@@ -30,18 +33,25 @@ def _safe_sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
 
 
 def absolute(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """|x| whose derivative at x = 0 is 0, the middle of the subgradients; JAX's own gives 1.
+    """|x|, with derivative 0 at x = 0, the middle of the subgradients; JAX's own derivative there is 1.
 
-    Complex arguments are continued analytically from the real axis (x or -x by the sign of the real part), as a complex
-    step needs, not mapped to their modulus.
+    Complex arguments are not mapped to their modulus. The function is continued analytically from the real axis (x or
+    -x, by the sign of the real part), as a complex step requires.
+
+    Args:
+      x: real or complex values.
     """
     return x * jax.lax.stop_gradient(jnp.sign(jnp.real(x)))
 
 
 def cos_sqrt(u: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """cos(sqrt(u)) for u >= 0, an entire function of u: all its derivatives at u = 0 are finite and exact.
+    """cos(sqrt(u)) for u >= 0, with derivatives at u = 0 that are finite and exact.
 
-    Below u = 0.01 the Taylor series sum (-u)^k / (2k)! up to k = 6 is summed; what it leaves out is under 2e-25.
+    As a function of u it is entire. Below u = 0.01 it is computed by the Taylor series sum (-u)^k / (2k)! up to k = 6,
+    whose truncation error is below 2e-25.
+
+    Args:
+      u: real values >= 0, or complex ones.
     """
     small = jnp.real(u) < 1e-2
     v = jnp.where(small, u, 0.0)
@@ -50,21 +60,31 @@ def cos_sqrt(u: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 
 
 def sinpi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """sin(pi x), with x reduced to the nearest integer before pi is multiplied in: exactly 0 at integers.
+    """sin(pi x), exactly 0 at integers.
 
-    In float32 within 2e-7 of the truth for every x, and cheaper than `jnp.sin` on a CPU.
+    x is reduced to the nearest integer before the multiplication by pi. In float32 the error is within 2e-7 for every
+    x, and the function is cheaper than `jnp.sin` on a CPU.
+
+    Args:
+      x: the angle, in half turns.
     """
     return _sincospi(x)[0]
 
 
 def cospi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """cos(pi x), reduced as `sinpi` is: exactly 0 half-way between integers. `cospi(2 * x)` is the cosine in turns."""
+    """cos(pi x), exactly 0 half-way between integers.
+
+    The argument is reduced as in `sinpi`. `cospi(2 * x)` is the cosine of an angle of x turns.
+
+    Args:
+      x: the angle, in half turns.
+    """
     return _sincospi(x)[1]
 
 
 @jax.custom_jvp
 def _sincospi(x: Array) -> tuple[Array, Array]:
-    """Both at once: they share the reduction, and each is the other's derivative."""
+    """Compute sine and cosine together: they share the reduction, and each gives the derivative of the other."""
     if x.dtype == jnp.float32:
         return _sincospi_float32(x)
     turns = jax.lax.stop_gradient(jnp.round(jnp.real(x)))
@@ -83,12 +103,12 @@ def _sincospi_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[
 
 _SIN = (3.14159264, -5.16770968, 2.55006973, -0.598242126, 0.077560386)
 _COS = (4.0, -3.73920798, 1.27798821, -0.228727294, 0.0241290797)
-"""Weighted least squares, reweighted to the least largest relative error: 5e-9 for the sine, 1e-9 for the cosine."""
+"""Coefficients of a least-squares fit, reweighted to minimize the largest relative error: sine 5e-9, cosine 1e-9."""
 
 
 @stored
 def _sincospi_float32(x: Array) -> tuple[Array, Array]:
-    """The half turn's sine and cosine, times the sign of the integer taken off. No select and no table."""
+    """Evaluate both at the reduced argument and multiply by (-1)^integer, without select or table."""
     turns = jnp.round(x)
     s, c = _half_turn(x - turns)
     sign = 1 - 2 * jnp.abs(turns - 2 * jnp.round(0.5 * turns))
@@ -98,24 +118,27 @@ def _sincospi_float32(x: Array) -> tuple[Array, Array]:
 def _half_turn(r: Array) -> tuple[Array, Array]:
     """sin(pi r) = r P(r^2) and cos(pi r) = (1/4 - r^2) Q(r^2) for |r| <= 1/2.
 
-    The factors in front make both relatively accurate at their zeros.
+    The leading factors keep the relative error of both small at their zeros.
     """
     u = r * r
     return r * _horner(_SIN, u), (0.25 - u) * _horner(_COS, u)
 
 
 def sinpi_squared(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """sin(pi x)^2 = (1 - cos(2 pi x)) / 2: a ripple of period 1, exactly 0 at integers and accurate beside them.
+    """sin(pi x)^2 = (1 - cos(2 pi x)) / 2: a ripple of period 1, exactly 0 at integers and accurate near them.
 
-    Its derivative is pi sin(2 pi x). In float32 within 4e-7 of the truth, and cheaper than `sinpi(x)**2`, whose sign
-    would be worked out in vain.
+    Its derivative is pi sin(2 pi x). In float32 the error is within 4e-7, and the function is cheaper than
+    `sinpi(x)**2`, which computes a sign that the square discards.
+
+    Args:
+      x: the angle, in half turns.
     """
     return _ripple(x)[0]
 
 
 @jax.custom_jvp
 def _ripple(x: Array) -> tuple[Array, Array]:
-    """s^2 and s c with s = sin(pi x), c = cos(pi x), each of which is a function of the other's derivative."""
+    """s^2 and s c, where s = sin(pi x) and c = cos(pi x); the derivative of each is a function of the other."""
     if x.dtype == jnp.float32:
         return _ripple_float32(x)
     s, c = _sincospi(x)
@@ -144,7 +167,11 @@ def _horner(coefficients: tuple[float, ...], u: Array) -> Array:
 
 @jax.custom_jvp
 def expm1(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """exp(x) - 1 without cancellation; in float32 within 1.5e-7 relative, and cheaper than `jnp.expm1`."""
+    """exp(x) - 1 without cancellation; in float32 within 1.5e-7 relative, and cheaper than `jnp.expm1`.
+
+    Args:
+      x: the exponents.
+    """
     return _expm1_float32(x) if x.dtype == jnp.float32 else jnp.expm1(x)
 
 
@@ -156,12 +183,13 @@ def _expm1_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Ar
 
 @stored
 def _expm1_float32(x: Array) -> Array:
-    """(2^n - 1) + 2^n (exp(r) - 1), x = n ln 2 + r, |r| <= ln(2) / 2, with Taylor's polynomial of degree 7.
+    """(2^n - 1) + 2^n (exp(r) - 1), x = n ln 2 + r, |r| <= ln(2) / 2, with the Taylor polynomial of degree 7.
 
-    ln 2 comes in two parts, the first of few bits, so that n times it is exact. 2^(n - 1) is put together from its bits
-    (adding 1.5 x 2^23 shifts the integer into the lowest ones), and doubled last, so that nothing overflows too early.
+    ln 2 is split into two parts, the first with few bits, so that its product with n is exact. 2^(n - 1) is assembled
+    from its bits (adding 1.5 x 2^23 shifts the integer into the lowest ones) and is doubled last, to avoid an early
+    overflow.
     """
-    x = jnp.clip(x, -87.0, 88.8)  # exp underflows and overflows there
+    x = jnp.clip(x, -87.0, 88.8)  # exp underflows or overflows beyond these
     n = jnp.round(x * 1.44269504)
     r = (x - n * 0.693359375) - n * -2.12194440e-4
     small = r + r * r * _horner((1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040), r)
@@ -171,10 +199,14 @@ def _expm1_float32(x: Array) -> Array:
 
 
 def one_minus_power(decay: Number, count: Array) -> Array:
-    """1 - decay^count for 0 <= decay < 1 and count >= 1, without the cancellation of the plain form.
+    """1 - decay^count, without the cancellation of the plain form.
 
-    Adam divides by it. In float32 the plain form of 1 - 0.999^1 is wrong by 7e-6 relative, and so is Adam's first step.
-    Below 1/2 nothing cancels and the plain form stands, whose derivative is right at 0 too.
+    Adam divides by it. In float32 the plain form of 1 - 0.999^1 has a relative error of 7e-6, and so has Adam's first
+    step. For a decay below 1/2 nothing cancels and the plain form is used, since its derivative at 0 is correct too.
+
+    Args:
+      decay: the base, 0 <= decay < 1.
+      count: the exponent, >= 1.
     """
     small = jnp.asarray(decay) < 0.5
     plain = 1 - jnp.where(small, decay, 0.5) ** count
@@ -182,13 +214,23 @@ def one_minus_power(decay: Number, count: Array) -> Array:
 
 
 def symmetric_power(matrix: Inexact[Array, "n n"], exponent: Number, floor: Number = 0.0) -> Inexact[Array, "n n"]:
-    """A^exponent for a symmetric positive definite A, through its eigenvalues; in float32 at least.
+    """A^exponent for a symmetric positive definite matrix A, computed from its eigenvalues in float32 or wider.
 
-    floor: what the eigenvalues are known not to be below; those that rounding puts there are raised to it (at least to
-    the smallest positive number of the dtype). A constant for derivatives.
+    The derivative is that of the matrix function itself (Daleckii and Krein 1965), which is finite where eigenvalues
+    coincide. Plain differentiation goes through the derivative of the eigenvectors, which is infinite there.
 
-    The derivative is that of the matrix function itself (Daleckii & Krein 1965), finite where eigenvalues coincide; the
-    derivative of the eigenvectors, which plain differentiation goes through, is infinite there.
+    Args:
+      matrix: A, of shape (n, n).
+      exponent: the power; may be traced.
+      floor: a known lower bound of the eigenvalues. Eigenvalues that rounding pushes below it are raised to it, and
+        at least to the smallest positive normal number of the dtype. Derivatives treat it as a constant. Default 0.
+
+    Returns:
+      The power of A, in the dtype of A.
+
+    References:
+      Daleckii and Krein, "Integration and differentiation of functions of Hermitian operators and applications to the
+        theory of perturbations", 1965.
     """
     wide = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
     least = jnp.maximum(jnp.asarray(floor, wide.dtype), jnp.finfo(wide.dtype).tiny)
@@ -211,7 +253,8 @@ def _symmetric_power_jvp(
     powers = values**exponent
     middle = (values[:, None] + values[None, :]) / 2
     gap = values[:, None] - values[None, :]
-    close = jnp.abs(gap) <= 1e-4 * middle  # the quotient would cancel; the slope at the middle is off by 1e-9 at most
+    # For close eigenvalues the quotient would cancel. The slope at their mean, used instead, is off by 1e-9 at most.
+    close = jnp.abs(gap) <= 1e-4 * middle
     quotient = (powers[:, None] - powers[None, :]) / jnp.where(close, 1.0, gap)
     slopes = jnp.where(close, exponent * middle ** (exponent - 1), quotient)
     inside = slopes * (vectors.T @ change @ vectors) + jnp.diag(powers * jnp.log(values) * exponent_change)

@@ -1,7 +1,8 @@
-"""Schedules: `count -> value` of any hyperparameter of any optimizer, count from 0, every argument traceable.
+"""Schedules `count -> value` for any hyperparameter of any optimizer; every argument can be traced.
 
-Each function returns a schedule that jit, vmap and grad see through: no branch looks at a value. A horizon
-(`total_steps`) is the number of steps of the run; from there on the last value stays.
+`count` is the number of steps taken, from 0. The functions that return schedules work under jit, vmap and grad,
+because they never branch on a value. `total_steps` is the number of steps of the run; after it the schedule keeps its
+last value. Concrete numbers outside their range raise ValueError; traced values are not checked.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from gdlab.types import Number, Schedule
 
 
 def _progress(count: Array, total_steps: Number) -> Array:
-    """The share of the run that is done, in [0, 1], in the default float dtype."""
+    """Return the completed share of the run, in [0, 1], in the default float dtype."""
     return jnp.clip(jnp.asarray(count, float) / total_steps, 0.0, 1.0)
 
 
@@ -24,7 +25,14 @@ def _require_steps(**values: Number) -> None:
 
 
 def constant(value: Number) -> Schedule:
-    """The value at every step; for a place that wants a schedule."""
+    """Return a constant schedule, for use where a schedule is required.
+
+    Args:
+      value: the value.
+
+    Returns:
+      The schedule, a function `count -> value`.
+    """
     require_number("value", value)
     return lambda count: jnp.asarray(value) + 0 * jnp.asarray(count, float)
 
@@ -32,16 +40,29 @@ def constant(value: Number) -> Schedule:
 def step(
     value: Number, total_steps: Number, *, fractions: Sequence[Number] = (0.5, 0.75), factor: Number = 0.1
 ) -> Schedule:
-    """value, times `factor` from each of the `fractions` of the run on.
+    """Return a step schedule: `value`, multiplied by `factor` at each of the given fractions of the run.
 
-    The defaults, x 0.1 at 50% and 75%, are those of the Demon benchmark (Chen et al. 2022). A change at fraction f
-    comes at the first count with count >= f total_steps.
+    The defaults, a factor of 0.1 at 50% and at 75%, are those of the Demon benchmark (Chen et al. 2022).
+
+    Args:
+      value: the value at count 0.
+      total_steps: the number of steps of the run, > 0.
+      fractions: shares of the run, each in [0, 1]. A change at fraction f takes effect at the first count with
+        count >= f total_steps. Default (0.5, 0.75).
+      factor: the multiplier of each change, >= 0. Default 0.1.
+
+    Returns:
+      The schedule, a function `count -> value`.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
+        (https://arxiv.org/abs/1910.04952).
     """
     require_number("value", value)
     _require_steps(total_steps=total_steps)
     require_number("factor", factor, 0.0)
     if not isinstance(fractions, Sequence):
-        raise TypeError(f"fractions: wanted a sequence of numbers, got {describe(fractions)}")
+        raise TypeError(f"fractions: expected a sequence of numbers, got {describe(fractions)}")
     for fraction in fractions:
         require_number("fractions", fraction, 0.0, 1.0)
 
@@ -53,7 +74,20 @@ def step(
 
 
 def cosine(value: Number, total_steps: Number, *, final: Number = 0.0) -> Schedule:
-    """final + (value - final) (1 + cos(pi count / total_steps)) / 2 (Loshchilov & Hutter 2017, without restarts)."""
+    """final + (value - final) (1 + cos(pi count / total_steps)) / 2, without restarts.
+
+    Args:
+      value: the value at count 0.
+      total_steps: the number of steps of the run, > 0.
+      final: the value at count total_steps. Default 0.
+
+    Returns:
+      The schedule, a function `count -> value`.
+
+    References:
+      Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017
+        (https://arxiv.org/abs/1608.03983).
+    """
     require_number("value", value)
     require_number("final", final)
     _require_steps(total_steps=total_steps)
@@ -63,10 +97,21 @@ def cosine(value: Number, total_steps: Number, *, final: Number = 0.0) -> Schedu
 def warmup_cosine(
     value: Number, total_steps: Number, warmup_steps: Number, *, initial: Number = 0.0, final: Number = 0.0
 ) -> Schedule:
-    """From initial to value in a line over warmup_steps, then down to final along a cosine, at count total_steps.
+    """Return a linear warm-up from `initial` to `value`, followed by a cosine decay to `final`.
 
-    The peak is reached at count warmup_steps; 0 begins there. `optax.warmup_cosine_decay_schedule` branches in Python
-    on its arguments, so that they cannot be traced. A warm-up longer than the run is cut off with it.
+    The peak is reached at count warmup_steps; with `warmup_steps` 0 the schedule begins at the peak. If the warm-up
+    is longer than the run, it ends with the run. `optax.warmup_cosine_decay_schedule` branches in Python on its
+    arguments, so they cannot be traced.
+
+    Args:
+      value: the peak value.
+      total_steps: the number of steps of the run, > 0.
+      warmup_steps: the number of steps of the warm-up, >= 0.
+      initial: the value at count 0. Default 0.
+      final: the value at count total_steps. Default 0.
+
+    Returns:
+      The schedule, a function `count -> value`.
     """
     for name, number in (("value", value), ("initial", initial), ("final", final)):
         require_number(name, number)
@@ -84,7 +129,16 @@ def warmup_cosine(
 
 
 def linear(value: Number, total_steps: Number, *, final: Number = 0.0) -> Schedule:
-    """From value at count 0 to final at count total_steps, in a line."""
+    """Return a linear schedule from `value` at count 0 to `final` at count total_steps.
+
+    Args:
+      value: the value at count 0.
+      total_steps: the number of steps of the run, > 0.
+      final: the value at count total_steps. Default 0.
+
+    Returns:
+      The schedule, a function `count -> value`.
+    """
     require_number("value", value)
     require_number("final", final)
     _require_steps(total_steps=total_steps)
@@ -92,7 +146,16 @@ def linear(value: Number, total_steps: Number, *, final: Number = 0.0) -> Schedu
 
 
 def exponential(value: Number, steps: Number, *, factor: Number = 0.1) -> Schedule:
-    """value factor^(count / steps): times `factor` every `steps` steps, smoothly and without end."""
+    """value factor^(count / steps): multiplied by `factor` every `steps` steps, smoothly and without end.
+
+    Args:
+      value: the value at count 0.
+      steps: the number of steps over which the value is multiplied by `factor`, > 0.
+      factor: the multiplier, > 0. Default 0.1.
+
+    Returns:
+      The schedule, a function `count -> value`.
+    """
     require_number("value", value)
     require_number("factor", factor, 0.0, open_low=True)
     _require_steps(steps=steps)
@@ -100,11 +163,23 @@ def exponential(value: Number, steps: Number, *, factor: Number = 0.1) -> Schedu
 
 
 def demon(value: Number, total_steps: Number, *, delay: Number = 0.0) -> Schedule:
-    """Demon's momentum: value (1 - p) / (1 - value + value (1 - p)), p = count / total_steps (Chen et al. 2022).
+    """Demon's momentum: value (1 - p) / (1 - value + value (1 - p)), p = count / total_steps.
 
-    What decays in a line is b / (1 - b), the weight of the past: value 0.9 gives 0.8710 at a quarter, 0.8182 at half
-    and 0 at the end of the run. delay: the share of the run, in [0, 1), for which the value stays before it decays over
-    the rest ("delayed Demon": 0.75).
+    The ratio b / (1 - b), which is the weight of the past gradients under momentum b, decays linearly. A value of 0.9
+    gives 0.8710 after a quarter of the run, 0.8182 after half of it and 0 at its end.
+
+    Args:
+      value: the initial momentum, in [0, 1).
+      total_steps: the number of steps of the run, > 0.
+      delay: the share of the run, in [0, 1), during which the value is constant before it decays over the rest.
+        "Delayed Demon" uses 0.75. Default 0.
+
+    Returns:
+      The schedule, a function `count -> value`.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
+        (https://arxiv.org/abs/1910.04952).
     """
     require_number("value", value, 0.0, 1.0, open_high=True)
     require_number("delay", delay, 0.0, 1.0, open_high=True)

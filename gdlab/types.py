@@ -1,4 +1,4 @@
-"""The few shapes that everything in gdlab speaks, as type aliases, and the table that finds a thing by its name."""
+"""Type aliases that the whole library uses, and a table that finds entries by name."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,24 +12,24 @@ Point = Float[Array, " dim"]
 """One point of a function's domain, in the function's own units."""
 
 Value = Shaped[Array, ""]
-"""One function value; real, or complex under a complex step."""
+"""One function value: real, or complex under a complex step."""
 
 ScalarFunction = Callable[[Num[Array, " dim"]], Value]
-"""`fn(x)`: one point in, one scalar out. Batches are `jax.vmap`'s business."""
+"""`fn(x)` maps one point to a scalar; for batches use `jax.vmap`."""
 
 GradientFunction = Callable[[Point], Point]
-"""`gradient(x)`: one point in, the gradient at it out, same shape and dtype."""
+"""`gradient(x)` maps one point to the gradient there, with the same shape and dtype."""
 
 Number = float | Shaped[Array, ""] | np.ndarray | np.number
-"""A numeric hyperparameter: a Python number, a 0-d array, or a value that JAX traces."""
+"""A numeric hyperparameter: a Python number, a 0-d array or a traced value."""
 
 Schedule = Callable[[Array], Number]
-"""`schedule(count)`: the value of a hyperparameter after `count` steps (from 0), as in optax."""
+"""`schedule(count)` returns the value of a hyperparameter after `count` steps (from 0), as in optax."""
 
 Hyperparameter: TypeAlias = Any
-"""What a numeric argument of an optimizer takes: a `Number` or a `Schedule`.
+"""What a numeric argument of an optimizer accepts: a `Number` or a `Schedule`.
 
-`Any` for type checkers, because the function that takes it calculates with it: schedules are evaluated at the door.
+For type checkers it is `Any`, because the function that takes it computes with it, after schedules were evaluated.
 """
 
 
@@ -38,7 +38,13 @@ Factory = Callable[..., optax.GradientTransformation]
 
 
 class Grid(NamedTuple):
-    """Values of a 2-D function on a rectangular grid; `z[j, i]` is the value at `(x[i], y[j])`."""
+    """Values of a function of two variables on a rectangular grid.
+
+    Attributes:
+      x: the coordinates along the first axis of the domain.
+      y: the coordinates along the second axis of the domain.
+      z: the values; `z[j, i]` is the value at `(x[i], y[j])`.
+    """
 
     x: Float[np.ndarray, " nx"]
     y: Float[np.ndarray, " ny"]
@@ -49,14 +55,19 @@ T = TypeVar("T")
 
 
 class UnknownNameError(KeyError):
-    """A name that a table does not hold; the message offers the nearest names."""
+    """A name that is not in a table; the message suggests the most similar names."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class NameTable(Mapping[str, T]):
-    """A read-only mapping from names to entries that answers a misspelt name with the nearest ones."""
+    """A read-only mapping from names to entries whose error for a misspelled name suggests the most similar names.
+
+    Args:
+      kind: what the entries are, for messages ("optimizer", for example).
+      entries: the mapping.
+    """
 
     def __init__(self, kind: str, entries: Mapping[str, T]):
         self._kind = kind

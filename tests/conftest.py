@@ -1,4 +1,4 @@
-"""How the suite runs: with x64 enabled (what belongs to float32 asks for it by dtype), compiled quickly by default."""
+"""The suite runs with x64 enabled (tests of float32 request that dtype), and by default with quick compilation."""
 
 import contextlib
 import ctypes
@@ -12,8 +12,8 @@ from gdlab.sweeps import tiles
 from gdlab.training import compilation
 
 DEFAULT = "not slow and not oracle"
-# Most of the suite's time is compilation, so the default selection asks LLVM for code that is ready soon instead of
-# code that runs fast: a sixth less time. Other selections, and all runs with an XLA_FLAGS of their own, go without.
+# Most of the suite's time is compilation, so the default selection asks LLVM for quick compilation instead of fast
+# code, which takes a sixth less time. Other selections, and runs with XLA_FLAGS of their own, do without these flags.
 COMPILED_QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU's memory
@@ -21,13 +21,13 @@ jax.config.update("jax_enable_x64", True)
 
 
 def pytest_configure(config):
-    """JAX reads its flags when it first meets a device, which is later."""
+    """Set the flags of XLA, which JAX reads later, when it first uses a device."""
     if config.getoption("markexpr") == DEFAULT:
         os.environ.setdefault("XLA_FLAGS", COMPILED_QUICKLY)
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Say what the default selection leaves out."""
+    """Print what the default selection leaves out."""
     if config.getoption("markexpr") == DEFAULT:
         terminalreporter.write_line(
             "Not selected: tests marked slow (pytest -m slow) and oracle (pytest -m oracle, with the extra `oracle`)."
@@ -40,7 +40,7 @@ def _traces_are_counted_per_test():
 
 
 def forget_programs():
-    """Give back the memory of compiled programs; glibc would keep what they leave for this process."""
+    """Free the memory of compiled programs, which glibc would otherwise keep for this process."""
     tiles.PROGRAMS.clear()
     compilation.COMPILED.clear()
     compilation.TRACED.clear()
@@ -57,6 +57,6 @@ def _programs_are_forgotten_after_each_file():
 
 @pytest.fixture
 def programs_are_forgotten():
-    """For tests that compile hundreds of megabytes."""
+    """For tests that compile hundreds of megabytes of programs."""
     yield
     forget_programs()

@@ -11,7 +11,7 @@ STARTS = np.random.default_rng(0).uniform(-5, 5, (64, 2)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def truth():
-    """Adam by hand in float64, with the analytic gradient."""
+    """Adam written out in float64, with the analytic gradient."""
     x = STARTS.astype(np.float64)
     m, v = np.zeros_like(x), np.zeros_like(x)
     for t in range(1, 6):
@@ -28,7 +28,7 @@ NAMES = [pytest.param(name, marks=ORACLES.get(name, ())) for name in contenders.
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_contenders_do_the_same(name, truth):
+def test_contenders_agree(name, truth):
     with jax.enable_x64(False):
         found = contenders.CONTENDERS[name][0](STARTS, 5)
     # The central difference of the source is off by h^2 f''' / 6, 4e-5 of the ripples' slope.
@@ -38,7 +38,7 @@ def test_contenders_do_the_same(name, truth):
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_limit_does_the_same(truth, threads):
+def test_the_c_program_agrees(truth, threads):
     found, seconds = contenders.c_limit(np.tile(STARTS, (5, 1))[:300], 5, threads=threads, repeats=2)
     np.testing.assert_allclose(found, np.tile(truth, (5, 1))[:300], atol=2e-5)
     assert len(seconds) == 2
@@ -56,8 +56,8 @@ def test_both_contenders_of_a_task_learn_the_same(name, monkeypatch):
         params, state = pair.task.init(jax.random.key(0))
         assert task_speed.parameters(pair) == sum(leaf.size for leaf in jax.tree.leaves(params))
         contenders = task_speed.ours(pair.task, params, state), task_speed.theirs(pair, params, {})
-        # The second time round each batch has been stepped on: Adam has brought all losses down.
+        # In the second pass each batch has been used for a step, so Adam has lowered all losses.
         (first, _), (later, theirs) = ([np.array(run(5)) for run in contenders] for _ in range(2))
-    # Dropout and noise are drawn anew in each: only of capsules are the losses the same numbers.
+    # Dropout and noise differ between the two, so only the losses of the capsules are equal.
     np.testing.assert_allclose(later, theirs, rtol=pair.tolerance if name == "capsnet" else 0.1)
     assert later.mean() < first.mean()

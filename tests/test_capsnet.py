@@ -1,4 +1,4 @@
-"""Capsules against NumPy written from the paper's procedure, one capsule at a time, and against torch.nn."""
+"""Capsules compared with torch.nn, and with NumPy code that follows the paper's procedure one capsule at a time."""
 
 import math
 import os
@@ -133,15 +133,15 @@ def test_loss_and_gradient_equal_pytorchs(dtype):
     theirs.backward()
     tight = 1e-10 if dtype == "float64" else 1e-5
     np.testing.assert_allclose(value, theirs.detach(), rtol=tight)
-    for ours, wanted in zip(outputs, (lengths, capsules, reconstruction), strict=True):
-        wanted = wanted.detach().numpy()
-        np.testing.assert_allclose(ours, wanted, rtol=0, atol=tight * np.abs(wanted).max())
+    for ours, expected in zip(outputs, (lengths, capsules, reconstruction), strict=True):
+        expected = expected.detach().numpy()
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=tight * np.abs(expected).max())
     for name, ours in twins.state_dict(gradient).items():
         grad = twin.get_parameter(name).grad
         np.testing.assert_allclose(ours, grad, rtol=0, atol=10 * tight * float(grad.abs().max()), err_msg=name)
 
 
-def test_lanes_are_single_runs_and_the_decoder_sees_the_labelled_capsule_alone():
+def test_lanes_equal_single_runs_and_the_decoder_sees_only_the_labelled_capsule():
     model = models.capsnet(**SMALL)
     keys = jax.random.split(jax.random.key(0), 2)
     images = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1), jnp.float32)
@@ -149,14 +149,14 @@ def test_lanes_are_single_runs_and_the_decoder_sees_the_labelled_capsule_alone()
     labels = jnp.array([1, 2, 3])
     lanes = jax.vmap(run, in_axes=(0, None))(jax.vmap(lambda key: model.init(key)[0])(keys), labels)
     alone = run(model.init(keys[1])[0], labels)
-    for ours, wanted in zip(lanes, alone, strict=True):
-        np.testing.assert_allclose(ours[1], wanted, rtol=1e-4, atol=1e-6)
+    for ours, expected in zip(lanes, alone, strict=True):
+        np.testing.assert_allclose(ours[1], expected, rtol=1e-4, atol=1e-6)
     other = run(model.init(keys[1])[0], labels + 1)
     np.testing.assert_array_equal(other.lengths, alone.lengths)
     assert (np.abs(other.reconstruction - alone.reconstruction).max(axis=1) > 0).all()
 
 
-def test_the_task_has_the_sizes_that_are_asked_for_and_the_papers_else(monkeypatch):
+def test_the_task_has_the_requested_sizes_and_otherwise_those_of_the_paper(monkeypatch):
     blank = Split(np.zeros((8, 28, 28, 1), np.uint8), np.zeros(8, np.int32))
     found = Dataset("fashion_mnist", blank, blank, tuple("abcdefghij"), {})
     monkeypatch.setattr("gdlab.tasks.fashion_mnist.load", lambda name, data_dir: found)
@@ -184,24 +184,24 @@ def test_a_small_capsnet_learns_fashion_mnist(monkeypatch, tmp_path):
         **{"train_size": 5000, "test_size": 1000, "batch_size": 50},
     )
     found = train(task, optimizers.adam(1e-2), epochs=2, progress=False)
-    assert found.history["test_accuracy"][-1] > 0.75  # seen: 79% to 81% with three seeds
+    assert found.history["test_accuracy"][-1] > 0.75  # measured: 79% to 81% with three seeds
     for part in ("train", "test"):
         whole = found.history[f"{part}_margin"] + 0.0005 * found.history[f"{part}_reconstruction"]
         np.testing.assert_allclose(found.history[f"{part}_loss"], whole, rtol=1e-5)
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     model = models.capsnet(**SMALL)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     inputs = models.CapsuleInputs(jnp.zeros((2, 28, 28, 3)), jnp.zeros(2, jnp.int32))
     for call, answer in (
-        (lambda: models.capsnet(routing=0), "routing: wanted an integer of at least 1, got 0"),
-        (lambda: models.capsnet(decoder=(8, 0)), "decoder: wanted an integer of at least 1, got 0"),
+        (lambda: models.capsnet(routing=0), "routing: expected an integer of at least 1, got 0"),
+        (lambda: models.capsnet(decoder=(8, 0)), "decoder: expected an integer of at least 1, got 0"),
         (lambda: models.capsnet(widht=8), "sizes: expected names among width, capsules, .*, routing; got widht"),
-        (lambda: models.capsnet(image_shape=(17, 28, 1)), "image_shape: wanted .* of at least 18 pixels"),
-        (lambda: models.capsnet(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
-        (lambda: jax.eval_shape(model.apply, params, {}, inputs), "inputs: wanted floating-point images"),
-        (lambda: route(jnp.zeros((2, 2, 2, 2)), 0), "iterations: wanted at least 1, got 0"),
+        (lambda: models.capsnet(image_shape=(17, 28, 1)), "image_shape: expected .* of at least 18 pixels"),
+        (lambda: models.capsnet(dtype=jnp.int32), "dtype: expected a floating-point type, got int32"),
+        (lambda: jax.eval_shape(model.apply, params, {}, inputs), "inputs: expected floating-point images"),
+        (lambda: route(jnp.zeros((2, 2, 2, 2)), 0), "iterations: expected at least 1, got 0"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

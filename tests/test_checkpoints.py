@@ -26,7 +26,7 @@ def tree():
     )
 
 
-def test_a_tree_comes_back_to_the_bit(tmp_path):
+def test_a_tree_is_restored_bit_for_bit(tmp_path):
     path = tmp_path / "deep" / "tree.npz"
     save_tree(path, tree(), {"rows": [1.5, None]})
     found = load_tree(path, jax.eval_shape(tree))
@@ -45,16 +45,16 @@ def test_a_tree_comes_back_to_the_bit(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
-def test_a_cut_file_is_an_error_in_one_line(tmp_path, share):
+def test_a_truncated_file_raises_an_error_of_one_line(tmp_path, share):
     path = tmp_path / "tree.npz"
     save_tree(path, {"x": jnp.arange(1000.0)})
     os.truncate(path, int(share * path.stat().st_size))
-    with pytest.raises(CheckpointError, match="not a whole checkpoint") as caught:
+    with pytest.raises(CheckpointError, match="not a complete checkpoint") as caught:
         load_tree(path, {"x": jnp.arange(1000.0)})
     assert "\n" not in str(caught.value)
 
 
-def test_a_flipped_bit_is_noticed(tmp_path):
+def test_a_flipped_bit_is_detected(tmp_path):
     path = tmp_path / "tree.npz"
     save_tree(path, {"x": jnp.arange(1000.0)})
     data = bytearray(path.read_bytes())
@@ -68,11 +68,11 @@ def test_another_tree_is_refused(tmp_path):
     path = tmp_path / "tree.npz"
     save_tree(path, {"x": jnp.zeros(3), "y": jnp.zeros(2)})
     for like, answer in (
-        ({"x": jnp.zeros(3)}, "wanted 1 arrays, got 2"),
-        ({"x": jnp.zeros(4), "y": jnp.zeros(2)}, r"wanted \['x'\] of shape \(4,\) .* got \['x'\] of shape \(3,\)"),
+        ({"x": jnp.zeros(3)}, "expected 1 arrays, got 2"),
+        ({"x": jnp.zeros(4), "y": jnp.zeros(2)}, r"expected \['x'\] of shape \(4,\) .* got \['x'\] of shape \(3,\)"),
         ({"x": jnp.zeros(3), "y": jnp.zeros(2, jnp.float32)}, "dtype float32, got .* float64"),
-        ({"x": jnp.zeros(3), "z": jnp.zeros(2)}, r"wanted \['z'\] .* got \['y'\]"),
-        ({"x": jnp.zeros(3), "y": jax.random.key(0)}, r"wanted \['y'\] .* dtype key<fry>"),
+        ({"x": jnp.zeros(3), "z": jnp.zeros(2)}, r"expected \['z'\] .* got \['y'\]"),
+        ({"x": jnp.zeros(3), "y": jax.random.key(0)}, r"expected \['y'\] .* dtype key<fry>"),
     ):
         with pytest.raises(CheckpointError, match=answer):
             load_tree(path, like)

@@ -1,4 +1,4 @@
-"""`one_of` against the chosen optimizers themselves."""
+"""`one_of` compared with the chosen optimizers themselves."""
 
 import chex
 import jax
@@ -54,7 +54,7 @@ def test_each_choice_is_that_optimizer_and_one_program_serves_all():
         alone = jax.jit(lambda rate, build=build: descend(build(rate, 0.8)))
         for rate in (0.01, 0.03):  # norms are summed in another order
             chex.assert_trees_all_close(found[place, rate], alone(rate), rtol=1e-12)
-    several = [0, 2, 3, 4, 5]  # where gradients' squares do not fall, AMSGrad is Adam
+    several = [0, 2, 3, 4, 5]  # while the squares of gradients do not fall, AMSGrad is Adam
     assert len({np.asarray(found[place, 0.01]["w"][-1]).tobytes() for place in several}) == len(several)
 
 
@@ -66,17 +66,17 @@ def test_lanes_choose_for_themselves():
         np.testing.assert_allclose(ends, alone["w"], rtol=1e-12)
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     averaging = one_of([lambda learning_rate: optimizers.asgd(learning_rate)])
     mixed = {"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.bfloat16)}
     adam = one_of([optimizers.adam])
     for call, answer in (
-        (lambda: one_of([]), "builds: wanted a sequence of functions"),
-        (lambda: one_of([optimizers.adam(0.1)]), r"builds\[0\]: wanted a function"),
-        (lambda: adam(1), r"choice: wanted a number in \[0, 0\], got 1"),
+        (lambda: one_of([]), "builds: expected a sequence of functions"),
+        (lambda: one_of([optimizers.adam(0.1)]), r"builds\[0\]: expected a function"),
+        (lambda: adam(1), r"choice: expected a number in \[0, 0\], got 1"),
         (lambda: averaging(0, learning_rate=0.1).init(start()), "got one that keeps an average"),
-        (lambda: adam(0).init(mixed), "params: wanted one dtype, got bfloat16, float"),
-        (lambda: adam(0).update(start(), adam(0).init(start())), "wanted the parameters as update's third"),
+        (lambda: adam(0).init(mixed), "params: expected one dtype, got bfloat16, float"),
+        (lambda: adam(0).update(start(), adam(0).init(start())), "expected the parameters as update's third"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

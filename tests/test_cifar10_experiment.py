@@ -34,7 +34,7 @@ def experiment():
 
 @pytest.fixture
 def small(monkeypatch):
-    """In place of CIFAR10 a few random images, and of ResNet18 a network that compiles in a second."""
+    """Replace CIFAR10 by a few random images, and ResNet18 by a network that compiles in a second."""
     rng = np.random.default_rng(0)
     parts = [Split(rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n, np.int32)) for n in (96, 40)]
     origin = {"version": "3.0.2", "encoding": "JPEG (lossy)"}
@@ -53,7 +53,7 @@ def valley(lowest, last):
 
 
 def trainings(train_accuracy, test_accuracy, test_loss, seeds=SEEDS):
-    """All seeds of an optimizer, whose curves are moved up by 0.001 from seed to seed, as in every other one."""
+    """Make the runs of an optimizer, whose curves move up by 0.001 from seed to seed, as for every optimizer."""
     curves = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy, "test_loss": test_loss}
     found = []
     for seed in range(seeds):
@@ -96,7 +96,7 @@ def diverge(run):
 
 def test_the_articles_claims_hold_where_they_should(experiment):
     assert verdicts(experiment, as_claimed()) == ["holds"] * 8
-    # What the article did not run has no part in its claims.
+    # Optimizers that the article did not run do not affect its claims.
     assert verdicts(experiment, as_claimed() | {"lion": trainings(E**0.0, E**0.0, 0.1 * E**0.0)}) == ["holds"] * 8
 
 
@@ -121,27 +121,27 @@ def test_one_curve_breaks_one_claim(experiment, which, change):
     assert verdicts(experiment, changed(*change)) == expected
 
 
-def test_what_cannot_be_told_is_not_told(experiment):
+def test_claims_without_enough_evidence_are_not_decided(experiment):
     order = 1
     mixed = as_claimed()
     mixed["adamw"][0].history["train_accuracy"][-1] = 0.98  # better in one seed, worse in two
-    assert verdict(experiment, order, mixed).verdict == "cannot be told"
+    assert verdict(experiment, order, mixed).verdict == "undecided"
     del mixed["adamw"]
     assert "needs AdamW" in verdict(experiment, order, mixed).why
-    failed = as_claimed()  # who diverged is no rival, and nothing is told of it
+    failed = as_claimed()  # what diverged is no rival, and no claim about it is decided
     failed["asgd"][1] = diverge(failed["asgd"][1])
     assert verdicts(experiment, failed) == ["holds"] * 8
     failed["momentum"][1] = diverge(failed["momentum"][1])
-    assert verdicts(experiment, failed) == [*["cannot be told"] * 6, "holds", "cannot be told"]
+    assert verdicts(experiment, failed) == [*["undecided"] * 6, "holds", "undecided"]
     assert verdict(experiment, order, failed).why == "a run of SGD diverged"
     single = {name: found[:1] for name, found in as_claimed().items()}
     short = {
         name: [run._replace(history={k: v[:9] for k, v in run.history.items()}) for run in found]
         for name, found in as_claimed().items()
     }
-    assert verdicts(experiment, single) == ["cannot be told"] * 8
-    told = [each != "cannot be told" for each in verdicts(experiment, short)]
-    assert told == [not claim.whole_curves for claim in experiment.CLAIMS]
+    assert verdicts(experiment, single) == ["undecided"] * 8
+    decided = [each != "undecided" for each in verdicts(experiment, short)]
+    assert decided == [not claim.whole_curves for claim in experiment.CLAIMS]
 
 
 def test_final_and_best_values(experiment):
@@ -160,7 +160,7 @@ def test_final_and_best_values(experiment):
     assert summarize(np.array([0.5, -np.inf]))["mean"] is None
     found = summarize(np.array([1.0, 2.0, 6.0]))
     assert (found["mean"], found["sd"]) == (3, pytest.approx(7**0.5))
-    names, ranked = rank_candidates(as_claimed(), losses, SEEDS)  # less is better
+    names, ranked = rank_candidates(as_claimed(), losses, SEEDS)  # lower is better
     assert names[:2] == ["adam", "adamw"]
     np.testing.assert_allclose([end[1] for end in ranked.behind], [0.01] * 3)
     assert ranked.mean[0] == pytest.approx(0.501)
@@ -176,23 +176,23 @@ def test_protocols_are_compared(experiment):
     source = changed("asgd", "test_accuracy", ramp(0.3, 0.895))
     source["asgd"][0].history["test_accuracy"][-1] = 0.88
     source["asgd"][2].history["test_accuracy"][-1] = 0.99
-    assert orders_compared(sound, source, column)["survives"] == "cannot be told"
+    assert orders_compared(sound, source, column)["survives"] == "undecided"
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"patience": 3}, "patience: wanted --hold-out above 0"),
-        ({"patience": 3, "protocol": "both"}, "patience: wanted --hold-out above 0"),
-        ({"protocol": "fair"}, "protocol: wanted one of sound, source, both"),
+        ({"patience": 3}, "patience: expected --hold-out above 0"),
+        ({"patience": 3, "protocol": "both"}, "patience: expected --hold-out above 0"),
+        ({"protocol": "fair"}, "protocol: expected one of sound, source, both"),
         ({"optimizers": ("adan", "adma")}, "optimizers: no optimizer named 'adma'; nearest: adam"),
-        ({"optimizers": ("adam", "adam")}, "optimizers: wanted at least one, each once, got adam adam"),
-        ({"seeds": ()}, "seeds: wanted at least one, each once, got none"),
-        ({"epochs": 0}, "epochs: wanted an integer of at least 1"),
-        ({"dtype": "float16"}, "dtype: wanted one of float32, bfloat16"),
+        ({"optimizers": ("adam", "adam")}, "optimizers: expected at least one, without repeats, got adam adam"),
+        ({"seeds": ()}, "seeds: expected at least one, without repeats, got none"),
+        ({"epochs": 0}, "epochs: expected an integer of at least 1"),
+        ({"dtype": "float16"}, "dtype: expected one of float32, bfloat16"),
     ],
 )
-def test_a_bad_setting_is_told_in_one_line(experiment, settings, message):
+def test_a_bad_setting_raises_an_error_of_one_line(experiment, settings, message):
     with pytest.raises(ValueError, match=message) as error:
         experiment.Config(**settings)
     assert len(str(error.value).splitlines()) == 1
@@ -201,7 +201,7 @@ def test_a_bad_setting_is_told_in_one_line(experiment, settings, message):
         experiment.Config(patience=3, protocol="source")
 
 
-def test_smoke_has_other_defaults_and_keeps_what_is_asked_for(experiment, monkeypatch):
+def test_smoke_has_other_defaults_and_keeps_explicit_settings(experiment, monkeypatch):
     def parsed(*flags):
         monkeypatch.setattr(sys, "argv", ["cifar10_resnet18.py", *flags])
         return experiment.parse(experiment.Config, None, smoke=experiment.SMOKE)
@@ -239,21 +239,21 @@ def test_missing_data_gives_one_line(tmp_path):
         env=environment | {"HOME": str(tmp_path)},
     )
     assert result.returncode == 1
-    assert result.stderr.startswith("cifar10_resnet18: cifar10: wanted a prepared folder")
-    assert "python -m gdlab.data prepare cifar10" in result.stderr
+    assert result.stderr.startswith("cifar10_resnet18: cifar10: expected a prepared folder")
+    assert "gdlab data prepare cifar10" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_the_way_is_told_before_anything_runs(experiment, tmp_path):
+def test_a_file_in_the_way_is_reported_before_anything_runs(experiment, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="wanted a folder to write to, got"):
+    with pytest.raises(NotADirectoryError, match="expected a folder to write to, got"):
         run(experiment, experiment.Config(out=tmp_path / "file"))
 
 
 def test_a_missing_extra_gives_one_line_before_anything_runs(experiment, small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"tensorboard: wanted the package tensorboardX: pip install 'gdlab"):
+    with pytest.raises(ImportError, match="tensorboard: expected the package tensorboardX, got none"):
         run(experiment, experiment.Config(out=tmp_path / "out", tensorboard=True))
     assert not (tmp_path / "out").exists()
 
@@ -264,12 +264,12 @@ def run(experiment, config):
 
 @pytest.fixture
 def events(monkeypatch):
-    """What went to TensorBoard: (folder, name, epoch)."""
+    """Record what is written to TensorBoard: (folder, name, epoch)."""
     found = []
 
     class SummaryWriter:
         def __init__(self, folder):
-            Path(folder).mkdir(parents=True)  # a folder that is there already raises
+            Path(folder).mkdir(parents=True)  # raises if the folder exists
             self.folder = folder
 
         def add_scalar(self, name, value, epoch):
@@ -288,7 +288,7 @@ def metrics(out):
 
 
 @pytest.mark.slow
-def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
+def test_a_killed_benchmark_resumes_and_ends_in_the_same_numbers(
     experiment, small, events, tmp_path, capsys, monkeypatch
 ):
     settings = dict(optimizers=("momentum", "adam"), seeds=(0, 1), epochs=2, batch_size=32, protocol="both")
@@ -321,11 +321,11 @@ def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
         np.testing.assert_array_equal(written["values"], losses)
     assert results["comparison"]["pairs"] == 1
 
-    # All epochs have their line, those from before the kill too; each start has its own folder of events.
+    # Every epoch has its line, also those before the kill; each start has its own folder of events.
     assert printed.count("epoch   1 of 2") == printed.count("epoch   2 of 2") == 8
     assert "source protocol  Adam  seed 1  epoch   2 of 2" in printed
     starts = sorted(str(path.relative_to(tmp_path / "killed/tensorboard")) for path in tmp_path.rglob("start-*"))
-    assert len(starts) == 3 + 8  # three runs had come to their first events
+    assert len(starts) == 3 + 8  # three runs had written their first events
     assert starts[0] == "sound/adam/epochs-2/seed-0/start-000"
     replayed = [epoch for folder, name, epoch in events if folder.endswith("/start-001") and name == "train/loss"]
     assert replayed == [1, 2] * 3
@@ -338,8 +338,8 @@ def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
         "Adam",
         "JPEG (lossy)",
         "Kendall's tau",
-        "cannot be told",
-        "Not as in the source",
+        "undecided",
+        "Differences from the source",
         "batch_size 32 (64)",
     ):
         assert part in text
@@ -350,14 +350,14 @@ def test_a_killed_benchmark_goes_on_and_ends_in_the_same_numbers(
         for name in ("training_accuracy", "test_accuracy", "training_loss", "test_loss", "learning"):
             with Image.open(out / protocol / f"{name}.png") as image:
                 assert min(image.size) > 400
-    # What is reported is what the runs hold.
+    # The report agrees with the files of the runs.
     (path,) = (out / "runs/sound/adam").rglob("seed-1/metrics.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     final = results["protocols"]["sound"]["optimizers"]["adam"]["runs"]["2"]["final"]
     assert final["test accuracy (%)"]["values"][1] == pytest.approx(100 * rows[-1]["test_accuracy"])
 
 
-def test_a_run_that_diverges_is_recorded_and_the_others_go_on(experiment, small, tmp_path, capsys, monkeypatch):
+def test_a_run_that_diverges_is_recorded_and_the_others_continue(experiment, small, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(experiment.SETTINGS, "momentum", {"learning_rate": 1e30})
     config = experiment.Config(
         out=tmp_path / "out",
@@ -370,7 +370,7 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(experiment, small,
     )
     run(experiment, config)
     printed = capsys.readouterr().out
-    assert "diverged: a loss is not finite; the other runs go on" in printed
+    assert "diverged: a loss is not finite; the other runs continue" in printed
     assert "1 of 1 diverged" in printed
     results = json.loads((tmp_path / "out" / "results.json").read_text())["protocols"]["sound"]
     momentum, adam = (results["optimizers"][name]["runs"]["2"] for name in ("momentum", "adam"))

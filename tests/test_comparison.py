@@ -1,4 +1,4 @@
-"""Studies on scikit-learn's digits: budgets, choices, resumption, shards; the choice is worked out here again."""
+"""Studies on scikit-learn's digits: budgets, resumption, shards, and choices, which are recomputed here."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def make(hidden=8):
     return tasks.digits_mlp(hold_out=300, train_size=400, hidden=(hidden,), batch_size=50)
 
 
-# Each candidate is tuned by arguments of its own.
+# Each candidate has arguments of its own to tune.
 TRIALS = {
     "adam": ({"learning_rate": 1e-4, "b1": 0.9}, {"learning_rate": 2e-2, "b1": 0.9}),
     "demon": ({"learning_rate": 0.1, "momentum": 0.9}, {"learning_rate": 1e30, "momentum": 0.9}),
@@ -56,7 +56,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-def test_the_choice_is_the_best_trial_on_what_is_held_out_and_runs_are_trainings(whole):
+def test_the_choice_is_the_best_trial_on_held_out_data_and_runs_are_trainings(whole):
     task = make()
     for name, build in (("adam", optimizers.adam), ("demon", optimizers.demon_sgdm)):
         found = collect(study(whole), "digits", name)
@@ -71,7 +71,7 @@ def test_the_choice_is_the_best_trial_on_what_is_held_out_and_runs_are_trainings
         assert found.at_the_edge
         assert found.missing == 0
         expected = np.where(np.isnan(errors), np.inf, errors)
-        np.testing.assert_allclose(found.scores, expected, atol=0.7)  # rounding may turn two of 300 images round
+        np.testing.assert_allclose(found.scores, expected, atol=0.7)  # rounding may affect two of 300 images
         for epochs in (2, 3):
             assert [run.seed for run in found.runs[epochs]] == [0, 1]
             setting = found.setting | ({"total_steps": float(epochs * task.steps)} if name == "demon" else {})
@@ -83,8 +83,8 @@ def test_the_choice_is_the_best_trial_on_what_is_held_out_and_runs_are_trainings
     assert np.isinf(collect(study(whole), "digits", "demon").scores[1])  # a trial that diverged is a result
 
 
-def test_the_test_set_has_no_say(whole):
-    # A study whose test set is another one chooses the same.
+def test_the_test_set_does_not_influence_the_choice(whole):
+    # A study with another test set makes the same choice.
     def blind():
         task = make()
         return dataclasses.replace(task, test=task.test._replace(labels=np.zeros_like(task.test.labels)))
@@ -98,7 +98,7 @@ def test_the_test_set_has_no_say(whole):
     assert one.runs[2][0].history["test_accuracy"][-1] != two.runs[2][0].history["test_accuracy"][-1]
 
 
-def test_shards_and_single_programs_make_the_same(whole, tmp_path):
+def test_shards_and_single_programs_give_the_same_results(whole, tmp_path):
     for number in (1, 2):
         comparison.run(study(tmp_path / "shards"), shard=(number, 2), workers=1, progress=False)
     assert files(tmp_path / "shards") == files(whole)
@@ -131,7 +131,7 @@ def test_candidates_that_are_together_share_one_program(tmp_path):
     assert len(compilation.COMPILED) == 1
 
 
-def test_missing_data_is_known_before_the_first_training(tmp_path):
+def test_missing_data_is_reported_before_the_first_training(tmp_path):
     def nothing():
         raise FileNotFoundError("no such data")
 
@@ -140,7 +140,7 @@ def test_missing_data_is_known_before_the_first_training(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_missing_is_counted(whole, tmp_path):
+def test_missing_runs_are_counted(whole, tmp_path):
     empty = collect(study(tmp_path), "digits", "adam")
     assert (empty.setting, empty.missing) == (None, 2 + 4)
     more = study(whole, seeds=(0, 1, 2))
@@ -148,9 +148,9 @@ def test_what_is_missing_is_counted(whole, tmp_path):
     longer = study(whole, problems=[problem(epochs=(2, 3, 4))])
     assert collect(longer, "digits", "adam").missing == 2
     shorter = study(whole, problems=[problem(tuning_epochs=1)])
-    assert collect(shorter, "digits", "adam").setting is None  # longer trials are not taken for shorter ones
+    assert collect(shorter, "digits", "adam").setting is None  # longer trials do not count as shorter ones
     assert np.isnan(collect(shorter, "digits", "adam").scores).all()
-    with pytest.raises(ValueError, match="wanted all trials to be done"):
+    with pytest.raises(ValueError, match="expected all trials to be done"):
         comparison.retrieve(study(tmp_path), "digits", "adam", 2)
 
 
@@ -171,11 +171,11 @@ def test_problems_wrap_their_optimizers(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_and_ends_in_the_same_bytes(whole, tmp_path):
+def test_a_killed_study_resumes_and_ends_in_the_same_bytes(whole, tmp_path):
     script = f"""
         import sys
         import jax
-        jax.config.update("jax_enable_x64", True)  # as the tests' own process
+        jax.config.update("jax_enable_x64", True)  # as in the process of the tests
         from pathlib import Path
         from gdlab import comparison
         from tests.test_comparison import study
@@ -197,7 +197,7 @@ def test_killed_it_goes_on_and_ends_in_the_same_bytes(whole, tmp_path):
     assert files(tmp_path / "run") == files(whole)
 
 
-def test_run_folders_say_what_they_are(whole):
+def test_run_folders_describe_their_runs(whole):
     (path,) = (whole / "runs" / "digits" / "adam" / "epochs-3").glob("*/seed-1/config.json")
     config = json.loads(path.read_text())
     assert config["candidate"] == "adam"
@@ -206,7 +206,7 @@ def test_run_folders_say_what_they_are(whole):
     assert path.parent.parent.name == "learning_rate-0.02_b1-0.9"
 
 
-def test_a_single_setting_needs_no_trial_and_nothing_held_out(tmp_path):
+def test_a_single_setting_needs_neither_trials_nor_held_out_data(tmp_path):
     one = problem(
         make=lambda: tasks.digits_mlp(train_size=200, test_size=100, hidden=(8,), batch_size=50),
         measure=Measure("accuracy", "accuracy", better="higher"),
@@ -224,7 +224,7 @@ def test_a_single_setting_needs_no_trial_and_nothing_held_out(tmp_path):
     assert np.isnan(found.scores).all()
     assert (found.missing, found.at_the_edge) == (0, False)
     losses = [collect(alone, "digits", name).runs[1][0].history["train_loss"][0] for name in ("adam", "decayed")]
-    assert losses[0] != losses[1]  # the decay is there
+    assert losses[0] != losses[1]  # the weight decay has an effect
 
 
 def test_a_run_that_stops_early_is_finished_and_counts_up_to_its_best_epoch(tmp_path):
@@ -243,10 +243,10 @@ def test_a_run_that_stops_early_is_finished_and_counts_up_to_its_best_epoch(tmp_
     assert path.stat().st_mtime_ns == before
 
 
-def test_the_report_says_what_the_folder_holds(whole, tmp_path):
+def test_the_report_describes_the_contents_of_the_folder(whole, tmp_path):
     made = comparison.report(study(whole), title="Digits")
     text = str(made)
-    for part in ("Digits", "Demon", "300 held out", "trials of 2 epochs", "95% interval, Student", "cpu"):
+    for part in ("Digits", "Demon", "300 held out", "trials of 2 epochs", "Student's 95% interval", "cpu"):
         assert part in text, part
     made.write(tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
@@ -263,7 +263,7 @@ def test_the_report_says_what_the_folder_holds(whole, tmp_path):
     for name in ("digits/final", "digits/best", "digits/ranking_test_accuracy", "tuned"):
         assert all((tmp_path / f"{name}{suffix}").exists() for suffix in (".txt", ".csv", ".tex")), name
     assert "0.02*, b1 0.9" not in text
-    assert "0.02, b1 0.9*" in text  # the greatest rate that was tried
+    assert "0.02, b1 0.9*" in text  # the largest rate that was tried
     empty = comparison.report(study(tmp_path / "nothing"))
     assert "trainings are not done yet" in str(empty)
 
@@ -283,37 +283,40 @@ def test_a_larger_budget_only_adds_settings():
     assert ladder(1, 0.1, momentum="b1") == [{"learning_rate": 0.1, "b1": 0.9}]
 
 
-def test_bad_input_is_answered_in_one_line(tmp_path):
+def test_bad_input_raises_an_error_of_one_line(tmp_path):
     lopsided = problem(trials=TRIALS | {"adam": TRIALS["adam"][:1]})
     for call, answer in (
-        (lambda: study(tmp_path, seeds=()), "seeds: wanted at least one, got none"),
-        (lambda: study(tmp_path, seeds=(0, 0)), "seeds: wanted each once, got 0, 0"),
-        (lambda: study("folder"), "folder: wanted a Path, got 'folder'"),
-        (lambda: study(tmp_path, problems=[problem(epochs=(2, 2))]), "epochs: wanted each once"),
-        (lambda: study(tmp_path, seeds=(0, 7)), "wanted others than the tuning_seeds, got 7 in both"),
-        (lambda: study(tmp_path, problems=[problem(), problem()]), "problems: wanted names that differ"),
-        (lambda: study(tmp_path, problems=[lopsided]), r"wanted as many for each candidate, .*'adam': 1, 'demon': 2"),
-        (lambda: study(tmp_path, problems=[problem(trials={})]), "wanted settings for adam, got none"),
-        (lambda: study(tmp_path, problems=[problem(epochs=())]), "epochs: wanted at least one length"),
-        (lambda: study(tmp_path, problems=[problem(make=3)]), "make: wanted a function, got 3"),
-        (lambda: study(tmp_path).pairs(["digit"]), "problems: wanted names among digits, got digit"),
-        (lambda: comparison.run(study(tmp_path), candidates=["sgd"]), "candidates: wanted names among adam, demon"),
-        (lambda: comparison.run(study(tmp_path), shard=(3, 2)), "shard: wanted a number from 1 to 2, got 3"),
-        (lambda: comparison.run(study(tmp_path), shard=2), r"shard: wanted two numbers, \(i, n\), got 2"),
-        (lambda: collect(study(tmp_path), "digit", "adam"), "problems: wanted names among digits, got digit"),
-        (lambda: collect(study(tmp_path), "digits", "sgd"), "candidates: wanted names among adam, demon, got sgd"),
+        (lambda: study(tmp_path, seeds=()), "seeds: expected at least one, got none"),
+        (lambda: study(tmp_path, seeds=(0, 0)), "seeds: expected distinct seeds, got 0, 0"),
+        (lambda: study("folder"), "folder: expected a Path, got 'folder'"),
+        (lambda: study(tmp_path, problems=[problem(epochs=(2, 2))]), "epochs: expected distinct lengths"),
+        (lambda: study(tmp_path, seeds=(0, 7)), "seeds: expected none of the tuning_seeds, got 7 in both"),
+        (lambda: study(tmp_path, problems=[problem(), problem()]), "problems: expected distinct names"),
+        (
+            lambda: study(tmp_path, problems=[lopsided]),
+            r"expected the same number of settings for every candidate, .*'adam': 1, 'demon': 2",
+        ),
+        (lambda: study(tmp_path, problems=[problem(trials={})]), "expected settings for adam, got none"),
+        (lambda: study(tmp_path, problems=[problem(epochs=())]), "epochs: expected at least one length"),
+        (lambda: study(tmp_path, problems=[problem(make=3)]), "make: expected a function, got 3"),
+        (lambda: study(tmp_path).pairs(["digit"]), "problems: expected names among digits, got digit"),
+        (lambda: comparison.run(study(tmp_path), candidates=["sgd"]), "candidates: expected names among adam, demon"),
+        (lambda: comparison.run(study(tmp_path), shard=(3, 2)), "shard: expected a number from 1 to 2, got 3"),
+        (lambda: comparison.run(study(tmp_path), shard=2), r"shard: expected two numbers, \(i, n\), got 2"),
+        (lambda: collect(study(tmp_path), "digit", "adam"), "problems: expected names among digits, got digit"),
+        (lambda: collect(study(tmp_path), "digits", "sgd"), "candidates: expected names among adam, demon, got sgd"),
         (
             lambda: comparison.retrieve(study(tmp_path), "digits", "sgd", 2),
-            "candidates: wanted names among adam, demon",
+            "candidates: expected names among adam, demon",
         ),
-        (lambda: comparison.run(study(tmp_path), workers=0), "workers: wanted an integer of at least 1, got 0"),
+        (lambda: comparison.run(study(tmp_path), workers=0), "workers: expected an integer of at least 1, got 0"),
         (
             lambda: comparison.run(study(tmp_path, problems=[problem(make=tasks.digits_mlp)]), progress=False),
-            "wanted a task with a part held out to tune by, got none",
+            "expected a task with a held-out part to tune on, got none",
         ),
-        (lambda: ladder(0, 0.1), "budget: wanted an integer of at least 1, got 0"),
-        (lambda: ladder(2, 0.1, momenta=(1.0,)), r"momenta: wanted a number in \[0, 1\), got 1"),
-        (lambda: ladder(2, 0.0), r"learning_rate: wanted a number in \(0"),
+        (lambda: ladder(0, 0.1), "budget: expected an integer of at least 1, got 0"),
+        (lambda: ladder(2, 0.1, momenta=(1.0,)), r"momenta: expected a number in \[0, 1\), got 1"),
+        (lambda: ladder(2, 0.0), r"learning_rate: expected a number in \(0"),
         (
             lambda: study(
                 tmp_path, problems=[problem(trials=TRIALS | {"adam": ({"momentum": 0.9}, {"momentum": 0.8})})]
@@ -322,16 +325,16 @@ def test_bad_input_is_answered_in_one_line(tmp_path):
         ),
         (
             lambda: study(tmp_path, problems=[problem(trials=TRIALS | {"adam": ({"b1": 0.9}, {"b1": 1.8})})]),
-            r"b1: wanted a number in \[0, 1\), got 1.8",
+            r"b1: expected a number in \[0, 1\), got 1.8",
         ),
         (
             lambda: study(tmp_path, problems=[problem(trials=TRIALS | {"adam": ({"b1": 0.9}, {"eps": 1e-8})})]),
             "expected the same arguments in every setting, got b1 and eps",
         ),
-        (lambda: comparison.run(study(tmp_path), on_epoch=3), "on_epoch: wanted a function, got 3"),
+        (lambda: comparison.run(study(tmp_path), on_epoch=3), "on_epoch: expected a function, got 3"),
         (
             lambda: study(tmp_path, problems=[problem(measure=ERROR._replace(better="more"))]),
-            "measure.better: wanted one of lower, higher; got 'more'",
+            "measure.better: expected one of lower, higher; got 'more'",
         ),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:

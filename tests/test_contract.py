@@ -1,4 +1,4 @@
-"""The contract that every optimizer keeps, and that the check notices whatever breaks it."""
+"""Every optimizer keeps the contract, and the check detects whatever breaks it."""
 
 import inspect
 import itertools
@@ -10,7 +10,7 @@ import pytest
 
 from gdlab.optimizers import OPTIMIZERS, check_contract, transformation
 
-# Numbers for arguments without a default, or whose default is None: those are varied only where a number is named.
+# Numbers for arguments without a default or with the default None, which vary only if a number is given.
 ARGUMENTS = {
     "rmsprop": {"momentum": 0.5},
     "demon_sgdm": {"total_steps": 40.0},
@@ -19,11 +19,11 @@ ARGUMENTS = {
     "soap": {"shampoo_beta": 0.9},
     "prodigy": {"b3": 0.9},
 }
-# What stays static, by name: a shape, the length of an unrolled loop, a seed, or a choice between programs.
+# Arguments that stay static: a shape, the length of an unrolled loop, a seed, or a choice between programs.
 STATIC = {"window", "ns_steps", "max_dim", "seed"}
 
 
-# One of each sort in the default run; all of them with -m slow.
+# One of each kind in the default run, the others with -m slow.
 QUICK = ("adam", "muon", "schedule_free_sgd")
 EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OPTIMIZERS]
 
@@ -49,7 +49,7 @@ def test_every_optimizer_keeps_the_contract(name):
         pytest.param("dadapt_adam", {"bias_correction": True, "decoupled": True}, marks=pytest.mark.slow),
     ],
 )
-def test_flags_keep_it_too(name, flags):
+def test_flags_keep_the_contract_too(name, flags):
     report = check_contract(OPTIMIZERS[name], flags)
     assert report.ok, str(report)
 
@@ -87,7 +87,7 @@ def divides_by_the_norm(learning_rate=0.1):
 
 def infinite_slope(learning_rate=0.1):
     def update(g, state, params=None):
-        # |0|^(1/2): fine as a value, infinite as a derivative, at a number that is 0 throughout
+        # the root of 0, whose value is finite and whose derivative is not
         return jax.tree.map(lambda g: -learning_rate * g + jnp.sqrt(learning_rate - learning_rate), g), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
@@ -136,7 +136,7 @@ takes_schedules_and_reads_the_first_value_only.takes_schedules = True
 
 @transformation
 def ignores_its_schedule(learning_rate=0.1):
-    first = isinstance(learning_rate, float)  # a Python number goes one way, a schedule's value another
+    first = isinstance(learning_rate, float)  # Python numbers and values of schedules take different branches
     return optax.scale(-learning_rate if first else -2 * learning_rate)
 
 
@@ -164,7 +164,7 @@ def ignores_its_schedule(learning_rate=0.1):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_breaks_the_contract_is_noticed(factory, failing):
+def test_what_breaks_the_contract_is_detected(factory, failing):
     arguments = {"learning_rate": 0.1} if factory is optax.rprop else None
     report = check_contract(factory, arguments)
     failed = {check.name for check in report.checks if not check.passed}
@@ -173,7 +173,7 @@ def test_what_breaks_the_contract_is_noticed(factory, failing):
     assert "BREAKS" in str(report)
 
 
-def test_a_sound_factory_of_ones_own_passes():
+def test_a_sound_custom_factory_passes():
     @transformation
     def sign_momentum(learning_rate=1e-3, *, momentum=0.9):
         return optax.chain(
@@ -209,7 +209,7 @@ def noisy(learning_rate=0.1, *, seed: int = 0):
 
 
 @pytest.mark.slow
-def test_noise_with_a_typed_key_passes_but_for_the_order_of_leaves():
+def test_noise_with_a_typed_key_passes_except_for_the_order_of_leaves():
     report = check_contract(transformation(noisy))
     assert [check.name for check in report.checks if not check.passed] == ["order of leaves"], str(report)
     skipped = check_contract(OPTIMIZERS["sgd"], skip=("order of leaves",))
@@ -226,9 +226,13 @@ def test_the_check_leaves_x64_as_it_was():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("adam",), TypeError, "factory: wanted a function, got 'adam'"),
-        ((OPTIMIZERS["demon_adam"],), TypeError, "arguments: wanted a value for total_steps, which has no default"),
-        ((OPTIMIZERS["adam"], {"b3": 0.9}), TypeError, "arguments: wanted names of the factory's arguments, got 'b3'"),
+        (("adam",), TypeError, "factory: expected a function, got 'adam'"),
+        ((OPTIMIZERS["demon_adam"],), TypeError, "arguments: expected a value for total_steps, which has no default"),
+        (
+            (OPTIMIZERS["adam"], {"b3": 0.9}),
+            TypeError,
+            "arguments: expected names of the factory's arguments, got 'b3'",
+        ),
     ],
 )
 def test_bad_arguments_of_the_check(arguments, error, message):

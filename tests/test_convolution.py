@@ -1,4 +1,4 @@
-"""Expected values: a loop over taps in NumPy float64, and XLA's own convolution with its own derivatives."""
+"""Convolutions compared with a loop over windows in float64 NumPy, and with XLA's convolution and derivatives."""
 
 import math
 
@@ -27,7 +27,7 @@ GEOMETRIES = [
 
 
 def numpy_passes(x, kernel, g, geometry):
-    """The result, and the gradients of its inner product with g, window by window."""
+    """Return the result and the gradients of its inner product with g, window by window."""
     stride, padding = geometry.stride, geometry.padding
     padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     y, dx, dkernel = np.zeros(g.shape), np.zeros(padded.shape), np.zeros(kernel.shape)
@@ -51,14 +51,14 @@ def operands(geometry, dtype, inputs=3, outputs=4, batch=2):
     return [jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=True)]
 
 
-def assert_near(got, wanted, relative):
-    """To within `relative` of the largest."""
-    assert got.shape == wanted.shape
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=relative * np.abs(wanted).max())
+def assert_near(got, expected, relative):
+    """Require agreement to within `relative` times the largest expected value."""
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=relative * np.abs(expected).max())
 
 
 def takes(name, geometry):
-    """Whether the algorithm can do it, in a matrix that does not take long to compile."""
+    """Return whether the algorithm applies, and with a matrix that does not take long to compile."""
     small = math.prod(geometry.image) * math.prod(geometry.outputs) <= 1000
     return {"winograd": takes_winograd(geometry), "dense": small}.get(name, True)
 
@@ -79,35 +79,37 @@ def test_every_algorithm_is_the_convolution_and_its_gradients(name, geometry):
             algorithm.kernel_gradient(x, g, geometry),
         )
 
-    for got, wanted in zip(passes(x, kernel, g), numpy_passes(*map(np.asarray, (x, kernel, g)), geometry), strict=True):
-        assert_near(got, wanted, 1e-13)
+    for got, expected in zip(
+        passes(x, kernel, g), numpy_passes(*map(np.asarray, (x, kernel, g)), geometry), strict=True
+    ):
+        assert_near(got, expected, 1e-13)
 
 
 @pytest.mark.parametrize("size", [4, 8])
-def test_winograd_in_float32_is_within_1e_5_of_the_largest(size):
+def test_winograd_in_float32_is_within_1e_5_of_the_largest_value(size):
     geometry = Geometry((size, size), (3, 3), 1, 1)
     assert choose(geometry, 128, 32) == "winograd"
     x, kernel, g = operands(geometry, jnp.float32, 128, 32, 2)
     x = jnp.maximum(x, 0)
-    wanted = numpy_passes(*(np.asarray(value, np.float64) for value in (x, kernel, g)), geometry)
+    expected = numpy_passes(*(np.asarray(value, np.float64) for value in (x, kernel, g)), geometry)
     passes = (
         (products.forward, (x, kernel)),
         (products.input_gradient, (g, kernel)),
         (products.kernel_gradient, (x, g)),
     )
-    for (ours, arguments), value in zip(passes, wanted, strict=True):
+    for (ours, arguments), value in zip(passes, expected, strict=True):
         got = jax.jit(ours, static_argnums=2)(*arguments, geometry)
         assert got.dtype == jnp.float32
         assert_near(got, value, 1e-5)
 
 
-def test_the_rule_is_of_the_shape():
+def test_the_algorithm_is_chosen_by_the_shapes():
     for (image, kernel, stride, padding), channels, algorithm in (
         ((2, 2, 3, 1), (256, 256), "dense"),
         ((4, 3, 2, 1), (64, 64), "patches"),
         ((8, 3, 1, 1), (64, 64), "winograd"),
         ((8, 3, 1, 1), (3, 64), "patches"),
-        ((5, 3, 1, 1), (64, 64), "patches"),  # 25 of 64 pixels of the tiles
+        ((5, 3, 1, 1), (64, 64), "patches"),  # fills 25 of the 64 pixels of the tiles
         ((6, 3, 1, 1), (64, 64), "winograd"),
         ((32, 7, 2, 3), (64, 64), "patches"),
     ):
@@ -140,10 +142,10 @@ def test_derivatives_of_every_kind_and_mapped_axes(geometry, channels):
     def every(f):
         return jax.jit(lambda *at: (curvature(f)(*at), again(f)(*at)))
 
-    for got, wanted in zip(*(jax.tree.leaves(every(f)(x, kernel)) for f in (ours, xla)), strict=True):
-        assert_near(got, np.asarray(wanted), 1e-11)
+    for got, expected in zip(*(jax.tree.leaves(every(f)(x, kernel)) for f in (ours, xla)), strict=True):
+        assert_near(got, np.asarray(expected), 1e-11)
 
-    # Lanes of both, of one, and lanes of lanes, against one lane after the other.
+    # vmap over both arguments, over one, and nested, compared with one lane after another.
     gradient = jax.jit(jax.grad(ours, (0, 1)))
     scales = jnp.array([1.0, 0.5, -2.0])
     xs, kernels = (jnp.stack([scale * value for scale in scales], 1) for value in (x, kernel))
@@ -151,8 +153,8 @@ def test_derivatives_of_every_kind_and_mapped_axes(geometry, channels):
         mapped = jax.jit(jax.vmap(jax.grad(ours, (0, 1)), axes))(*arguments)
         for lane in range(3):
             one = [value if axis is None else value[:, lane] for axis, value in zip(axes, arguments, strict=True)]
-            for got, wanted in zip(mapped, gradient(*one), strict=True):
-                assert_near(got[lane], np.asarray(wanted), 1e-11)
+            for got, expected in zip(mapped, gradient(*one), strict=True):
+                assert_near(got[lane], np.asarray(expected), 1e-11)
     for inner, outer in (((1, None), (None, 1)), ((1, 1), (1, None))):
         arguments = (xs if outer[0] is None else jnp.stack([xs, 3 * xs], 1), kernels)
         nested = jax.jit(jax.vmap(jax.vmap(jax.grad(ours, (0, 1)), (1, inner[1])), outer))(*arguments)
@@ -162,11 +164,11 @@ def test_derivatives_of_every_kind_and_mapped_axes(geometry, channels):
                     one = (xs[:, second], kernels[:, first])
                 else:
                     one = (arguments[0][:, first, second], kernels[:, second])
-                for got, wanted in zip(nested, gradient(*one), strict=True):
-                    assert_near(got[first, second], np.asarray(wanted), 1e-11)
+                for got, expected in zip(nested, gradient(*one), strict=True):
+                    assert_near(got[first, second], np.asarray(expected), 1e-11)
 
 
-def test_lanes_are_products_and_never_grouped_convolutions():
+def test_lanes_become_products_and_never_grouped_convolutions():
     x, kernel, _ = operands(Geometry((4, 4), (3, 3), 1, 1), jnp.float32, 16, 16)
     gradient = jax.vmap(jax.grad(lambda x, kernel: jnp.sum(convolve(x, kernel, 1, 1) ** 2), (0, 1)))
     text = jax.jit(gradient).lower(jnp.stack([x] * 3), jnp.stack([kernel] * 3)).as_text()
@@ -184,13 +186,13 @@ def test_narrow_types_sum_in_float32(dtype):
     assert float(y[0, 0, 0, 0]) == 2304
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     x, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 5))
     for arguments, answer in (
-        ((x[0], kernel), r"x: wanted floating-point .* got an array of shape \(4, 4, 3\)"),
-        ((x, kernel[:, :, :2]), r"kernel: wanted 3 inputs, as x has channels, got shape \(3, 3, 2, 5\)"),
-        ((x, kernel, 0), "stride: wanted an integer of at least 1, got 0"),
-        ((x[:, :2], kernel), r"kernel: wanted one that fits .* got \(3, 3\) for \(1, 2, 4, 3\)"),
+        ((x[0], kernel), r"x: expected a floating-point array .* got an array of shape \(4, 4, 3\)"),
+        ((x, kernel[:, :, :2]), r"kernel: expected 3 inputs, the channels of x, got shape \(3, 3, 2, 5\)"),
+        ((x, kernel, 0), "stride: expected an integer of at least 1, got 0"),
+        ((x[:, :2], kernel), r"kernel: expected a size that fits .* got \(3, 3\) for images \(1, 2, 4, 3\)"),
     ):
         with pytest.raises(ValueError, match=answer) as caught:
             convolve(*arguments)

@@ -47,7 +47,7 @@ def test_digits_are_scikit_learns():
     assert np.unique(np.concatenate([digits.train.labels, digits.test.labels])).tolist() == list(range(10))
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_raises_an_error_with_the_nearest():
     with pytest.raises(KeyError, match="cifar10"):
         data.load("cifar_10")
 
@@ -69,7 +69,7 @@ def test_crops_are_shifted_images_and_half_are_mirrored():
     np.testing.assert_array_equal(again, found)
 
 
-def test_no_padding_leaves_the_mirror_alone():
+def test_without_padding_images_are_only_mirrored():
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(1, 5, 7, 3)
     batch = jnp.asarray(np.repeat(image, 40, axis=0))
     mirror = jax.jit(functools.partial(data.crop_and_flip, padding=0))
@@ -78,7 +78,7 @@ def test_no_padding_leaves_the_mirror_alone():
 
 
 def test_an_epoch_on_the_device_is_a_function_of_its_key():
-    """Shuffle, crop, flip and normalization in one compiled program, for three seeds at once."""
+    """One compiled program shuffles, crops, flips and normalizes for three seeds at once."""
     pool = jnp.asarray(pictures(8, 24, (8, 8, 3), 10)[0])
 
     def step(key, rows):
@@ -113,35 +113,38 @@ def test_normalize():
     images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
     mean, std = (0.5, 0.25, 0.125), (0.2, 0.3, 0.4)
     np.testing.assert_allclose(data.normalize(images, mean, std), (images / 255 - mean) / std, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="wanted 3 numbers each"):
+    with pytest.raises(ValueError, match="expected 3 numbers each"):
         data.normalize(images, (0.5,), (0.5,))
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     images = np.zeros((2, 8, 8, 3), np.uint8)
     thirds = (0.5, 0.5, 0.5)
     for call, answer in (
-        (lambda: data.load("mnist", 5), "data_dir: wanted a path, got 5"),
+        (lambda: data.load("mnist", 5), "data_dir: expected a path, got 5"),
         (
             lambda: data.crop_and_flip(jax.random.key(0), images[0]),
-            r"wanted uint8 .* got an array of shape \(8, 8, 3\)",
+            r"expected uint8 .* got an array of shape \(8, 8, 3\)",
         ),
-        (lambda: data.crop_and_flip(jax.random.key(0), images, padding=-1), "padding: wanted an integer of at least 0"),
-        (lambda: data.normalize(images / 255, thirds, thirds), "images: wanted uint8 .* dtype float64"),
-        (lambda: data.normalize(images, 0.5, thirds), r"wanted 3 numbers each, .* got shapes \(\) and \(3,\)"),
-        (lambda: data.normalize(images, thirds, (0.5, 0.0, 0.5)), r"std: wanted a number in \(0, inf\), got 0"),
-        (lambda: data.normalize(images, thirds, thirds, jnp.int32), "dtype: wanted a floating-point type, got int32"),
+        (
+            lambda: data.crop_and_flip(jax.random.key(0), images, padding=-1),
+            "padding: expected an integer of at least 0",
+        ),
+        (lambda: data.normalize(images / 255, thirds, thirds), "images: expected uint8 .* dtype float64"),
+        (lambda: data.normalize(images, 0.5, thirds), r"expected 3 numbers each, .* got shapes \(\) and \(3,\)"),
+        (lambda: data.normalize(images, thirds, (0.5, 0.0, 0.5)), r"std: expected a number in \(0, inf\), got 0"),
+        (lambda: data.normalize(images, thirds, thirds, jnp.int32), "dtype: expected a floating-point type, got int32"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()
         assert "\n" not in str(caught.value)
 
 
-# Archives in the published formats, written here byte by byte from images that the tests know.
+# Archives in the published formats, written byte by byte from known images.
 
 
 class Made(NamedTuple):
-    """archive: what is given to `prepare`; train, test: images and labels that it holds; classes: their names."""
+    """An archive to pass to `prepare`, with the images, labels and class names that it contains."""
 
     name: str
     archive: Path
@@ -203,7 +206,7 @@ def make_cifar100(folder):
 def make_stl10(folder):
     train, test = pictures(4, 11, (96, 96, 3), 10), pictures(5, 5, (96, 96, 3), 10)
 
-    def pixels(images):  # the publisher's words: one channel after the other, each column by column
+    def pixels(images):  # as published: one channel after another, each column by column
         row, column, channel = np.indices((96, 96, 3))
         flat = np.zeros((len(images), 96 * 96 * 3), np.uint8)
         flat[:, channel * 96 * 96 + column * 96 + row] = images
@@ -259,14 +262,14 @@ def place(prepared, tmp_path):
 
 
 def by_pixels(images, labels):
-    """Labels by image: tensorflow-datasets shuffles what it writes."""
+    """Return labels by image, since tensorflow-datasets shuffles what it writes."""
     found = {image.tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
     assert len(found) == len(images)
     return found
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_an_archive_comes_back_pixel_by_pixel(name, tmp_path):
+def test_an_archive_is_restored_pixel_by_pixel(name, tmp_path):
     import tensorflow_datasets as tfds
 
     made = MAKERS[name](tmp_path)
@@ -280,7 +283,7 @@ def test_an_archive_comes_back_pixel_by_pixel(name, tmp_path):
     assert dataset.classes == made.classes
     assert dataset.provenance["encoding"] == "PNG"
     assert any("not the published file" in value for value in dataset.provenance.values())
-    # The same folder through tensorflow-datasets itself, whose class for the name knows version and features.
+    # Read the same folder with tensorflow-datasets, whose class of that name knows version and features.
     official = tfds.builder(name, data_dir=tmp_path / "place", file_format="array_record")
     assert folder == Path(official.data_dir)
     assert official.info.features["label"].names == list(made.classes)
@@ -293,7 +296,7 @@ def test_an_archive_comes_back_pixel_by_pixel(name, tmp_path):
         index = {image.tobytes(): f"test_{i:05d}" for i, image in enumerate(made.test[0])}
         assert all(e["id"].decode() == index[e["image"].tobytes()] for e in source)
     before = (folder / "dataset_info.json").stat().st_mtime_ns
-    assert data.prepare(name, made.archive, tmp_path / "place") == folder  # whole: nothing is read or written
+    assert data.prepare(name, made.archive, tmp_path / "place") == folder  # complete, so nothing is read or written
     assert (folder / "dataset_info.json").stat().st_mtime_ns == before
 
 
@@ -330,23 +333,23 @@ def cifar10_with(**changed):
         (lambda path: path.write_bytes(gzip.compress(b"no tar" * 999)), "truncated or damaged before byte"),
         (
             cifar10_with(data_batch_3=None),
-            "wanted the member cifar-10-batches-bin/data_batch_3.bin, got an archive without",
+            "expected the member cifar-10-batches-bin/data_batch_3.bin, got an archive without",
         ),
         (
             cifar10_with(data_batch_2=lambda content: content[:-5]),
-            r"data_batch_2.bin: wanted records of 3073 bytes, got 3068 bytes at byte 6146",
+            r"data_batch_2.bin: expected records of 3073 bytes, got 3068 bytes at byte 6146",
         ),
-        (cifar10_with(test_batch=b""), "test_batch.bin: wanted records of 3073 bytes, got 0 bytes at byte 0"),
+        (cifar10_with(test_batch=b""), "test_batch.bin: expected records of 3073 bytes, got 0 bytes at byte 0"),
         (
             cifar10_with(data_batch_1=lambda content: content[:3073] + b"\x0a" + content[3074:]),
-            "data_batch_1.bin: wanted labels of 0 to 9, got 10 at byte 3073",
+            "data_batch_1.bin: expected labels from 0 to 9, got 10 at byte 3073",
         ),
-        (cifar10_with(batches=b"cat\ndog\n"), "batches.meta.txt: wanted 10 different names of classes, got 2"),
-        (cifar10_with(**{"../evil.bin": b"x"}), r"wanted names within the archive, got the member '\.\./evil.bin'"),
-        (cifar10_with(**{"/tmp/evil.bin": b"x"}), "wanted names within the archive, got the member '/tmp/evil.bin'"),
+        (cifar10_with(batches=b"cat\ndog\n"), "batches.meta.txt: expected 10 distinct class names, got 2"),
+        (cifar10_with(**{"../evil.bin": b"x"}), r"only paths inside the archive, got the member '\.\./evil.bin'"),
+        (cifar10_with(**{"/tmp/evil.bin": b"x"}), "only paths inside the archive, got the member '/tmp/evil.bin'"),
     ],
 )
-def test_a_damaged_archive_is_answered_with_file_and_byte(damage, answer, tmp_path):
+def test_a_damaged_archive_raises_an_error_with_file_and_byte(damage, answer, tmp_path):
     archive = make_cifar10(tmp_path).archive
     damage(archive)
     with pytest.raises(data.DataError, match=answer) as caught:
@@ -360,20 +363,20 @@ def test_a_damaged_archive_is_answered_with_file_and_byte(damage, answer, tmp_pa
 @pytest.mark.parametrize(
     ("file", "content", "answer"),
     [
-        ("train-images-idx3", struct.pack(">IIII", 2049, 1, 28, 28), r"wanted the magic number 2051 .* got 2049"),
-        ("train-images-idx3", b"\0\0", "wanted the magic number 2051 and 16 bytes of header at byte 0, got 0"),
+        ("train-images-idx3", struct.pack(">IIII", 2049, 1, 28, 28), r"expected the magic number 2051 .* got 2049"),
+        ("train-images-idx3", b"\0\0", "expected the magic number 2051 and 16 bytes of header at byte 0, got 0"),
         ("train-images-idx3", struct.pack(">IIII", 2051, 1, 32, 32), r"shape \(28, 28\) at byte 8, got \(32, 32\)"),
         ("train-images-idx3", struct.pack(">IIII", 2051, 2, 28, 28) + bytes(800), "1584 bytes for 2 items, got 816"),
-        ("t10k-labels-idx1", struct.pack(">II", 2049, 2) + b"\1\2", "wanted 10 labels, one an image, got 2"),
+        ("t10k-labels-idx1", struct.pack(">II", 2049, 2) + b"\1\2", "expected 10 labels, one per image, got 2"),
         (
             "t10k-labels-idx1",
             struct.pack(">II", 2049, 10) + bytes([0] * 9 + [10]),
-            "labels of 0 to 9, got 10 at byte 17",
+            "labels from 0 to 9, got 10 at byte 17",
         ),
-        ("t10k-labels-idx1", struct.pack(">II", 2049, 0), "wanted more bytes for 0 items"),
+        ("t10k-labels-idx1", struct.pack(">II", 2049, 0), "expected more bytes for 0 items"),
     ],
 )
-def test_a_damaged_idx_file_is_answered_with_file_and_byte(file, content, answer, tmp_path):
+def test_a_damaged_idx_file_raises_an_error_with_file_and_byte(file, content, answer, tmp_path):
     made = make_mnist(tmp_path)
     (path,) = made.archive.glob(f"{file}*")
     path.write_bytes(gzip.compress(content))
@@ -382,35 +385,37 @@ def test_a_damaged_idx_file_is_answered_with_file_and_byte(file, content, answer
     assert str(path) in str(caught.value)
 
 
-def test_stl10_labels_begin_at_one(tmp_path):
+def test_labels_of_stl10_start_at_one(tmp_path):
     made = make_stl10(tmp_path)
     with tarfile.open(made.archive) as old:
         members = {member.name: old.extractfile(member).read() for member in old}
     members["stl10_binary/test_y.bin"] = bytes([1, 2, 0, 4, 5])
-    with pytest.raises(data.DataError, match=r"test_y.bin: wanted labels of 1 to 10, got 0 at byte 2"):
+    with pytest.raises(data.DataError, match=r"test_y.bin: expected labels from 1 to 10, got 0 at byte 2"):
         data.prepare("stl10", tar(made.archive, members), tmp_path / "place", any_checksum=True)
     members["stl10_binary/test_y.bin"] = bytes([1, 2])
-    with pytest.raises(data.DataError, match=r"test_y.bin: wanted 5 labels, one an image, got 2"):
+    with pytest.raises(data.DataError, match=r"test_y.bin: expected 5 labels, one per image, got 2"):
         data.prepare("stl10", tar(made.archive, members), tmp_path / "place", any_checksum=True)
 
 
-def test_only_the_published_archive_is_taken_unless_any_will_do(tmp_path, monkeypatch):
-    # Krizhevsky's page names the archive; its size and SHA-256 as in the registry of tensorflow-datasets 4.9.
-    wanted = data.preparation.source_files("cifar10")["cifar-10-binary.tar.gz"]
-    assert wanted.size == 170052171
-    assert wanted.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+def test_only_the_published_archive_is_accepted_unless_any_checksum_is(tmp_path, monkeypatch):
+    # Krizhevsky's page names the archive; size and SHA-256 are those in the registry of tensorflow-datasets 4.9.
+    expected = data.preparation.source_files("cifar10")["cifar-10-binary.tar.gz"]
+    assert expected.size == 170052171
+    assert expected.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
     assert {name: len(data.preparation.source_files(name)) for name in MAKERS} == {
         "cifar10": 1, "cifar100": 1, "stl10": 1, "mnist": 4, "fashion_mnist": 4,
     }  # fmt: skip
     archive = make_cifar10(tmp_path).archive
     size = archive.stat().st_size
-    with pytest.raises(data.DataError, match=rf"wanted the 170052171 bytes of https.*, got {size} bytes; .*any-check"):
+    with pytest.raises(
+        data.DataError, match=rf"expected the 170052171 bytes of https.*, got {size} bytes; .*any-check"
+    ):
         data.prepare("cifar10", archive, tmp_path / "place")
-    publish(monkeypatch, wanted._replace(size=size))
-    with pytest.raises(data.DataError, match=r"wanted the SHA-256 c4a38c5\w+ of https.*, got SHA-256 \w{64}; for an"):
+    publish(monkeypatch, expected._replace(size=size))
+    with pytest.raises(data.DataError, match=r"expected the SHA-256 c4a38c5\w+ of https.*, got SHA-256 \w{64}; for an"):
         data.prepare("cifar10", archive, tmp_path / "place")
     assert not (tmp_path / "place").exists()
-    publish(monkeypatch, wanted._replace(size=size, sha256=hashlib.sha256(archive.read_bytes()).hexdigest()))
+    publish(monkeypatch, expected._replace(size=size, sha256=hashlib.sha256(archive.read_bytes()).hexdigest()))
     data.prepare("cifar10", archive, tmp_path / "place")
     assert data.load("cifar10", tmp_path / "place").provenance["cifar-10-binary.tar.gz"].endswith(", as published")
 
@@ -421,7 +426,7 @@ def publish(monkeypatch, file):
 
 @pytest.fixture
 def server(tmp_path):
-    """Serves the folder `www`, and counts."""
+    """Serve the folder `www` and record the requests."""
     (tmp_path / "www").mkdir()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -463,10 +468,10 @@ def test_an_archive_is_downloaded_checked_and_kept(server, tmp_path, monkeypatch
         with pytest.raises(data.DataError, match=rf"could not download {address}{url}: .*{answer}.*fetch {address}"):
             data.prepare("cifar10", data_dir=place)
     publish(monkeypatch, file._replace(sha256="0" * 64))
-    with pytest.raises(data.DataError, match="wanted SHA-256 0000"):
+    with pytest.raises(data.DataError, match="expected SHA-256 0000"):
         data.prepare("cifar10", data_dir=place)
     assert not list(kept.parent.iterdir())
-    kept.write_bytes(content[:-1])  # a damaged one is fetched again
+    kept.write_bytes(content[:-1])  # a damaged file is downloaded again
     publish(monkeypatch, file)
     served.clear()
     folder = data.prepare("cifar10", data_dir=place)
@@ -477,12 +482,14 @@ def test_an_archive_is_downloaded_checked_and_kept(server, tmp_path, monkeypatch
     assert data.prepare("cifar10", data_dir=place) == folder  # from the file that was kept
     assert by_pixels(*data.load("cifar10", place).test) == by_pixels(*made.test)
     shutil.rmtree(place)
-    with pytest.raises(data.DataError, match=r"127.0.0.1:9/gone by other means, then: python -m .*--archive FILE$"):
+    with pytest.raises(
+        data.DataError, match=r"127.0.0.1:9/gone by other means, then: gdlab data prepare .*--archive FILE$"
+    ):
         data.prepare("cifar10", data_dir=place)
 
 
 @pytest.mark.parametrize("moment", ["example", "rename"])
-def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(moment, tmp_path):
+def test_a_killed_preparation_leaves_nothing_that_looks_complete(moment, tmp_path):
     made = make_cifar10(tmp_path)
     place = tmp_path / "place"
     killed = """
@@ -503,8 +510,8 @@ preparation.prepare("cifar10", sys.argv[2], sys.argv[3], any_checksum=True)
     run = subprocess.run([sys.executable, "-c", killed, moment, str(made.archive), str(place)], check=False)
     assert run.returncode == -signal.SIGKILL
     (left,) = place.iterdir()
-    assert list(left.rglob("*.array_record*"))  # it had come as far as that
-    with pytest.raises(data.DataError, match=r"cifar10: wanted a prepared folder, .*no cifar10/<version>"):
+    assert list(left.rglob("*.array_record*"))  # the records had been written
+    with pytest.raises(data.DataError, match=r"cifar10: expected a prepared folder, .*no cifar10/<version>"):
         data.load("cifar10", place)
     day = 25 * 3600
     os.utime(left, (time.time() - day, time.time() - day))
@@ -517,12 +524,12 @@ def test_no_file_of_a_prepared_folder_can_be_missing(prepared, place):
     (folder,) = (place / "cifar10").iterdir()
     for path in sorted(folder.iterdir()):
         hidden = path.rename(place / "hidden")
-        if path.name == "sources.json":  # other makers of such folders write none
+        if path.name == "sources.json":  # folders of other origin do not have it
             assert data.find("cifar10", place)[0] == folder
         else:
             with pytest.raises(data.DataError, match=rf"without {path.name}\)") as caught:
                 data.load("cifar10", place)
-            assert str(caught.value).endswith(f"python -m gdlab.data prepare cifar10 --data-dir {place}")
+            assert str(caught.value).endswith(f"gdlab data prepare cifar10 --data-dir {place}")
             with pytest.raises(data.DataError, match=f"got one without {path.name}; move it away"):
                 data.prepare("cifar10", prepared[0].archive, place, any_checksum=True)
         hidden.rename(path)
@@ -533,27 +540,27 @@ def test_no_file_of_a_prepared_folder_can_be_missing(prepared, place):
     assert data.find("cifar10", place) == (folder, [])
 
 
-def test_missing_data_is_answered_with_the_places_and_the_command(tmp_path, monkeypatch):
+def test_missing_data_raises_an_error_with_the_places_and_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("GDLAB_DATA_DIR", str(tmp_path / "env"))
     with pytest.raises(data.DataError) as caught:
         data.load("cifar10")
     home = tmp_path / "home" / "tensorflow_datasets"
     assert f"looked in {tmp_path}/env (no cifar10/<version>), {home} (no" in str(caught.value)
-    assert str(caught.value).endswith("python -m gdlab.data prepare cifar10")
+    assert str(caught.value).endswith("gdlab data prepare cifar10")
     with pytest.raises(data.DataError, match=rf"looked in {tmp_path}/a b .*, {tmp_path}/env .*--data-dir '.*a b'$"):
         data.load("cifar10", tmp_path / "a b")
 
 
-def test_damaged_records_are_noticed(prepared, place):
+def test_damaged_records_are_detected(prepared, place):
     (folder,) = (place / "cifar10").iterdir()
     shard = folder / "cifar10-train.array_record-00000-of-00001"
     content = shard.read_bytes()
-    # The records come first, a header of 64 bytes aside; the rest of so small a file is padding.
+    # The records follow a header of 64 bytes; the rest of such a small file is padding.
     flips = [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in range(64, 60_000, 6_000)]
-    other = (folder / "cifar10-test.array_record-00000-of-00001").read_bytes()  # whole, but 12 images for 20
+    other = (folder / "cifar10-test.array_record-00000-of-00001").read_bytes()  # intact, but 12 images, not 20
     for wrong in (*flips, content[: len(content) // 2], other, b""):
         shard.write_bytes(wrong)
-        with pytest.raises(data.DataError, match=r"is damaged: .*; remove the folder, then: python -m gdlab") as caught:
+        with pytest.raises(data.DataError, match=r"is damaged: .*; remove the folder, then: gdlab data") as caught:
             data.load("cifar10", place)
         assert "\n" not in str(caught.value)
     shard.write_bytes(content)
@@ -579,7 +586,7 @@ def test_the_cache_is_used_checked_and_replaced(prepared, place, tmp_path, monke
     whole = cached.read_bytes()
     with zipfile.ZipFile(cached) as archive:
         starts = [info.header_offset for info in archive.infolist()]
-    # In every member: the name, the array's header with its shape, and a late byte of the content.
+    # In every member: the name, the header of the array with its shape, and a late byte of the content.
     offsets = [start + ahead for start in starts for ahead in (32, 120, 170)] + [len(whole) // 2, len(whole) - 3]
     for offset in offsets:
         for bit in (0, 4):
@@ -593,7 +600,7 @@ def test_the_cache_is_used_checked_and_replaced(prepared, place, tmp_path, monke
         assert loads_right() == 0
     cached.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
     assert loads_right() == 1
-    # Another state of the folder: decoded anew, into the same file.
+    # When the folder changes, it is decoded again, into the same file.
     (folder,) = (place / "cifar10").iterdir()
     os.utime(folder / "dataset_info.json")
     assert loads_right() == 1
@@ -613,28 +620,34 @@ def test_a_cache_that_cannot_be_written_costs_only_time(prepared, place, tmp_pat
 
 
 def test_the_command_line_prepares_and_lists(tmp_path, monkeypatch, capsys):
-    from gdlab.data.__main__ import main
+    from gdlab.cli import main
 
     made = make_mnist(tmp_path)
     files = [str(path) for path in made.archive.iterdir()]
 
     def command(*words):
-        monkeypatch.setattr(sys, "argv", ["gdlab.data", *words])
+        monkeypatch.setattr(sys, "argv", ["gdlab", "data", *words])
         main()
         return capsys.readouterr().out
 
     monkeypatch.setenv("GDLAB_DATA_DIR", str(tmp_path / "env"))
     assert "30 + 10 images of 10 classes" in command("prepare", "mnist", "--archive", *files, "--any-checksum")
-    lines = {line.split()[0]: line for line in command("list").splitlines()}
-    assert list(lines) == list(data.DATASETS)
+    lines = {line.split()[0]: line for line in command("list").partition("\n\n")[0].splitlines()}
+    assert list(lines) == [*data.DATASETS, "ptb"]
     assert lines["mnist"].split()[1] == str(tmp_path / "env" / "mnist" / "3.0.1")
-    assert f"not in {tmp_path / 'env'} (no stl10/<version>)" in lines["stl10"]
+    assert f"not found in {tmp_path / 'env'} (no stl10/<version>)" in lines["stl10"]
     for words, answer in (
         (("prepare", "cifar_10"), "no data set named 'cifar_10'; nearest: cifar10"),
-        (("prepare", "digits"), "digits.* comes with scikit-learn"),
-        (("prepare", "cifar10", "--archive", str(tmp_path / "none")), r"wanted an archive, got .*none, which is not a"),
-        (("prepare", "fashion_mnist", "--archive", str(tmp_path)), "wanted t10k-images-idx3-ubyte.gz, .* in --archive"),
-        (("prepare", "stl10", "--archive", files[0], "--data-dir", files[0]), "wanted a folder to write to"),
+        (("prepare", "digits"), "digits.* is part of scikit-learn"),
+        (
+            ("prepare", "cifar10", "--archive", str(tmp_path / "none")),
+            r"expected an archive, got .*none, which is not a",
+        ),
+        (
+            ("prepare", "fashion_mnist", "--archive", str(tmp_path)),
+            "expected t10k-images-idx3-ubyte.gz, .* in --archive",
+        ),
+        (("prepare", "stl10", "--archive", files[0], "--data-dir", files[0]), "expected a folder to write to"),
     ):
         with pytest.raises(SystemExit, match=answer):
             command(*words)
@@ -642,9 +655,9 @@ def test_the_command_line_prepares_and_lists(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="no prepared CIFAR-10 in $GDLAB_DATA_DIR")
-def test_the_second_start_with_cifar10_is_quick():
+def test_the_second_load_of_cifar10_is_quick():
     first = data.load("cifar10", SHARED)
-    began = time.process_time()  # not of the clock, which other processes slow down
+    began = time.process_time()  # not wall-clock time, which other processes affect
     dataset = data.load("cifar10", SHARED)
     assert time.process_time() - began < 2  # the bound that the project states; 0.3 s was measured
     np.testing.assert_array_equal(dataset.train.images, first.train.images)

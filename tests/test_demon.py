@@ -1,4 +1,4 @@
-"""What the benchmark's article says in words must hold for the numbers."""
+"""The published numbers agree with what the benchmark's article says in words."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_what_is_missing_is_what_the_article_left_out():
         assert all(len(row) == len(benchmark.epochs) for row in benchmark.rows.values())
 
 
-def test_numbers_are_of_their_unit_and_more_epochs_help_momentum():
+def test_numbers_fit_their_unit_and_more_epochs_help_momentum():
     for task, epochs, column in columns():
         for name, one in column.items():
             assert 0 < one.sd < 7, (task, epochs, name)

@@ -32,7 +32,7 @@ def test_gradient_descent_on_a_parabola_follows_its_closed_form():
     np.testing.assert_array_equal(descent.point, descent.path[-1])
 
 
-def test_it_stops_at_the_step_that_the_closed_form_foretells_and_freezes():
+def test_it_stops_at_the_step_predicted_by_the_closed_form_and_freezes():
     # On x^2 / 2 the k-th step has length lr (1 - lr)^(k - 1) |x_0|; the first below the tolerance is the last taken.
     rate, x0, tolerance = 0.1, 5.0, 1e-3
     expected = math.ceil(math.log(tolerance / (rate * x0)) / math.log(1 - rate)) + 1
@@ -49,7 +49,7 @@ def test_it_stops_at_the_step_that_the_closed_form_foretells_and_freezes():
 
 
 def test_the_articles_counts():
-    # 139 and 127 epochs come out of the quotient as printed; with a derivative the first step meets the tolerance.
+    # The quotient as printed gives 139 and 127 epochs; with a derivative the first step meets the tolerance.
     printed = Scheme("printed", 0, lambda line, h: line(h) - line(-h) / (2 * h), lambda x: x)
     start = jnp.array([-2.0, -2.0])
     gradients = (finite_difference(ACKLEY, printed, 1e-3), finite_difference(ACKLEY, "central", 1e-3), None)
@@ -117,14 +117,14 @@ def test_a_descent_into_an_infinite_value_is_diverged():
     assert descent.diverged
 
 
-def test_a_value_that_is_not_finite_on_the_way_stops_the_lane():
+def test_a_value_on_the_way_that_is_not_finite_stops_the_lane():
     def walled(x):
         return jnp.sum(jnp.where(jnp.abs(x - 1) < 0.3, jnp.inf, x**2))
 
     for record in ("path", "last"):
         descent = descend(
             walled, sgd(0.2), jnp.array([2.0]), max_steps=8, gradient=lambda x: 2 * x, record=record
-        )  # 2, then 1.2, which is in the wall
+        )  # the points are 2 and then 1.2, which is in the wall
         assert descent.diverged
         assert descent.steps == 2
         assert float(descent.point[0]) == pytest.approx(1.2)
@@ -149,7 +149,7 @@ def test_record_last_equals_the_end_of_the_path():
         assert last.steps == path.steps
 
 
-def test_any_gradient_can_be_handed_in():
+def test_any_gradient_can_be_passed():
     start = jnp.array([-1.2, 1.0])
     exact = descend(ROSENBROCK, adam(0.05), start, max_steps=50)
     for scheme in ("central", "central4", "complex", "richardson"):
@@ -159,14 +159,14 @@ def test_any_gradient_can_be_handed_in():
     assert uphill.value[-1] > uphill.value[0]
 
 
-def test_float32_stays_float32_and_lists_are_taken():
+def test_float32_stays_float32_and_lists_are_accepted():
     descent = descend(ROSENBROCK, adam(0.1), jnp.array([0.0, 0.5], jnp.float32), max_steps=3)
     assert descent.path.dtype == descent.value.dtype == jnp.float32
     assert descend(ROSENBROCK, sgd(1e-3), [0.0, 0.5], max_steps=3).path.shape == (4, 2)
 
 
 def test_the_whole_descent_is_differentiable():
-    # The derivative of the final value by the learning rate, against finite differences of whole descents.
+    # The derivative of the final value with respect to the learning rate, against differences of whole descents.
     def final(rate):
         return descend(ROSENBROCK, adam(rate[0]), jnp.array([-1.2, 1.0]), max_steps=20).value[-1]
 
@@ -174,8 +174,8 @@ def test_the_whole_descent_is_differentiable():
     assert report.ok, str(report)
 
 
-def test_optimizers_that_want_the_value_get_it():
-    # optax's Polyak step needs `value`; on a parabola with known minimum it descends fast.
+def test_optimizers_that_need_the_value_receive_it():
+    # optax's Polyak step needs `value`; on a parabola with a known minimum it descends fast.
     descent = descend(parabola, optax.polyak_sgd(), jnp.array([3.0, -1.0]), max_steps=60)
     assert descent.value[-1] < 1e-6
     search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(max_backtracking_steps=20))
@@ -195,39 +195,43 @@ def test_one_compilation_serves_all_values():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"fn": 3}, TypeError, "fn: wanted a function, got 3"),
-        ({"fn": FUNCTIONS["sphere"]}, TypeError, "fn: wanted a function, got a Function; pass its .fn"),
+        ({"fn": 3}, TypeError, "fn: expected a function, got 3"),
+        ({"fn": FUNCTIONS["sphere"]}, TypeError, "fn: expected a function, got a Function; pass its .fn"),
         (
             {"fn": lambda x: x},
             ValueError,
-            r"fn: wanted a function that returns a scalar of shape \(\), got shape \(2,\)",
+            r"fn: expected a function that returns a scalar of shape \(\), got shape \(2,\)",
         ),
-        ({"fn": FUNCTIONS["beale"].fn, "start": jnp.ones(3)}, ValueError, "beale: wanted dimension 2, got 3"),
-        ({"optimizer": adam}, TypeError, r"optimizer: wanted an optax.GradientTransformation, got function adam; call"),
-        ({"optimizer": "adam"}, TypeError, "optimizer: wanted an optax.GradientTransformation, got 'adam'"),
-        ({"start": [-2, -2]}, TypeError, "start: wanted floating-point numbers, got dtype int"),
+        ({"fn": FUNCTIONS["beale"].fn, "start": jnp.ones(3)}, ValueError, "beale: expected dimension 2, got 3"),
+        (
+            {"optimizer": adam},
+            TypeError,
+            r"optimizer: expected an optax.GradientTransformation, got function adam; call",
+        ),
+        ({"optimizer": "adam"}, TypeError, "optimizer: expected an optax.GradientTransformation, got 'adam'"),
+        ({"start": [-2, -2]}, TypeError, "start: expected floating-point numbers, got dtype int"),
         (
             {"start": jnp.ones((9, 2))},
             ValueError,
-            r"start: wanted one point of shape \(dim,\), got shape \(9, 2\); for many",
+            r"start: expected one point of shape \(dim,\), got shape \(9, 2\); for many",
         ),
-        ({"start": "here"}, TypeError, "start: wanted a vector of floating-point numbers, got 'here'"),
-        ({"max_steps": 0}, ValueError, "max_steps: wanted an integer of at least 1, got 0"),
-        ({"max_steps": 10.0}, TypeError, "max_steps: wanted an integer, got 10.0"),
-        ({"tolerance": -1e-3}, ValueError, r"tolerance: wanted a number in \[0, inf\), got -0.001"),
-        ({"record": "all"}, ValueError, "record: wanted one of path, last; got 'all'"),
-        ({"record": np.array(["path"])}, ValueError, "record: wanted one of path, last; got an array"),
-        ({"gradient": jax.value_and_grad(ROSENBROCK)}, ValueError, "as the start's, got a tuple"),
-        ({"start": None}, TypeError, "start: wanted a vector of floating-point numbers, got None"),
-        ({"start": [[1.0], [2.0, 3.0]]}, TypeError, "start: wanted a vector of floating-point numbers, got a list"),
-        ({"start": [1j, 2.0]}, TypeError, "start: wanted floating-point numbers, got dtype complex128$"),
-        ({"max_steps": 2**31}, ValueError, r"max_steps: wanted an integer below 2\^31"),
-        ({"optimizer": optax.GradientTransformation}, TypeError, "optimizer: wanted an optax.GradientTransformation"),
-        ({"gradient": 2.0}, TypeError, "gradient: wanted a function, got 2.0"),
+        ({"start": "here"}, TypeError, "start: expected a vector of floating-point numbers, got 'here'"),
+        ({"max_steps": 0}, ValueError, "max_steps: expected an integer of at least 1, got 0"),
+        ({"max_steps": 10.0}, TypeError, "max_steps: expected an integer, got 10.0"),
+        ({"tolerance": -1e-3}, ValueError, r"tolerance: expected a number in \[0, inf\), got -0.001"),
+        ({"record": "all"}, ValueError, "record: expected one of path, last; got 'all'"),
+        ({"record": np.array(["path"])}, ValueError, "record: expected one of path, last; got an array"),
+        ({"gradient": jax.value_and_grad(ROSENBROCK)}, ValueError, r"the start's shape \(2,\), got a tuple"),
+        ({"start": None}, TypeError, "start: expected a vector of floating-point numbers, got None"),
+        ({"start": [[1.0], [2.0, 3.0]]}, TypeError, "start: expected a vector of floating-point numbers, got a list"),
+        ({"start": [1j, 2.0]}, TypeError, "start: expected floating-point numbers, got dtype complex128$"),
+        ({"max_steps": 2**31}, ValueError, r"max_steps: expected an integer below 2\^31"),
+        ({"optimizer": optax.GradientTransformation}, TypeError, "optimizer: expected an optax.GradientTransformation"),
+        ({"gradient": 2.0}, TypeError, "gradient: expected a function, got 2.0"),
         (
             {"gradient": lambda x: x[0]},
             ValueError,
-            r"gradient: wanted a function that returns shape \(2,\), as the start's, got shape \(\)",
+            r"gradient: expected a function that returns the start's shape \(2,\), got shape \(\)",
         ),
     ],
 )
@@ -239,5 +243,5 @@ def test_bad_input_is_refused(change, error, message):
 
 
 def test_a_traced_step_count_is_refused():
-    with pytest.raises(TypeError, match="max_steps: wanted a Python integer"):
+    with pytest.raises(TypeError, match="max_steps: expected a Python integer"):
         jax.jit(lambda n: descend(ROSENBROCK, adam(0.1), jnp.ones(2), max_steps=n))(3)

@@ -20,7 +20,7 @@ def load(name):
 
 
 def require_the_articles_counts(records):
-    """The article's counts, the limit of 100,000 that momentum 0.9 runs into, and what the settings really do."""
+    """Require the article's counts, the limit of 100,000 that momentum 0.9 reaches, and what the settings really do."""
     source = {(r["gradient"], r["momentum"]): r for r in records if r["setting"] == "source"}
     assert set(source) == {(g, m) for g in ("printed_quotient", "central", "autodiff") for m in (0.0, 0.1, 0.9)}
     assert [source["printed_quotient", m]["epochs"] for m in (0.0, 0.1, 0.9)] == [139, 127, 100_000]
@@ -30,7 +30,7 @@ def require_the_articles_counts(records):
             assert source[gradient, m]["epochs"] == 1
             assert source[gradient, m]["converged"]
             np.testing.assert_allclose(source[gradient, m]["point"], [-1.99998659, -1.99998659], atol=5e-9)
-    # The sound descents rest in the nearest local minimum: the root of the slope along the diagonal.
+    # The sound descents end in the nearest local minimum, the root of the slope along the diagonal.
     for record in (r for r in records if r["setting"] == "sound"):
         assert record["converged"]
         np.testing.assert_allclose(record["point"], [-1.97445199, -1.97445199], atol=1e-7)
@@ -137,7 +137,7 @@ def test_basins(tmp_path, capsys):
     records = json.loads((out / "results.json").read_text())
     assert [(r["function"], r["optimizer"]) for r in records] == [(f, o) for f in functions for o in config.optimizers]
     for record in records:
-        # The numbers of minima are those of the literature; Himmelblau's are all global, Booth's is the only one.
+        # The numbers of minima are those of the literature: all four of Himmelblau's are global, and Booth has one.
         assert record["minima"] == {"himmelblau": 4, "six_hump_camel": 6, "booth": 1}[record["function"]]
         assert record["share_global"] <= record["share_settled"] <= 1
         if record["function"] != "six_hump_camel":
@@ -227,7 +227,7 @@ def test_toy_race(tmp_path, capsys):
 
     tuning = xr.load_dataset(out / "tuning.nc", engine="scipy")
     assert tuning.reached.dims == ("optimizer", "function", "trial", "start")
-    # Eight of eight trials bring the best of them, which is the share of the tuning starts at the chosen rate.
+    # A search of all eight trials finds the best one, whose share is that of the tuning starts at the chosen rate.
     best = tuning.reached.mean("start").max("trial").mean("function")
     for name, record in records.items():
         assert record["tuning"]["8"] == pytest.approx(float(best.sel(optimizer=name)))
@@ -280,7 +280,7 @@ def test_learning_rate_scan(tmp_path, capsys):
         with Image.open(out / f"{name}.png") as image:
             assert min(image.size) > 200
     assert "0.01*" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="hold_out: wanted an integer of at least 1"):
+    with pytest.raises(ValueError, match="hold_out: expected an integer of at least 1"):
         experiment.Config(hold_out=0)
 
 
@@ -302,7 +302,7 @@ def test_learning_rate_scan(tmp_path, capsys):
         ),
     ],
 )
-def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):
+def test_bad_arguments_print_one_line_and_write_nothing(script, tmp_path):
     (tmp_path / "file").write_text("")
     result = subprocess.run(
         [sys.executable, EXPERIMENTS / f"{script}.py", "--out", tmp_path / "file"],
@@ -311,7 +311,7 @@ def test_bad_arguments_give_one_line_and_leave_nothing(script, tmp_path):
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr.startswith(f"{script}: wanted a folder to write to, got")
+    assert result.stderr.startswith(f"{script}: expected a folder to write to, got")
     assert len(result.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -324,4 +324,4 @@ def test_a_bad_setting_is_named():
         check=False,
     )
     assert result.returncode != 0
-    assert "learning_rate: wanted a number in (0, inf), got -1" in result.stderr + result.stdout
+    assert "learning_rate: expected a number in (0, inf), got -1" in result.stderr + result.stdout

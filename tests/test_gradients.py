@@ -39,7 +39,7 @@ def textbook(x):
 POINT, SLOPE = jnp.array([1.5]), 4.053427893898621
 
 
-def test_the_schemes_are_those_promised():
+def test_the_schemes_have_their_orders():
     assert {name: scheme.order for name, scheme in SCHEMES.items()} == ORDERS
 
 
@@ -100,7 +100,7 @@ def test_default_step_scales_with_x_and_is_representable():
     assert float(far[0]) == pytest.approx(2e6, rel=1e-9)
 
 
-def test_an_explicit_step_is_used_as_it_is():
+def test_an_explicit_step_is_used_unchanged():
     # (x^2 forward with h) has slope 2 x + h exactly in binary arithmetic; central has 2 x.
     square = lambda x: jnp.sum(x**2)  # noqa: E731
     x = jnp.array([1.0, -2.0])
@@ -138,7 +138,7 @@ def test_a_scheme_of_your_own():
     assert check_gradient(textbook, POINT, schemes=[one_sided]).rows[0].order == pytest.approx(2, abs=0.1)
     waves = check_gradient(lambda x: jnp.sum(jnp.exp(jnp.sin(3 * x))), jnp.array([0.4]), schemes=[richardson(4)])
     assert waves.rows[0].order == pytest.approx(8, abs=0.2)
-    with pytest.raises(ValueError, match="weights: wanted sum 0 and first moment 1"):
+    with pytest.raises(ValueError, match="weights: expected sum 0 and first moment 1"):
         stencil("wrong", (0, 1), (-1, 2), 1)
 
 
@@ -146,36 +146,36 @@ def test_autodiff_modes_agree():
     x = jnp.array([0.3, -1.2, 2.0])
     levy = FUNCTIONS["levy"].fn
     np.testing.assert_allclose(autodiff(levy, "forward")(x), autodiff(levy)(x), rtol=1e-14)
-    with pytest.raises(ValueError, match="mode: wanted one of reverse, forward; got 'sideways'"):
+    with pytest.raises(ValueError, match="mode: expected one of reverse, forward; got 'sideways'"):
         autodiff(levy, "sideways")
 
 
 def test_bad_input_is_refused():
     with pytest.raises(KeyError, match="no finite-difference scheme named 'centrall'; nearest: central"):
         finite_difference(textbook, "centrall")
-    with pytest.raises(ValueError, match=r"step: wanted a number in \(0, inf\), got -0.001"):
+    with pytest.raises(ValueError, match=r"step: expected a number in \(0, inf\), got -0.001"):
         finite_difference(textbook, step=-1e-3)
-    with pytest.raises(ValueError, match=r"step: wanted a number in \(0, inf\), got 0"):
+    with pytest.raises(ValueError, match=r"step: expected a number in \(0, inf\), got 0"):
         finite_difference(textbook, step=0)
-    with pytest.raises(TypeError, match="fn: wanted a function, got 3"):
+    with pytest.raises(TypeError, match="fn: expected a function, got 3"):
         finite_difference(3)
-    with pytest.raises(TypeError, match=r"x\['a'\]: wanted floating-point numbers, got dtype int"):
+    with pytest.raises(TypeError, match=r"x\['a'\]: expected floating-point numbers, got dtype int"):
         finite_difference(lambda t: t["a"] * 1.0)({"a": 3})
-    with pytest.raises(TypeError, match="scheme: wanted a name or a Scheme, got 2"):
+    with pytest.raises(TypeError, match="scheme: expected a name or a Scheme, got 2"):
         finite_difference(textbook, 2)
     with pytest.raises(
-        ValueError, match=r"fn: wanted a function that returns a scalar of shape \(\), got shape \(1,\)"
+        ValueError, match=r"fn: expected a function that returns a scalar of shape \(\), got shape \(1,\)"
     ):
         check_gradient(lambda x: x, POINT)
     for vector in (lambda x: 2 * x, lambda x: 2 * x[:1], lambda x: (x, x)):
-        with pytest.raises(ValueError, match="fn: wanted a function that returns a scalar"):
+        with pytest.raises(ValueError, match="fn: expected a function that returns a scalar"):
             finite_difference(vector)(jnp.ones(2))
-    with pytest.raises(ValueError, match="x: wanted at least one number"):
+    with pytest.raises(ValueError, match="x: expected at least one number"):
         check_gradient(lambda t: 1.0 + jnp.sum(t["a"]), {"a": jnp.zeros(0)})
-    with pytest.raises(ValueError, match="step: wanted a finite number, got inf"):
+    with pytest.raises(ValueError, match="step: expected a finite number, got inf"):
         finite_difference(textbook, step=math.inf)
     assert check_gradient(textbook, POINT, schemes="central").rows[0].scheme == "central"
-    with pytest.raises(ValueError, match="schemes: wanted at least one"):
+    with pytest.raises(ValueError, match="schemes: expected at least one"):
         check_gradient(textbook, POINT, schemes=())
 
 
@@ -227,7 +227,7 @@ def test_a_wrong_gradient_is_found(dtype, fault):
 
 
 def test_ripples_do_not_hide_from_a_coarse_step():
-    # Halved steps 1/2, 1/4, ... cancel the ripples of period 1 exactly; the finer steps tell.
+    # Halved steps 1/2, 1/4, ... cancel the ripples of period 1 exactly; only finer steps show them.
     assert check_gradient(FUNCTIONS["rastrigin"].fn, jnp.array([2.3, -3.1])).ok
     smooth_part = check_gradient(FUNCTIONS["rastrigin"].fn, jnp.array([2.3, -3.1]), gradient=lambda x: 2 * x)
     assert not smooth_part.ok
@@ -252,7 +252,7 @@ def test_random_points_of_all_functions_pass_in_float64():
         assert report.ok, f"{name}\n{report}"
 
 
-def test_what_cannot_be_told_is_undecided_not_passed():
+def test_an_uncertain_gradient_is_undecided_not_passed():
     x = jnp.array([0.5, 2.0], jnp.float32)
     noisy = lambda x: jnp.sum(jnp.sin(x)) + 3e3  # noqa: E731
     right = check_gradient(noisy, x, rtol=1e-4)
@@ -293,13 +293,13 @@ def test_kinks_are_flagged():
     assert not check_gradient(FUNCTIONS["bukin_6"].fn, jnp.array([-7.0, 0.49])).ok  # an infinite slope
     relu = check_gradient(lambda x: jnp.sum(jax.nn.relu(x)), jnp.array([0.0, 2.0], jnp.float32))
     assert any(KINK in flag for flag in relu.rows[0].flags)
-    # Strongly curved is not kinked.
+    # Strong curvature is not a kink.
     assert check_gradient(lambda x: jnp.sum(jnp.tanh(200 * x)), jnp.array([0.001, 0.3])).ok
 
 
 def test_non_finite_values_are_flagged():
     edge = check_gradient(lambda x: jnp.sum(jnp.log(x)), jnp.array([0.01]))
-    assert edge.ok  # the gradient is right; the domain's border is near
+    assert edge.ok  # the gradient is right; the border of the domain is near
     assert any(flag.startswith(f"{NON_FINITE} values within") for row in edge.rows for flag in row.flags)
     naive = check_gradient(lambda x: jnp.sqrt(jnp.sum(x**2)) + x[0] * 0, jnp.zeros(2))
     assert not naive.ok
@@ -351,5 +351,5 @@ def test_the_report_names_both_sides_and_prints_as_a_table():
 
 
 def test_a_gradient_of_the_wrong_shape_is_refused():
-    with pytest.raises(ValueError, match=r"gradient: wanted shape \(2,\) for x, got \(\)"):
+    with pytest.raises(ValueError, match=r"gradient: expected shape \(2,\) for x, got \(\)"):
         check_gradient(lambda x: jnp.sum(x**2), jnp.ones(2), gradient=lambda x: jnp.sum(x))

@@ -1,4 +1,4 @@
-"""Pictures of what a generative model learned, read back from the drawn artists."""
+"""Pictures of generative models, checked by reading back the drawn artists."""
 
 import itertools
 
@@ -31,8 +31,8 @@ def test_classes_have_colours_and_names_at_their_medians():
     assert names == {"0": (0.0, 0.2), "7": (2.0, 2.0)}
     for axis in (right.xaxis, right.yaxis):
         assert [label.get_text() for label in axis.get_ticklabels()] == ["\N{MINUS SIGN}1.5", "0", "1.5"]
-    # Four images of three pixels a side: the first one's centre, the middle and the last one's centre, from the left
-    # and, as images go, from the top.
+    # Four images with sides of three pixels: the ticks are at the first one's centre, the middle and the last one's
+    # centre, counted from the left and, as is usual for images, from the top.
     assert right.get_xticks().tolist() == [1.5, 6, 10.5]
     assert right.get_yticks().tolist() == [10.5, 6, 1.5]
     np.testing.assert_array_equal(right.images[0].get_array()[:3, 9:], decoded[0, 3])
@@ -40,9 +40,9 @@ def test_classes_have_colours_and_names_at_their_medians():
     assert {text.get_text() for text in named.axes[0].texts} == {"a", "h"}
 
 
-def test_names_do_not_lie_upon_each_other():
+def test_names_do_not_overlap():
     labels = np.arange(300) % 10
-    latents = np.random.default_rng(0).normal(size=(300, 2))  # of no class in particular: the medians are all near 0
+    latents = np.random.default_rng(0).normal(size=(300, 2))  # independent of class: all medians are near 0
     decoded = np.zeros((2, 2, 3, 3))
     for names in ((), ("Trouser", "T-shirt", "Pullover", "Sneaker", "Coat", "Bag", "Boot", "Shirt", "Dress", "Sandal")):
         figure = plots.latent_map(latents, labels, decoded, 2.0, names=names)
@@ -51,7 +51,7 @@ def test_names_do_not_lie_upon_each_other():
         boxes = [text.get_bbox_patch().get_window_extent() for text in left.texts]
         assert len(boxes) == 10
         assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
-        # Whatever was moved has a line of its colour to the median.
+        # A name that was moved has a line of its colour to the median.
         for label, text in enumerate(left.texts):
             median = np.median(latents[labels == label], axis=0)
             if not np.array_equal(text.get_position(), median):
@@ -82,18 +82,24 @@ def test_nothing_is_cut_off(title):
             assert 4 < box.y0 < box.y1 < height - 4
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     good = np.zeros((3, 2)), np.arange(3), np.zeros((2, 2, 3, 3)), 1.0
     for call, answer in (
-        (lambda: plots.image_grid(np.zeros((3, 4, 4))), "images: wanted shape"),
-        (lambda: plots.image_grid(np.zeros((2, 2, 3, 3)), labels=("a",)), "labels: wanted one for each of 2 rows"),
-        (lambda: plots.latent_map(np.zeros((3, 3)), *good[1:]), r"latents: wanted \(examples, 2\)"),
-        (lambda: plots.latent_map(good[0], np.arange(2), *good[2:]), "and a label each"),
-        (lambda: plots.latent_map(good[0] * np.nan, *good[1:]), "latents: wanted finite numbers"),
-        (lambda: plots.latent_map(*good, names=("a", "b")), "names: wanted one for each of classes 0 to 2, got 2"),
-        (lambda: plots.latent_map(*good[:3], 0.0), "span: wanted a number in"),
-        (lambda: plots.latent_map(*good[:2], np.zeros((2, 2)), 1.0), "decoded: wanted shape"),
-        (lambda: plots.latent_map(np.zeros((13, 2)), np.arange(13), *good[2:]), "wanted at most 12 classes, got 13"),
+        (lambda: plots.image_grid(np.zeros((3, 4, 4))), "images: expected shape"),
+        (
+            lambda: plots.image_grid(np.zeros((2, 2, 3, 3)), labels=("a",)),
+            "labels: expected one label for each of 2 rows",
+        ),
+        (lambda: plots.latent_map(np.zeros((3, 3)), *good[1:]), r"latents: expected shape \(examples, 2\)"),
+        (lambda: plots.latent_map(good[0], np.arange(2), *good[2:]), "and one label each"),
+        (lambda: plots.latent_map(good[0] * np.nan, *good[1:]), "latents: expected finite numbers"),
+        (
+            lambda: plots.latent_map(*good, names=("a", "b")),
+            "names: expected one name for each of classes 0 to 2, got 2",
+        ),
+        (lambda: plots.latent_map(*good[:3], 0.0), "span: expected a number in"),
+        (lambda: plots.latent_map(*good[:2], np.zeros((2, 2)), 1.0), "decoded: expected shape"),
+        (lambda: plots.latent_map(np.zeros((13, 2)), np.arange(13), *good[2:]), "expected at most 12 classes, got 13"),
     ):
         with pytest.raises(ValueError, match=answer) as caught:
             call()

@@ -1,4 +1,4 @@
-"""Identities between optimizers, as property tests: hyperparameters and gradients are drawn, the law must hold."""
+"""Identities between optimizers as property tests: they hold for random hyperparameters and gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,12 @@ STEPS = 25
 
 
 def gradients(seed):
-    """A sequence of gradients of shape (STEPS, 4), whose sizes differ from coordinate to coordinate."""
+    """Return gradients of shape (STEPS, 4), whose sizes differ from coordinate to coordinate."""
     return np.random.default_rng(seed).normal(size=(STEPS, 4)) * np.array([1.0, 0.1, 10.0, 1e-3])
 
 
 def walk(factory):
-    """A compiled `fn(gradients, **numbers)`: the points of the optimizer, and those to evaluate at."""
+    """Return a compiled `fn(gradients, **numbers)`: the points of the optimizer, those to evaluate at, the updates."""
 
     @jax.jit
     def run(sequence, numbers):
@@ -97,7 +97,7 @@ def test_amsgrad_is_adam_while_the_second_moment_grows(seed, rate, b1, b2):
     growing = np.sort(growing, axis=0) * np.sign(gradients(seed))  # g^2 never falls, so v never does
     ours = WALKS["amsgrad"](growing, learning_rate=rate, b1=b1, b2=b2)[0]
     same(ours, WALKS["adam"](growing, learning_rate=rate, b1=b1, b2=b2)[0])
-    # and it is not, as soon as v falls
+    # As soon as v falls, they differ.
     falling = growing[::-1]
     ours = WALKS["amsgrad"](falling, learning_rate=0.1, b1=0.9, b2=0.5)[0]
     assert np.abs(ours - WALKS["adam"](falling, learning_rate=0.1, b1=0.9, b2=0.5)[0]).max() > 1e-3
@@ -144,7 +144,7 @@ def test_sign_optimizers_do_not_see_the_scale_of_the_gradient(seed, rate, scale)
 
 @LAW
 @given(seeds, rates, st.sampled_from([2.0**-20, 0.5, 4.0, 2.0**20]))
-def test_adaptive_optimizers_without_eps_do_not_see_it_either(seed, rate, scale):
+def test_adaptive_optimizers_without_eps_do_not_see_the_scale_of_the_gradient(seed, rate, scale):
     for name in ("adam", "adagrad", "amsgrad", "nadam", "qhadam", "adan", "novograd", "lars", "lamb"):
         sequence = gradients(seed)
         same(
@@ -155,7 +155,7 @@ def test_adaptive_optimizers_without_eps_do_not_see_it_either(seed, rate, scale)
 
 @LAW
 @given(seeds, rates, fractions)
-def test_sutskevers_form_is_nesterov_at_constant_numbers_and_shows_the_iterate(seed, rate, m):
+def test_sutskevers_form_is_nesterov_with_constant_numbers_and_shows_the_iterate(seed, rate, m):
     sequence = gradients(seed)
     points, iterates, _ = WALKS["sutskever_nesterov"](sequence, learning_rate=rate, momentum=m)
     same(points, WALKS["nesterov"](sequence, learning_rate=rate, momentum=m)[0], rtol=1e-9)

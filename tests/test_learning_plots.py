@@ -42,7 +42,7 @@ def test_one_seed_has_no_interval():
     np.testing.assert_array_equal(named(axes)["a"].get_ydata(), np.arange(5.0))
 
 
-def test_seeds_that_diverge_or_stop_end_the_mean_and_are_told():
+def test_seeds_that_diverge_or_stop_end_the_mean_and_are_counted():
     rows = [np.array([4.0, 2.0, np.nan]), np.array([4.0, 3.0, 2.0]), np.array([4.0, 4.0, 3.0])]
     axes = plots.learning(bands({"a": rows, "b": [np.array([1.0, 1.0, 1.0]), np.array([3.0])]})).axes[0]
     lines = named(axes)
@@ -55,7 +55,7 @@ def test_seeds_that_diverge_or_stop_end_the_mean_and_are_told():
     assert thin == [[3.0, 2.0], [4.0, 3.0], [1.0, 1.0, 1.0]]
 
 
-def test_what_never_had_a_finite_value_leaves_only_its_name():
+def test_curves_without_a_finite_value_leave_only_their_name():
     axes = plots.learning(bands({"a": [np.array([np.nan])] * 2}), log_y=None).axes[0]
     assert list(named(axes)) == ["a (2 of 2 diverged)"]
     assert axes.get_yscale() == "linear"
@@ -98,5 +98,5 @@ def test_twelve_curves_differ_and_nothing_is_cut_off(tmp_path):
 
 @pytest.mark.parametrize("rows", [[], [np.ones((2, 2))], [np.empty(0)]])
 def test_histories_of_another_shape_are_refused(rows):
-    with pytest.raises(ValueError, match=r"histories\['a'\]: wanted one vector of epochs per seed"):
+    with pytest.raises(ValueError, match=r"histories\['a'\]: expected one vector of epochs per seed"):
         bands({"a": rows})

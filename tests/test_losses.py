@@ -5,7 +5,7 @@ import pytest
 from gdlab.losses import cross_entropy, is_hit
 
 
-def test_cross_entropy_is_the_textbooks():
+def test_cross_entropy_is_the_textbook_formula():
     logits = np.random.default_rng(0).normal(size=(5, 7)) * 3
     labels = np.array([0, 6, 3, 3, 1])
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -13,7 +13,7 @@ def test_cross_entropy_is_the_textbooks():
     np.testing.assert_allclose(cross_entropy(jnp.asarray(logits), jnp.asarray(labels)), expected, rtol=1e-12)
 
 
-def test_cross_entropy_is_finite_and_wide():
+def test_cross_entropy_is_finite_and_in_float32():
     half = jnp.array([[300.0, -300.0, 0.0]], jnp.bfloat16)
     found = cross_entropy(half, jnp.array([1]))
     assert found.dtype == jnp.float32

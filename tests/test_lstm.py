@@ -1,4 +1,4 @@
-"""The LSTM against torch.nn and against NumPy, its dropout and its memory, and that its task learns."""
+"""The LSTM compared with torch.nn and with NumPy; its dropout, its memory and its task."""
 
 import dataclasses
 import itertools
@@ -35,7 +35,7 @@ def test_parameter_counts_and_the_memory():
         assert memory == ((settings.get("layers", 2), 20, settings.get("width", 650)),) * 2
 
 
-def test_all_parameters_begin_uniform_and_the_memory_empty():
+def test_parameters_start_uniform_and_the_memory_empty():
     for limit in (0.05, 0.2):
         model = models.lstm(300, batch_size=3, width=40, limit=limit)
         params, memory = model.init(jax.random.key(0))
@@ -50,7 +50,7 @@ def test_all_parameters_begin_uniform_and_the_memory_empty():
 
 
 def torch_twin(torch, params, dtype):
-    """torch.nn's embedding, LSTM and linear layer with these parameters; its second bias is zero."""
+    """Build torch.nn's embedding, LSTM and linear layer with these parameters; the second bias is zero."""
     layers = sum(name.startswith("layer") for name in params)
     words, width = params["embedding"].shape
     twin = torch.nn.ModuleDict(
@@ -101,12 +101,12 @@ def test_two_windows_equal_pytorchs_forward_and_backward(dtype, layers):
         (value, (logits, memory)), gradient = step(params, memory, tokens)
         known = torch.from_numpy(tokens).long()
         out, theirs = twin["lstm"](twin["embedding"](known[:, :-1]), theirs)
-        wanted = twin["output"](out)
+        expected = twin["output"](out)
         twin.zero_grad()
-        entropy = torch.nn.functional.cross_entropy(wanted.flatten(0, 1), known[:, 1:].flatten())
+        entropy = torch.nn.functional.cross_entropy(expected.flatten(0, 1), known[:, 1:].flatten())
         entropy.backward()
         theirs = tuple(part.detach() for part in theirs)
-        np.testing.assert_allclose(logits, wanted.detach(), rtol=0, atol=10 * tight)
+        np.testing.assert_allclose(logits, expected.detach(), rtol=0, atol=10 * tight)
         np.testing.assert_allclose(value, entropy.detach(), rtol=tight)
         np.testing.assert_allclose(memory.hidden, theirs[0], rtol=0, atol=tight)
         np.testing.assert_allclose(memory.cell, theirs[1], rtol=0, atol=tight)
@@ -116,7 +116,7 @@ def test_two_windows_equal_pytorchs_forward_and_backward(dtype, layers):
 
 
 def built(width, layers, dropout, *, input, hidden, biases):
-    """A model of `width` words whose new values are tanh(input x + hidden h) with gates that the biases hold."""
+    """Build a model of `width` words whose candidates are tanh(input x + hidden h), with gates fixed by the biases."""
     model = models.lstm(width, batch_size=8, width=width, layers=layers, dropout=dropout, dtype="float64")
     eye, nothing = np.eye(width), np.zeros((width, width))
     params = {"embedding": np.ones((width, width)), "output": {"kernel": eye, "bias": np.zeros(width)}}
@@ -130,7 +130,7 @@ def built(width, layers, dropout, *, input, hidden, biases):
 
 
 OPEN, SHUT = 50.0, -1000.0
-"""Sigmoids that are 1 and 0 to all digits."""
+"""Arguments at which the sigmoid is 1 and 0 to all digits."""
 
 
 @pytest.mark.parametrize(("layers", "rate"), [(1, 0.5), (2, 0.5), (2, 0.2)])
@@ -148,7 +148,7 @@ def test_dropout_is_below_between_and_above_the_layers(layers, rate):
     for _ in range(layers):
         value = math.tanh(math.tanh(0.5 * value / (1 - rate)))
     np.testing.assert_allclose(logits[logits != 0], value / (1 - rate), rtol=1e-12)
-    # Every stream, step and unit has its own.
+    # Every stream, step and unit has its own mask.
     for axis in range(3):
         assert np.ptp(np.mean(np.asarray(logits) != 0, axis=axis)) > 0
         assert np.any(np.diff(np.asarray(logits) != 0, axis=axis))
@@ -156,8 +156,8 @@ def test_dropout_is_below_between_and_above_the_layers(layers, rate):
     assert np.any((np.asarray(other) != 0) != (np.asarray(logits) != 0))
 
 
-def test_nothing_is_dropped_on_the_way_from_step_to_step():
-    # h' = tanh(c'), c' = c / 2 + tanh(h): what comes from below does not count, and a single mask on h would show.
+def test_nothing_is_dropped_between_time_steps():
+    # h' = tanh(c'), c' = c / 2 + tanh(h): the input from below has no effect, and a single mask on h would show.
     model, params = built(16, 2, 0.5, input=0.0, hidden=1.0, biases=(OPEN, 0, 0, OPEN))
     begin = np.random.default_rng(0).uniform(0.2, 0.9, (2, 2, 8, 16))
     tokens = jnp.zeros((8, 12), jnp.int32)
@@ -176,7 +176,7 @@ def test_nothing_is_dropped_on_the_way_from_step_to_step():
     np.testing.assert_allclose(logits[seen], 2 * outputs[seen], rtol=1e-12)
 
 
-def test_dropout_is_in_training_alone_and_the_mode_may_be_traced():
+def test_dropout_is_only_in_training_and_the_mode_may_be_traced():
     dropping, plain = (models.lstm(9, batch_size=2, width=6, dropout=rate, limit=0.5) for rate in (0.5, 0.0))
     params, memory = plain.init(jax.random.key(0))
     tokens, key = jnp.arange(10, dtype=jnp.int32).reshape(2, 5) % 9, jax.random.key(1)
@@ -187,36 +187,36 @@ def test_dropout_is_in_training_alone_and_the_mode_may_be_traced():
     dropped = dropping.apply(params, memory, tokens, train=True, key=key)
     assert np.abs(dropped[0] - expected[0]).max() > 0.1
     chex.assert_trees_all_close(both(True), dropped, rtol=1e-6, atol=1e-7)
-    with pytest.raises(ValueError, match="key: wanted one for dropout in training, got None"):
+    with pytest.raises(ValueError, match="key: expected a random key for dropout in training, got None"):
         dropping.apply(params, memory, tokens, train=True)
 
 
 def test_wrong_arguments_are_named():
     for settings, message in (
-        ({"vocabulary": 1}, "vocabulary: wanted an integer of at least 2, got 1"),
-        ({"batch_size": 0}, "batch_size: wanted an integer of at least 1"),
-        ({"width": 0}, "width: wanted an integer of at least 1"),
-        ({"layers": 0}, "layers: wanted an integer of at least 1"),
-        ({"dropout": 1.0}, r"dropout: wanted a number in \[0, 1\)"),
-        ({"limit": 0.0}, r"limit: wanted a number in \(0, "),
+        ({"vocabulary": 1}, "vocabulary: expected an integer of at least 2, got 1"),
+        ({"batch_size": 0}, "batch_size: expected an integer of at least 1"),
+        ({"width": 0}, "width: expected an integer of at least 1"),
+        ({"layers": 0}, "layers: expected an integer of at least 1"),
+        ({"dropout": 1.0}, r"dropout: expected a number in \[0, 1\)"),
+        ({"limit": 0.0}, r"limit: expected a number in \(0, "),
     ):
         with pytest.raises(ValueError, match=message):
             models.lstm(**({"vocabulary": 9, "batch_size": 2, "width": 4} | settings))
-    with pytest.raises(TypeError, match="dtype: wanted a floating-point type, got int32"):
+    with pytest.raises(TypeError, match="dtype: expected a floating-point type, got int32"):
         models.lstm(9, batch_size=2, width=4, dtype=jnp.int32)
-    with jax.enable_x64(False), pytest.raises(ValueError, match="dtype: wanted jax_enable_x64 to be set for float64"):
+    with jax.enable_x64(False), pytest.raises(ValueError, match="dtype: expected jax_enable_x64 to be set for float64"):
         models.lstm(9, batch_size=2, width=4, dtype=jnp.float64)
     model = models.lstm(9, batch_size=2, width=4, dropout=0.0)
     params, memory = model.init(jax.random.key(0))
     for tokens in (np.zeros((3, 5), np.int32), np.zeros((2, 5), np.float32), np.zeros(2, np.int32)):
         with pytest.raises(
-            ValueError, match=r"inputs: wanted integers \(2, steps\), as the memory has streams, got an"
+            ValueError, match=r"inputs: expected integers \(2, steps\), one row per stream of the memory, got an"
         ):
             model.apply(params, memory, tokens)
 
 
 def numpy_entropies(params, tokens):
-    """-log p of every word but the first given those before it, one stream from an empty memory, word by word."""
+    """Return -log p of every word but the first, given those before it, for one stream from an empty memory."""
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     params = jax.tree.map(np.asarray, params)
     layers = [params[f"layer{number}"] for number in range(sum(name.startswith("layer") for name in params))]
@@ -236,7 +236,7 @@ def numpy_entropies(params, tokens):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Lines of 8 words, drawn at random of 12; 9 tokens each with the line's end."""
+    """Write lines of 8 words, drawn from 12 at random: 9 tokens each with the end of the line."""
     drawn = np.random.default_rng(0)
     for part, lines in (("train", 20), ("valid", 7), ("test", 9)):
         text = "\n".join(" ".join(f"w{n}" for n in drawn.integers(0, 12, 8)) for _ in range(lines))
@@ -253,11 +253,11 @@ def test_the_memory_goes_from_window_to_window_and_is_empty_before_each_epoch_an
 
     wide = dataclasses.replace(task, init=widened)
     run = train(wide, optax.sgd(0.0), epochs=2, progress=False)
-    params = run.params  # a rate of 0 leaves them as they began
+    params = run.params  # a rate of 0 leaves them unchanged
     assert 0.9 * 32 * 0.05 < np.abs(params["embedding"]).max() <= 32 * 0.05
     text = load_text(folder)
     for part, length in (("train", 60), ("valid", 21), ("test", 27)):
-        # 180, 63 and 81 tokens in 3 streams, of which windows of 5 words and the word after them fit.
+        # 180, 63 and 81 tokens in 3 streams, of which whole windows of 5 words and a following word are used.
         used = (length - 1) // 5 * 5 + 1
         streams = getattr(text, part).reshape(3, length)[:, :used]
         found = np.concatenate([numpy_entropies(params, stream) for stream in streams])
@@ -266,14 +266,14 @@ def test_the_memory_goes_from_window_to_window_and_is_empty_before_each_epoch_an
         assert abs(np.mean(short) / found.mean() - 1) > 1e-3  # what an empty memory in each window would give
     assert not np.any(run.state.hidden)
     assert not np.any(run.state.cell)
-    # In an epoch it is not empty: the state that training steps hand on.
+    # Within an epoch it is not empty: training steps pass the state on.
     batch = jax.tree.map(lambda array: array[:3], task.train)
     _, (after, metrics) = task.loss(params, run.state, batch, jax.random.key(0))
     assert np.abs(after.hidden).min() > 0
     assert {name: value.shape for name, value in metrics.items()} == {"loss": (3,)}
 
 
-def test_what_the_task_is_made_of(folder):
+def test_the_parts_of_the_task(folder):
     settings = dict(dataset=folder, width=4, steps=5, batch_size=3, vocabulary_size=6)
     task = tasks.ptb_lstm(**settings)
     assert task.name == f"{folder.name}_lstm"
@@ -289,17 +289,18 @@ def test_what_the_task_is_made_of(folder):
     assert small.train.inputs[0].tolist() == tokens[:5].tolist()
     assert small.train.inputs[1].tolist() == tokens[33:38].tolist()  # 100 // 3
     assert small.train.targets[3].tolist() == tokens[6:11].tolist()
-    with pytest.raises(ValueError, match="test_size: wanted at most the 81 words there are, got 82"):
+    with pytest.raises(ValueError, match="test_size: expected at most 81, the number of words, got 82"):
         tasks.ptb_lstm(**settings, test_size=82)
-    with pytest.raises(ValueError, match="valid_size: wanted an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="valid_size: expected an integer of at least 1, got 0"):
         tasks.ptb_lstm(**settings, valid_size=0)
-    with pytest.raises(ValueError, match="tokens: wanted at least 18 words"):
+    with pytest.raises(ValueError, match="tokens: expected at least 18 words"):
         tasks.ptb_lstm(**settings, test_size=17)
 
 
 @pytest.mark.parametrize("x64", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_it_learns_what_takes_a_memory(tmp_path, x64):
-    # a a b, over and over: who sees the last word alone is unsure after every a, and cannot go below ln(2) 2/3 = 0.46.
+def test_it_learns_what_requires_memory(tmp_path, x64):
+    # The text repeats "a a b": a model that sees only the last word is unsure after every a, and its loss is at least
+    # ln(2) 2/3 = 0.46.
     for part, count in (("train", 700), ("valid", 60), ("test", 100)):
         (tmp_path / f"{part}.txt").write_text("a a b " * count)
     with jax.enable_x64(x64):
@@ -311,7 +312,7 @@ def test_it_learns_what_takes_a_memory(tmp_path, x64):
 
 @pytest.mark.slow
 @needs_wikitext
-def test_a_small_model_beats_the_frequencies_of_words_by_far_on_real_text():
+def test_a_small_model_is_far_better_than_word_frequencies_on_real_text():
     # Two seeds ended at 64 and 66, where the words' frequencies alone give 118.
     words = 2000
     task = tasks.ptb_lstm(

@@ -1,4 +1,4 @@
-"""Expected values: PyTorch's layers put together here under torchvision's names, and NumPy where PyTorch is missing."""
+"""ResNet18 compared with PyTorch's layers under torchvision's names, and with NumPy where PyTorch is missing."""
 
 import math
 
@@ -16,7 +16,7 @@ WIDTH = 16
 
 
 def torch_twin(stem, head, width=WIDTH, num_classes=10):
-    """torchvision's ResNet18, narrower; the parts' names are what its state dicts are keyed by."""
+    """Build torchvision's ResNet18, but narrower; its parts have the names used in torchvision's state dicts."""
     torch = pytest.importorskip("torch")
     from torch import nn
 
@@ -61,7 +61,7 @@ def torch_twin(stem, head, width=WIDTH, num_classes=10):
 
     torch.manual_seed(0)
     net = Net()
-    with torch.no_grad():  # statistics and scales that matter
+    with torch.no_grad():  # statistics and scales that have an effect
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.2, 0.2)
@@ -75,10 +75,10 @@ def images(dtype, batch=6):
     return np.asarray(jax.random.normal(jax.random.key(1), (batch, 32, 32, 3), dtype))
 
 
-def assert_near(got, wanted, relative, name=""):
-    """To within `relative` of the largest."""
-    wanted = np.asarray(wanted)
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=relative * np.abs(wanted).max(), err_msg=name)
+def assert_near(got, expected, relative, name=""):
+    """Require agreement to within `relative` times the largest expected value."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=relative * np.abs(expected).max(), err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_parameter_counts(arguments, count):
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == count
 
 
-def test_a_stem_of_ones_own_takes_the_place_of_torchvisions():
+def test_a_custom_stem_replaces_torchvisions():
     def patches(images, train, width, dtype):
         return Convolution(width, 4, 4, dtype=dtype, name="patches")(images)
 
@@ -128,7 +128,7 @@ def test_initialization_is_torchvisions():
     assert np.mean(other["conv1"]["kernel"] == params["conv1"]["kernel"]) < 0.01
 
 
-def test_draws_do_not_overlap_and_lanes_of_keys_are_single_keys():
+def test_draws_do_not_overlap_and_lanes_of_keys_equal_single_keys():
     shapes = dict(a=((3, 4), normal(2.0)), b=((5,), uniform(3.0)), c=((2,), constant(7.0)), d=((12,), normal(2.0)))
 
     def init():
@@ -165,7 +165,7 @@ def test_batch_norm_is_the_formula_with_the_unbiased_variance_kept():
 
 
 @pytest.mark.parametrize("size", [1, 4, 7])
-def test_max_pool_and_whom_its_gradient_goes_to(size):
+def test_max_pool_and_where_its_gradient_goes(size):
     # Few values, so that windows hold equal ones: the first in reading order takes the gradient, as in PyTorch.
     x = np.random.default_rng(size).integers(0, 3, (2, size, size + 1, 2)).astype(np.float64)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
@@ -174,7 +174,7 @@ def test_max_pool_and_whom_its_gradient_goes_to(size):
     expected, gradient = np.zeros(y.shape), np.zeros(padded.shape)
     for n, i, j, c in np.ndindex(*y.shape):
         window = padded[n, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3, c]
-        row, column = np.unravel_index(np.argmax(window), window.shape)  # the first of equals
+        row, column = np.unravel_index(np.argmax(window), window.shape)  # the first of equal values
         expected[n, i, j, c] = window[row, column]
         gradient[n, 2 * i + row, 2 * j + column, c] += g[n, i, j, c]
     np.testing.assert_array_equal(y, expected)
@@ -216,11 +216,13 @@ def test_a_step_equals_pytorchs(dtype, stem, tmp_path):
         {name: value.grad for name, value in twin.named_parameters()} | dict(twin.named_buffers()), tmp_path / "g.pth"
     )
     their_gradient, their_state = load_torchvision(tmp_path / "g.pth", params, state)
-    # In float32 rounding moves single pixels across the ReLUs' corners, so norms of whole arrays are compared there:
+    # In float32 rounding moves single pixels across the kinks of the ReLUs, so norms of whole arrays are compared:
     # PyTorch's own float32 is as far from its float64.
     loose = 1e-9 if dtype == "float64" else 3e-2
-    for ours, wanted, relative in ((gradient, their_gradient, loose), (moved, their_state, 10 * tight)):
-        for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(wanted), strict=True):
+    for ours, expected, relative in ((gradient, their_gradient, loose), (moved, their_state, 10 * tight)):
+        for (path, one), other in zip(
+            jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(expected), strict=True
+        ):
             name = jax.tree_util.keystr(path)
             if relative == loose:
                 assert np.linalg.norm(one - other) < loose * np.linalg.norm(other), name
@@ -249,7 +251,7 @@ def test_both_files_of_weights_give_the_source_head_the_same_network(tmp_path):
     assert_near(logits, middle @ params["head"]["kernel"] + params["head"]["bias"], 1e-5)
 
 
-def test_a_file_of_weights_that_does_not_fit_is_answered_in_one_line(tmp_path):
+def test_a_file_of_weights_that_does_not_fit_raises_an_error_of_one_line(tmp_path):
     from safetensors.numpy import save_file
 
     shapes = jax.eval_shape(resnet18(3, width=4).init, jax.random.key(0))
@@ -273,23 +275,23 @@ def test_a_file_of_weights_that_does_not_fit_is_answered_in_one_line(tmp_path):
         (
             "short",
             {k: v for k, v in arrays.items() if k != "fc.bias"},
-            "short.safetensors: wanted .*got fc.bias missing",
+            "short.safetensors: expected .*got fc.bias missing",
         ),
-        ("long", arrays | {"fc2.bias": arrays["fc.bias"]}, "long.safetensors: wanted .*got fc2.bias unknown"),
-        ("bent", bent, r"wanted fc.weight of shape \(32, 3\) in our order, got \(32, 4\)"),
+        ("long", arrays | {"fc2.bias": arrays["fc.bias"]}, "long.safetensors: expected .*got fc2.bias unknown"),
+        ("bent", bent, r"expected fc.weight of shape \(32, 3\) in JAX's axis order, got \(32, 4\)"),
     ):
         save_file(content, tmp_path / f"{name}.safetensors")
         with pytest.raises(ValueError, match=answer) as caught:
             load_torchvision(tmp_path / f"{name}.safetensors", params, state)
         assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match=r"wanted a file of weights, got .*none\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"expected a file of weights, got .*none\.pth"):
         load_torchvision(tmp_path / "none.pth", params, state)
     (tmp_path / "w.npz").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"wanted a \.pth or \.safetensors file, got w\.npz"):
+    with pytest.raises(ValueError, match=r"expected a \.pth or \.safetensors file, got w\.npz"):
         load_torchvision(tmp_path / "w.npz", params, state)
 
 
-def test_bfloat16_computes_narrow_and_keeps_wide():
+def test_bfloat16_is_for_computation_and_float32_for_storage():
     model = resnet18(10, width=4, dtype=jnp.bfloat16)
     params, state = model.init(jax.random.key(0))
     x = images(jnp.float32, 4)
@@ -300,23 +302,23 @@ def test_bfloat16_computes_narrow_and_keeps_wide():
     assert 0 < np.abs(apply(False)[0] - wide).max() < 0.1 * np.abs(wide).max()
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     model = resnet18(10, width=4)
     params, state = jax.eval_shape(model.init, jax.random.key(0))
     for call, answer in (
-        (lambda: resnet18(0), "num_classes: wanted an integer of at least 1, got 0"),
-        (lambda: resnet18(10, stem="cifar"), "stem: wanted a function, got 'cifar'"),
-        (lambda: resnet18(10, head="linear"), "head: wanted a function, got 'linear'"),
+        (lambda: resnet18(0), "num_classes: expected an integer of at least 1, got 0"),
+        (lambda: resnet18(10, stem="cifar"), "stem: expected a function, got 'cifar'"),
+        (lambda: resnet18(10, head="linear"), "head: expected a function, got 'linear'"),
         (lambda: STEMS["vgg"], "no stem named 'vgg'; known: imagenet, cifar"),
         (lambda: HEADS["none"], "no head named 'none'; known: linear, source"),
-        (lambda: resnet18(10, dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
+        (lambda: resnet18(10, dtype=jnp.int32), "dtype: expected a floating-point type, got int32"),
         (
             lambda: model.apply(params, state, np.zeros((2, 32, 32, 1), np.float32)),
-            r"inputs: wanted floating-point images \(batch, height, width, 3\), got an array of shape \(2, 32, 32, 1\)",
+            r"inputs: expected floating-point images \(batch, height, width, 3\), got .* of shape \(2, 32, 32, 1\)",
         ),
         (
             lambda: BatchNorm().init(jax.random.key(0), np.zeros((1, 3), np.float32), True),
-            r"batch normalization: wanted at least 2 values a channel, got shape \(1, 3\)",
+            r"batch normalization: expected at least 2 values per channel, got shape \(1, 3\)",
         ),
     ):
         with pytest.raises((TypeError, ValueError, KeyError), match=answer) as caught:

@@ -15,7 +15,7 @@ def test_safe_sqrt():
     slopes = jax.vmap(jax.grad(numerics.safe_sqrt))(x)
     np.testing.assert_allclose(slopes[1:], 0.5 / np.sqrt(x[1:]), rtol=1e-14)
     assert slopes[0] == 0
-    assert jnp.isnan(jax.grad(lambda x: jnp.sqrt(x**2))(0.0))  # what it is for
+    assert jnp.isnan(jax.grad(lambda x: jnp.sqrt(x**2))(0.0))  # the case that it exists for
     assert jax.grad(lambda x: numerics.safe_sqrt(x**2))(0.0) == 0
 
 
@@ -23,7 +23,7 @@ def test_absolute():
     x = jnp.array([-2.0, 0.0, 3.0])
     np.testing.assert_array_equal(numerics.absolute(x), [2, 0, 3])
     np.testing.assert_array_equal(jax.vmap(jax.grad(numerics.absolute))(x), [-1, 0, 1])
-    assert numerics.absolute(jnp.array(-2.0 + 1e-20j)) == 2 - 1e-20j  # continued, not the modulus
+    assert numerics.absolute(jnp.array(-2.0 + 1e-20j)) == 2 - 1e-20j  # the continuation, not the modulus
 
 
 def test_cos_sqrt_and_its_derivatives_by_the_series():
@@ -65,7 +65,7 @@ def test_one_minus_power():
         for count in (1, 2, 7):
             slope = jax.grad(numerics.one_minus_power)(decay, jnp.array(count))
             assert float(slope) == pytest.approx(-count * decay ** (count - 1), rel=1e-12)
-    with jax.enable_x64(False):  # 1 - 0.999 = 0.001, to float32's last digits
+    with jax.enable_x64(False):  # 1 - 0.999 = 0.001, to the last digits of float32
         assert float(numerics.one_minus_power(0.999, jnp.array(1))) == pytest.approx(0.001, rel=2e-7)
 
 

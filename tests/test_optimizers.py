@@ -20,7 +20,7 @@ REFERENCES = [place for place in PLACES if place not in PACKAGES]
 
 
 def quick(places):
-    """Each case on one problem in the default run, a network's where it can; on the others with -m slow."""
+    """Select one problem per case for the default run, the network where possible; the others are slow."""
     found = []
     for case, problem in places:
         problems_of_case = trajectories.CASES[case].problems
@@ -32,6 +32,15 @@ def quick(places):
 def require_agreement(case, ours, theirs):
     assert np.abs(theirs - theirs[0]).max() > 1e-4  # the optimizer did something
     assert trajectories.deviation(ours, theirs) < trajectories.CASES[case].tolerance
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_has_two_cases_or_more(name):
+    cases = [case for case, entry in trajectories.CASES.items() if entry.optimizer == name]
+    assert len(cases) > 1, f"{name}: add cases to CASES in tests/oracles/trajectories.py, see .github/CONTRIBUTING.md"
+    with np.load(trajectories.STORED) as stored:
+        lost = {case for case, _ in PACKAGES if case in cases and not any(key.startswith(f"{case}/") for key in stored)}
+    assert not lost, f"{lost}: run python -m tests.oracles.trajectories, which stores the oracles' trajectories"
 
 
 @pytest.mark.parametrize(("case", "problem"), quick(PACKAGES))
@@ -66,10 +75,12 @@ def test_the_references_gradients_are_those_of_the_loss(problem):
 def test_every_optimizer_is_compared_with_its_defaults_and_with_every_number_changed():
     for name, factory in OPTIMIZERS.items():
         cases = [case for case in trajectories.CASES.values() if case.optimizer == name]
-        # Rates are lowered where the problems ask for it, and so is SOAP's eps, which lets rounding through.
+        # Rates are lowered where the problems require it; SOAP's eps is raised, since a tiny one amplifies rounding.
         assert any(set(case.ours) <= {"learning_rate", "total_steps", "eps"} for case in cases), name
         changed = set().union(*(case.ours for case in cases))
-        assert set(inspect.signature(factory).parameters) - changed <= NOT_IN_ORACLES.get(name, set()), name
+        assert set(inspect.signature(factory).parameters) - changed <= NOT_IN_ORACLES.get(name, set()), (
+            f"{name}: change every argument in a case of tests/oracles/trajectories.py, or list it in NOT_IN_ORACLES"
+        )
 
 
 NOT_IN_ORACLES = {
@@ -82,7 +93,7 @@ NOT_IN_ORACLES = {
 """Arguments that no oracle has; each has a test of its own below."""
 
 
-# Where a change of an argument shows within a few steps, if half its default does not.
+# Values that have an effect within a few steps, for arguments where half the default has none.
 TELLING = {
     "asgd": {"t0": 3.0, "alpha": 5.0, "lambd": 0.5},
     "rprop": {"eta_plus": 1.5, "min_step_size": 0.5, "max_step_size": 0.01},
@@ -104,7 +115,7 @@ TELLING = {
     "prodigy": {"b3": 0.5},
     "muon": {"ns_steps": 3, "eps": 0.1},
 }
-# Values without a default, or without which another argument would not show.
+# Values for arguments without a default, or without which another argument would have no effect.
 BASE = {
     "demon_sgdm": {"total_steps": 40.0},
     "demon_adam": {"total_steps": 40.0},
@@ -117,7 +128,7 @@ BASE = {
 
 
 def few_steps(optimizer, steps=12):
-    """Points of a few steps on a bowl, and those to evaluate at; gradients shrink, then turn."""
+    """Return the points of a few steps on a bowl, and those to evaluate at; gradients shrink, then change sign."""
     x = {"w": jnp.array([[0.7, -1.3, 0.2], [0.4, 0.9, -2.0]]), "b": jnp.array([1.1, -0.6])}
     scales = jnp.concatenate([jnp.linspace(1.0, 0.2, steps - 3), jnp.array([-1.0, -0.5, 3.0])])
 
@@ -138,10 +149,11 @@ def test_no_argument_is_ignored(name):
     for argument, parameter in inspect.signature(factory).parameters.items():
         default = BASE.get(name, {}).get(argument, parameter.default)
         if argument == "seed":
-            continue  # it moves nothing where no randomness is called for; tested with Sophia
+            continue  # it has no effect where no randomness is used; tested with Sophia
         if isinstance(default, bool):
             others.append({argument: not default})
         elif default is None or parameter.annotation is int:
+            assert argument in TELLING.get(name, {}), f"{name}: give {argument} another value in TELLING"
             others.append({argument: TELLING[name][argument]})
         else:
             half = tuple(beta / 2 for beta in default) if isinstance(default, tuple) else default / 2 or 0.1
@@ -162,23 +174,23 @@ def test_no_argument_is_ignored(name):
         assert jnp.abs(changed - plain).max() > 1e-14, f"{name}: {arguments} changes nothing"
 
 
-def test_stable_dtypes_is_what_keeps_them():
+def test_stable_dtypes_keeps_the_dtypes():
     bare = optax.chain(optax.trace(jnp.float32(0.9)), optax.scale_by_learning_rate(0.1))
     x = jnp.ones(2, jnp.bfloat16)
     updates, state = bare.update(x, bare.init(x), x)
-    assert jax.tree.leaves(state)[0].dtype == jnp.float32  # the trap is real
+    assert jax.tree.leaves(state)[0].dtype == jnp.float32  # without it the state widens
     updates, state = stable_dtypes(bare).update(x, stable_dtypes(bare).init(x), x)
     assert jax.tree.leaves(state)[0].dtype == updates.dtype == jnp.bfloat16
 
 
-# Their state remembers rates, or the average goes on by itself: a rate of 0 does not stop them.
+# Their state depends on earlier rates, or their average still moves, so a rate of 0 does not stop them.
 RATES_IN_STATE = {"sutskever_nesterov", "demon_sgdm", "madgrad", "lars", "dadapt_adam", "rprop"}
 RATES_IN_STATE |= {"schedule_free_sgd", "schedule_free_adamw"}
 
 
 @pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - RATES_IN_STATE))
 def test_learning_rate_may_be_a_schedule(name):
-    # With a schedule that is 0 but at step 2, only the third update moves anything.
+    # With a schedule that is 0 except at step 2, only the third update moves anything.
     optimizer = OPTIMIZERS[name](
         **(BASE.get(name, {}) | {"learning_rate": lambda count: jnp.where(count == 2, 0.5, 0.0)})
     )
@@ -224,7 +236,7 @@ def test_adams_first_float32_step_is_the_learning_rate():
         ours = scale_by_adam(eps=0.0)
         assert float(ours.update(x, ours.init(x))[0][0]) == pytest.approx(1.0, abs=1.2e-7)
         theirs = optax.scale_by_adam(eps=0.0)
-        assert abs(float(theirs.update(x, theirs.init(x))[0][0]) - 1) > 1e-6  # why we have our own
+        assert abs(float(theirs.update(x, theirs.init(x))[0][0]) - 1) > 1e-6  # the reason for our own
 
 
 def test_centered_rmsprop_survives_a_constant_gradient():
@@ -265,7 +277,7 @@ def test_adams_hypergradients_are_finite_at_the_edges():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_no_bad_number_passes(name):
-    """Every number of every factory: a concrete one out of range is refused, and the message names it."""
+    """Every factory refuses a concrete number that is out of range, and the message names the argument."""
     factory, required = OPTIMIZERS[name], BASE.get(name, {})
     for argument, parameter in inspect.signature(factory).parameters.items():
         bad = ["0.1", 1j, float("nan"), float("inf"), np.ones((3, 2))]
@@ -276,21 +288,21 @@ def test_no_bad_number_passes(name):
         if argument in ("b1", "b2", "b3", "momentum", "beta", "rho", "decay", "adam_b1", "adam_b2", "shampoo_beta"):
             bad += [1.0, np.float64(1.5)]
         for value in bad:
-            with pytest.raises((ValueError, TypeError), match=rf"^{argument}\b.*: wanted .*, got "):
+            with pytest.raises((ValueError, TypeError), match=rf"^{argument}\b.*: expected .*, got "):
                 factory(**(required | {argument: value}))
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("sgd", {"learning_rate": -0.1}, r"learning_rate: wanted a number in \[0, inf\), got -0.1"),
-        ("adam", {"b1": 1.0}, r"b1: wanted a number in \[0, 1\), got 1"),
-        ("adam", {"eps": -1e-8}, r"eps: wanted a number in \[0, inf\), got -1e-08"),
-        ("momentum", {"momentum": float("nan")}, r"momentum: wanted a number in \[0, 1\), got nan"),
-        ("adagrad", {"lr_decay": -1}, r"lr_decay: wanted"),
-        ("rmsprop", {"decay": 1.5}, r"decay: wanted a number in \[0, 1\), got 1.5"),
-        ("adam", {"learning_rate": float("inf")}, "learning_rate: wanted a finite number, got inf"),
-        ("adam", {"learning_rate": np.ones(3)}, r"learning_rate: wanted one number, got an array of shape \(3,\)"),
+        ("sgd", {"learning_rate": -0.1}, r"learning_rate: expected a number in \[0, inf\), got -0.1"),
+        ("adam", {"b1": 1.0}, r"b1: expected a number in \[0, 1\), got 1"),
+        ("adam", {"eps": -1e-8}, r"eps: expected a number in \[0, inf\), got -1e-08"),
+        ("momentum", {"momentum": float("nan")}, r"momentum: expected a number in \[0, 1\), got nan"),
+        ("adagrad", {"lr_decay": -1}, r"lr_decay: expected"),
+        ("rmsprop", {"decay": 1.5}, r"decay: expected a number in \[0, 1\), got 1.5"),
+        ("adam", {"learning_rate": float("inf")}, "learning_rate: expected a finite number, got inf"),
+        ("adam", {"learning_rate": np.ones(3)}, r"learning_rate: expected one number, got an array of shape \(3,\)"),
     ],
 )
 def test_a_number_out_of_range_is_refused_at_construction(name, arguments, message):
@@ -299,12 +311,12 @@ def test_a_number_out_of_range_is_refused_at_construction(name, arguments, messa
 
 
 @pytest.mark.parametrize("value", ["0.1", True, 1j, [0.1]])
-def test_something_else_than_a_number_is_refused(value):
-    with pytest.raises(TypeError, match="learning_rate: wanted a number, got"):
+def test_anything_but_a_number_is_refused(value):
+    with pytest.raises(TypeError, match="learning_rate: expected a number, got"):
         OPTIMIZERS["adam"](value)
 
 
-def test_an_unknown_name_gives_the_nearest():
+def test_an_unknown_name_raises_an_error_with_the_nearest():
     with pytest.raises(KeyError) as caught:
         OPTIMIZERS["adamx"]
     assert str(caught.value).startswith("no optimizer named 'adamx'; nearest: adamax")
@@ -339,7 +351,9 @@ def test_evaluation_params_is_the_identity_for_others(name):
 def test_two_averages_in_one_state_are_refused():
     optimizer = optax.chain(o.asgd(), o.schedule_free_sgd())
     x = jnp.ones(2)
-    with pytest.raises(ValueError, match="wanted one average of a leaf at most, got two: ASGDState, ScheduleFreeState"):
+    with pytest.raises(
+        ValueError, match="expected at most one average per leaf, got two: ASGDState, ScheduleFreeState"
+    ):
         evaluation_params(optimizer.init(x), x)
 
 
@@ -357,7 +371,7 @@ def test_evaluation_params_under_vmap():
 
 def test_an_optimizer_without_parameters_says_so():
     optimizer = o.asgd()
-    with pytest.raises(ValueError, match="asgd: wanted the parameters too"):
+    with pytest.raises(ValueError, match="asgd: expected the parameters as update's third argument"):
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
 
 
@@ -366,7 +380,7 @@ def test_orthogonalize_brings_singular_values_near_one():
         matrix = jnp.asarray(np.random.default_rng(1).normal(size=shape))
         u, _, vt = np.linalg.svd(matrix, full_matrices=False)
         result = np.asarray(o.orthogonalize(matrix))
-        # the same singular vectors, and values where the quintic's iteration leaves them
+        # The singular vectors are the same, and the values are where the iteration of the quintic leaves them.
         values = np.diag(u.T @ result @ vt.T)
         np.testing.assert_allclose(u @ np.diag(values) @ vt, result, atol=1e-12)
         assert (values > 0.65).all(), values
@@ -391,7 +405,7 @@ def test_hutchinson_is_exact_for_a_diagonal_hessian_and_unbiased_for_any():
     np.testing.assert_allclose(estimates.mean(axis=0), [2.0, 1.0], atol=5 * 0.7 / np.sqrt(4000))
 
 
-def test_sophia_takes_the_hessian_that_it_is_handed():
+def test_sophia_uses_a_given_hessian():
     optimizer = o.scale_by_sophia(b1=0.5, b2=0.0, gamma=1.0, eps=1e-12)
     x, g = jnp.ones(2), jnp.array([0.4, 8.0])
     state = optimizer.init(x)
@@ -399,7 +413,7 @@ def test_sophia_takes_the_hessian_that_it_is_handed():
     np.testing.assert_allclose(scaled, [0.1, 1.0], rtol=1e-12)  # m = g / 2; the second is clipped
     scaled, _ = optimizer.update(g, state, x, hessian=jnp.array([100.0, 100.0]))
     np.testing.assert_allclose(scaled, [0.15, 1.0], rtol=1e-12)  # not due before step 11: still 2
-    # A loss gives Hutchinson's estimate, which is exact here; the seed decides the signs.
+    # With a loss it uses Hutchinson's estimate, which is exact here; the seed determines the signs.
     scaled, _ = optimizer.update(g, state._replace(steps=jnp.array(10)), x, value_fn=lambda x: jnp.sum(2 * x**2))
     np.testing.assert_allclose(scaled, [0.3 / 4, 1.0], rtol=1e-12)
 
@@ -413,11 +427,11 @@ def test_a_descent_with_sophia_uses_the_curvature_and_the_seed():
         return descend(coupled, optimizer, jnp.array([0.5, -0.5]), max_steps=200)
 
     ends = [last(seed) for seed in (0, 1)]
-    assert max(float(jnp.linalg.norm(end.point)) for end in ends) < 0.05  # within a step, as signs have it
+    assert max(float(jnp.linalg.norm(end.point)) for end in ends) < 0.05  # within one step of the signs
     assert float(jnp.abs(ends[0].path - ends[1].path).max()) > 1e-6
 
 
-def test_radams_threshold_says_when_the_second_moment_begins():
+def test_radams_threshold_determines_when_the_second_moment_is_used():
     # b2 = 0.9: rho_inf = 19; rho at step t is 19 - 2 t 0.9^t / (1 - 0.9^t).
     g = jnp.array([2.0])
     rho = [19 - 2 * t * 0.9**t / (1 - 0.9**t) for t in range(1, 12)]
@@ -427,7 +441,7 @@ def test_radams_threshold_says_when_the_second_moment_begins():
         plain = []
         for _ in range(11):
             scaled, state = optimizer.update(g, state)
-            plain.append(float(scaled[0]) == pytest.approx(2.0))  # m itself, before
+            plain.append(float(scaled[0]) == pytest.approx(2.0))  # m itself, before then
         assert plain == [r <= threshold for r in rho]
 
 
@@ -451,7 +465,7 @@ def test_axes_over_max_dim_have_no_preconditioner():
         np.testing.assert_allclose(scaled, expected, rtol=1e-10)
 
 
-def test_shampoo_renews_its_roots_at_the_interval_only():
+def test_shampoo_recomputes_its_roots_only_at_the_interval():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2)))
     optimizer = o.scale_by_shampoo(update_interval=3)
     state = optimizer.init(x)
@@ -472,8 +486,8 @@ def test_shampoo_stays_finite_in_float32_where_eps_is_lost_beside_the_gradient()
         for _ in range(5):
             step, state = optimizer.update(x, state)
             updates.append(step)
-        # Full-matrix Adagrad on one direction: after t steps the update is the direction over sqrt(t). Rounding of the
-        # gradient across it, 3e-5, is blown up a thousandfold by the floor of 1e-6.
+        # Full-matrix Adagrad on one direction: after t steps the update is the direction over sqrt(t). The rounding
+        # error of the gradient orthogonal to it, 3e-5, is amplified a thousandfold by the floor of 1e-6.
         for t, step in enumerate(updates, 1):
             np.testing.assert_allclose(step, -np.array([0.6, 0.8]) / np.sqrt(t), atol=0.05)
 
@@ -495,12 +509,12 @@ def test_pieces_chain_with_those_of_optax():
         optax.scale_by_learning_rate(lambda count: 0.1 / (1 + count)),
     )
     updates, state = optimizer.update(jnp.array([30.0, 40.0]), optimizer.init(x), x)
-    # The first step of QHAdam is the sign, whatever nu1; then decay and rate.
+    # The first step of QHAdam is the sign for any nu1; decay and rate follow.
     np.testing.assert_allclose(updates, -0.1 * (np.ones(2) + 0.1 * np.array([1.0, -2.0])), rtol=1e-6)
     assert jax.tree.leaves(state)
 
 
-def test_wrappers_of_optax_take_them():
+def test_wrappers_of_optax_accept_our_optimizers():
     x = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
     labels = {"w": "matrix", "b": "vector"}
     for optimizer in (
@@ -518,7 +532,7 @@ def test_wrappers_of_optax_take_them():
 
 
 def float32_steps(optimizer, gradients, x):
-    """Updates of a few steps, all in float32."""
+    """Return the updates of a few steps, all in float32."""
     with jax.enable_x64(False):
         x = jnp.asarray(x, jnp.float32)
         state = optimizer.init(x)
@@ -533,14 +547,14 @@ def test_radam_crosses_its_threshold_in_float32_where_it_does_in_float64():
     # rho_5 = 4.996 at b2 = 0.999: five steps of plain momentum, which is 1 for gradients of 1.
     steps = float32_steps(o.radam(1.0), np.ones((7, 1)), np.zeros(1))[:, 0]
     np.testing.assert_allclose(steps[:5], -1.0, rtol=1e-6)
-    # Then sqrt(vhat) = 1, and the rectification is left: rho_6 = 5.994.
+    # Then sqrt(vhat) = 1, and only the rectification remains: rho_6 = 5.994.
     rho, limit = 1999 - 2 * 6 * 0.999**6 / (1 - 0.999**6), 1999
     r = np.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
     assert steps[5] == pytest.approx(-r, rel=2e-3)
 
 
 @pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in (1.0, 1e4)), 1e8])
-def test_yellowfin_in_float32_is_that_in_float64_for_gradients_of_any_size(size):
+def test_yellowfin_agrees_in_float32_and_float64_for_gradients_of_any_size(size):
     gradients = size * (1 + 0.1 * np.sin(np.arange(40)))[:, None] * np.array([1.0, -2.0])
     optimizer = o.yellowfin()
     x = jnp.zeros(2)
@@ -583,7 +597,7 @@ def test_16_bit_gradients_of_wider_parameters_lose_no_decay():
         np.testing.assert_allclose(updates, expected, rtol=3e-3 if name == "sgd" else 1e-6)
 
 
-def test_python_and_traced_numbers_are_one_algorithm_in_bfloat16():
+def test_python_and_traced_numbers_give_the_same_result_in_bfloat16():
     def last(b2):
         optimizer = o.scale_by_adam(b2=b2)
         x = jnp.ones(2, jnp.bfloat16)
@@ -604,7 +618,7 @@ def test_integer_gradients_and_complex_parameters():
     optimizer = o.sgd(0.1)
     updates, _ = optimizer.update(jnp.array([2, -2]), optimizer.init(x), x)
     np.testing.assert_allclose(updates, [-0.2, 0.2], rtol=1e-12)
-    with pytest.raises(TypeError, match="params: wanted real leaves, got dtype complex128"):
+    with pytest.raises(TypeError, match="params: expected real leaves, got dtype complex128"):
         o.adam().init(jnp.array([1 + 1j]))
 
 
@@ -616,7 +630,7 @@ def test_huge_gradients_where_the_reference_is_finite():
     assert np.isfinite(float32_steps(o.dadapt_adam(), third[:150], np.zeros(1))).all()
 
 
-def test_counters_at_their_end():
+def test_counters_at_their_limit():
     optimizer = o.scale_by_nadam()
     g = jnp.ones(2)
     state = optimizer.init(g)._replace(steps=jnp.array(2**31 - 2, jnp.int32))
@@ -630,9 +644,9 @@ def test_aggmo_takes_arrays_of_momenta_and_refuses_bad_ones():
         updates, _ = o.scale_by_aggmo(betas).update(jnp.ones(2), o.scale_by_aggmo(betas).init(jnp.ones(2)))
         np.testing.assert_array_equal(updates, 1.0)
     for betas in (jnp.array([1.5, 0.9]), np.array([0.5, np.nan])):
-        with pytest.raises(ValueError, match=r"betas\[\d\]: wanted a number in \[0, 1\), got"):
+        with pytest.raises(ValueError, match=r"betas\[\d\]: expected a number in \[0, 1\), got"):
             o.aggmo(betas=betas)
-    with pytest.raises(ValueError, match="betas: wanted one momentum at least"):
+    with pytest.raises(ValueError, match="betas: expected at least one momentum"):
         o.aggmo(betas=())
 
 
@@ -644,10 +658,10 @@ def test_pieces_check_their_numbers_too(piece):
     required = {"momentum": 0.9} if piece is o.scale_by_momentum else {}
     for argument, parameter in inspect.signature(piece).parameters.items():
         for bad in ("0.1", float("nan"), np.ones(3)):
-            with pytest.raises((ValueError, TypeError), match=rf"^{argument}\b.*: wanted "):
+            with pytest.raises((ValueError, TypeError), match=rf"^{argument}\b.*: expected "):
                 piece(**(required | {argument: bad}))
         if not isinstance(parameter.default, bool):
-            with pytest.raises((ValueError, TypeError), match=rf"^{argument}\b.*: wanted "):
+            with pytest.raises((ValueError, TypeError), match=rf"^{argument}\b.*: expected "):
                 piece(**(required | {argument: -1.0}))
 
 
@@ -664,7 +678,7 @@ def test_evaluation_params_of_some_leaves():
             iterates.append(y)
         return y, evaluation_params(state, y)
 
-    # z falls by the rate at every step; the average of its first three values is that after two steps.
+    # z falls by the rate at every step; the average of its first three values is its value after two steps.
     masked = optax.masked(o.schedule_free_sgd(0.1), {"a": True, "b": False})
     y, shown = after_three(optax.chain(masked, optax.identity()))
     np.testing.assert_allclose(shown["a"], x["a"] - 0.2, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""experiments/overview.py: every optimizer on every task, tables and ranking from made-up runs, its command line."""
+"""The overview: every optimizer on every task, tables and ranking from made-up runs, and the command line."""
 
 import csv
 import dataclasses
@@ -40,7 +40,7 @@ def overview():
 
 @pytest.fixture
 def tiny(overview, monkeypatch, tmp_path):
-    """A tier of the least networks, on random images and a text of three words in turn."""
+    """Make a tier of tiny networks, on random images and a text that repeats three words."""
 
     def load(name, data_dir):
         side, channels = (32, 3) if name.startswith("cifar") else (28, 1)
@@ -70,7 +70,7 @@ def tiny(overview, monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_one_task_goes_from_its_trials_to_the_report(overview, tiny, capsys):
+def test_one_task_runs_from_its_trials_to_the_report(overview, tiny, capsys):
     config = overview.Config(out=tiny / "out", text=tiny, tasks=("vae",), optimizers=("adam", "yellowfin"))
     carry_out(config, overview.make_study, lambda study: overview.make_report(config, study))
     found = json.loads((tiny / "out" / "results.json").read_text())["problems"]["mnist_vae"]["optimizers"]
@@ -109,7 +109,7 @@ def test_all_optimizers_run_on_every_task(overview, tiny, task, third):
 
 
 def made_up(study, problem, candidate, epochs, values, *, folder=None):
-    """Finished runs whose last test accuracies are the values, one a seed; NaN: diverged."""
+    """Write finished runs whose last test accuracies are `values`, one per seed; NaN means diverged."""
     setting = problem.trials[candidate][0]
     for seed, value in zip(study.seeds, values, strict=True):
         place = study.final_folder(problem.name, candidate, epochs, setting, seed)
@@ -131,7 +131,7 @@ def write_run(place, epochs, accuracy):
     write_lines(place / "seconds.jsonl", [{"epoch": epoch + 1, "seconds": 1.0} for epoch in range(done)])
 
 
-def test_the_report_on_all_tasks_is_whole(overview, tiny, monkeypatch):
+def test_the_report_on_all_tasks_is_complete(overview, tiny, monkeypatch):
     config = overview.Config(out=tiny / "out", text=tiny)
     study = overview.make_study(config)
     generator = np.random.default_rng(0)
@@ -152,7 +152,7 @@ def test_the_report_on_all_tasks_is_whole(overview, tiny, monkeypatch):
     assert "Average rank" in report
 
 
-def test_tables_hold_ours_beside_what_is_published(overview, tmp_path):
+def test_tables_show_published_numbers_beside_ours(overview, tmp_path):
     config = overview.Config(tier="gpu", out=tmp_path, tasks=("resnet18", "capsnet"), columns="first", trials=2)
     study = overview.make_study(config)
     assert [problem.name for problem in study.problems] == ["cifar10_resnet18", "fashion_mnist_capsnet"]
@@ -193,7 +193,7 @@ def test_tables_hold_ours_beside_what_is_published(overview, tmp_path):
     short = overview.make_study(longer)
     empty = {"cifar10_resnet18": {"momentum": comparison.collect(short, "cifar10_resnet18", "momentum")}}
     assert len(table(longer, short, empty, ("momentum",)).head) == 2
-    # On other tiers the networks are not the article's: nothing stands beside them.
+    # On other tiers the networks are not the article's, and nothing is shown beside them.
     alone = table(dataclasses.replace(config, tier="laptop"), study, found, ("momentum",))
     assert not any("published" in head for head in alone.head)
 
@@ -218,7 +218,7 @@ def test_the_gpu_tier_is_the_articles(overview, tmp_path):
         assert len({trial["learning_rate"] for trial in problem.trials["yellowfin"]}) == budget
 
 
-def test_optimizers_are_the_protocols():
+def test_optimizers_follow_the_protocol():
     steps, rate, momentum = 8, 0.1, 0.9
 
     def path(optimizer):
@@ -264,7 +264,7 @@ def test_shards_on_a_local_array_are_collected(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "submitted" in call("--slurm", "2")
+    assert "Submitted" in call("--slurm", "2")
     deadline = time.monotonic() + 240
     while len(list(out.glob("slurm/*_result.pkl"))) < 2:
         assert time.monotonic() < deadline
@@ -274,18 +274,21 @@ def test_shards_on_a_local_array_are_collected(tmp_path):
     assert len(list(out.glob("runs/**/metrics.jsonl"))) == 2 * (2 + 1)  # two trials and a final run each
 
 
-def test_bad_input_is_answered_in_one_line(overview, tmp_path):
+def test_bad_input_raises_an_error_of_one_line(overview, tmp_path):
     for settings, answer in (
-        ({"tier": "huge"}, "tier: wanted one of smoke, laptop, gpu; got 'huge'"),
+        ({"tier": "huge"}, "tier: expected one of smoke, laptop, gpu; got 'huge'"),
         ({"tasks": ("resnet",)}, "tasks: no task of the overview named 'resnet'; nearest: resnet18"),
         ({"optimizers": ("adm",)}, "optimizers: no optimizer of the overview named 'adm'; nearest: adam"),
-        ({"tasks": ("vae", "vae")}, "tasks: wanted each once, got vae vae"),
-        ({"seeds": ()}, "seeds: wanted at least one, each once, got none"),
-        ({"optimizers": ("adam", "qhm", "adam")}, "optimizers: wanted at least one, each once, got adam qhm adam"),
-        ({"slurm": 2, "collect": True}, "slurm: wanted neither --shard nor --collect with it"),
-        ({"shard": "3/2"}, "shard: wanted i/n with i from 1 to n, such as 1/4, got '3/2'"),
-        ({"shard": "one"}, "shard: wanted i/n"),
-        ({"dtype": "int8"}, "dtype: wanted one of float32, bfloat16"),
+        ({"tasks": ("vae", "vae")}, "tasks: expected distinct names, got vae vae"),
+        ({"seeds": ()}, "seeds: expected at least one, without repeats, got none"),
+        (
+            {"optimizers": ("adam", "qhm", "adam")},
+            "optimizers: expected at least one, without repeats, got adam qhm adam",
+        ),
+        ({"slurm": 2, "collect": True}, "slurm: expected neither --shard nor --collect beside --slurm"),
+        ({"shard": "3/2"}, "shard: expected i/n with i from 1 to n, such as 1/4, got '3/2'"),
+        ({"shard": "one"}, "shard: expected i/n"),
+        ({"dtype": "int8"}, "dtype: expected one of float32, bfloat16"),
     ):
         with pytest.raises(ValueError, match=answer) as caught:
             overview.Config(**settings)
@@ -306,4 +309,4 @@ def test_bad_input_is_answered_in_one_line(overview, tmp_path):
         timeout=120,
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("overview: name: wanted ptb or a folder with train.txt")
+    assert done.stderr.strip().splitlines()[-1].startswith("overview: name: expected ptb or a folder with train.txt")

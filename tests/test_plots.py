@@ -54,7 +54,7 @@ def test_paths_draw_every_point_start_end_and_minimizer():
     legend = axes.get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["one", "start", "global minimizer"]
     assert legend.get_bbox_to_anchor().x0 > axes.get_window_extent().x1  # outside
-    with pytest.raises(ValueError, match=r"paths\['bad'\]: wanted points of shape \(count, 2\), got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"paths\['bad'\]: expected points of shape \(count, 2\), got shape \(3,\)"):
         plots.paths(GRID, {"bad": np.ones(3)})
 
 
@@ -94,18 +94,18 @@ def test_thirty_names_fit_the_legend(tmp_path):
 
 
 def test_bad_input_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"path: wanted a suffix that names the format, such as .png, got '.*noext'"):
+    with pytest.raises(ValueError, match=r"path: expected a suffix that names the format, such as .png, got '.*noext'"):
         plots.save(plots.contour(GRID), tmp_path / "noext")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(TypeError, match="grid: wanted a Grid, as evaluate_grid makes, got a Function"):
+    with pytest.raises(TypeError, match="grid: expected a Grid, as evaluate_grid returns, got a Function"):
         plots.contour(ACKLEY)
-    with pytest.raises(TypeError, match="paths: wanted a mapping from names to points, got a list"):
+    with pytest.raises(TypeError, match="paths: expected a mapping from names to points, got a list"):
         plots.paths(GRID, [TRACKS["method 0"]])
-    with pytest.raises(ValueError, match=r"minimizers: wanted points of shape \(count, 2\), got shape \(1,\)"):
+    with pytest.raises(ValueError, match=r"minimizers: expected points of shape \(count, 2\), got shape \(1,\)"):
         plots.contour(GRID, minimizers=[0.0])
-    with pytest.raises(ValueError, match="count: wanted an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="count: expected an integer of at least 1, got 0"):
         plots.contour3d(GRID, count=0)
-    with pytest.raises(ValueError, match="images: wanted frames of shape"):
+    with pytest.raises(ValueError, match="images: expected frames of shape"):
         plots.write_gif(tmp_path / "x.gif", np.zeros((0,)))
 
 
@@ -121,7 +121,7 @@ def test_levels_are_linear_for_even_values_and_logarithmic_for_skewed_ones():
     assert steps[-1] > 100 * steps[1]
     assert 5 <= len(skewed) <= 30
     assert (np.diff(plots.levels(np.ones((3, 3)))) > 0).all()  # a constant function can be drawn
-    with pytest.raises(ValueError, match="z: wanted at least one finite value"):
+    with pytest.raises(ValueError, match="z: expected at least one finite value"):
         plots.levels(np.full((2, 2), np.nan))
 
 
@@ -185,12 +185,12 @@ def test_race_shows_each_path_up_to_the_same_step_and_the_gif_plays(tmp_path):
         gif.seek(19)
         assert gif.info["duration"] == 1600
         colours = {tuple(c) for c in np.unique(np.asarray(gif.convert("RGB")).reshape(-1, 3), axis=0)}
-    for exact in (plots.PALETTE[0], plots.PALETTE[1]):  # quantizing keeps the lines' own colours
+    for exact in (plots.PALETTE[0], plots.PALETTE[1]):  # quantization keeps the colours of the lines
         assert tuple(round(255 * v) for v in to_rgb(exact)) in colours
     assert [path.name for path in tmp_path.iterdir()] == ["race.gif"]
-    with pytest.raises(ValueError, match="wanted at least one path of two points or more, got 1 points"):
+    with pytest.raises(ValueError, match="expected at least one path of two points or more, got 1 points"):
         plots.race(GRID, {"a": np.zeros((1, 2))})
-    with pytest.raises(ValueError, match="frames: wanted an integer of at least 2, got 1"):
+    with pytest.raises(ValueError, match="frames: expected an integer of at least 2, got 1"):
         plots.race(GRID, TRACKS, frames=1)
 
 
@@ -204,7 +204,7 @@ def test_interactive_surface(tmp_path):
     np.testing.assert_array_equal(surface.z, grid.z)
     np.testing.assert_allclose(
         walk.z, [0.75 + 0.03, 2.0 + 0.03]
-    )  # x + y, lifted by 1% of the range; outside is left out
+    )  # x + y, lifted by 1% of the range; points outside are left out
     interactive.write_html(tmp_path / "plane.html", figure)
     page = (tmp_path / "plane.html").read_text()
     assert "<script src=" not in page  # no network
@@ -223,9 +223,9 @@ def test_basins_colour_each_start_by_its_minimum():
     assert figure.axes[0].get_title() == "a\nnote"
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "diverges" in texts
-    with pytest.raises(ValueError, match=r"atlas\['a'\]: wanted labels below 1"):
+    with pytest.raises(ValueError, match=r"atlas\['a'\]: expected labels below 1"):
         plots.basins({"a": plots.Basins(labels, steps)}, minima[:1], [0], (0, 3, 0, 2))
-    with pytest.raises(ValueError, match="atlas: wanted at least one map"):
+    with pytest.raises(ValueError, match="atlas: expected at least one map"):
         plots.basins({}, minima, [0], (0, 3, 0, 2))
 
 
@@ -236,7 +236,7 @@ def test_many_basins_have_colours_by_place():
     colours = plots.atlas.basin_colours(minima, [best], (-5.5, 5.5, -5.5, 5.5))
     assert colours.shape == (121, 3)
     assert len(np.unique(np.round(colours, 2), axis=0)) > 100
-    # Neighbours along an axis are told apart, and the global minimum from all.
+    # Neighbours along an axis are distinguishable, and so is the global minimum from all others.
     grid = colours.reshape(11, 11, 3)
     assert np.abs(np.diff(grid, axis=0)).max(axis=-1).min() > 0.02
     assert np.abs(np.delete(colours, best, axis=0) - colours[best]).max(axis=-1).min() > 0.3
@@ -251,7 +251,7 @@ def test_maps_draw_lines_over_cells():
     np.testing.assert_array_equal(np.asarray(axes.collections[0].get_array()).ravel(), z.ravel())
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["line", "point"]
-    with pytest.raises(ValueError, match="panels: wanted at least one map, got none"):
+    with pytest.raises(ValueError, match="panels: expected at least one map, got none"):
         plots.maps({}, labels=("a", "b"), colour_label="c")
-    with pytest.raises(ValueError, match=r"panels\['p'\]: wanted z of shape \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"panels\['p'\]: expected z of shape \(4, 3\)"):
         plots.maps({"p": panel._replace(z=z.T)}, labels=("a", "b"), colour_label="c")

@@ -1,4 +1,4 @@
-"""Races between optimizers: arrivals, tuning on some starts and judging on others, and the pictures of them."""
+"""Races between optimizers: arrivals, tuning on some starts and judging on others, and pictures."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ FIRST = np.array([[3, -1, 5, -1], [-1, -1, -1, -1], [9, 0, 1, 2]])
 def test_steps_of_many_starts():
     np.testing.assert_array_equal(arrivals.median_steps(FIRST), [4.0, np.inf, 1.5])
     np.testing.assert_array_equal(arrivals.mean_steps(FIRST, 10), [(3 + 10 + 5 + 10) / 4, 10.0, 3.0])
-    many = np.where(np.arange(999) < 400, np.arange(999), -1)  # another code path of NumPy's
+    many = np.where(np.arange(999) < 400, np.arange(999), -1)  # takes another code path in NumPy
     np.testing.assert_array_equal(arrivals.median_steps(np.stack([many, np.full(999, -1)])), [199.5, np.inf])
 
 
@@ -43,7 +43,7 @@ def test_settings_are_chosen_by_share_then_steps_then_value():
     assert arrivals.best_settings(equal, np.zeros((3, 3)), steps=lambda first: first.min(axis=-1)) == 0  # all are equal
     nothing = np.full((3, 3), -1)
     assert arrivals.best_settings(nothing, np.array([[5, 5, 5], [np.nan, 2, 2], [np.inf, np.nan, 0]])) == 1
-    # One lucky start of three is negligible up to a share of 1/3; then values decide.
+    # With shares up to 1/3 negligible, one lucky start of three does not count, and values decide.
     lucky = np.array([[-1, -1, -1], [1, -1, -1]])
     by_value = np.array([[0, 0, 0], [1, 1, 1]])
     assert arrivals.best_settings(lucky, by_value) == 1
@@ -60,7 +60,7 @@ def test_comparable_fixes_what_a_factory_has():
     assert comparable(OPTIMIZERS["sgd"], 9).keywords == {"weight_decay": 0.0}
     assert comparable(OPTIMIZERS["demon_sgdm"], 9).keywords["total_steps"] == 9
     taken = set().union(*(comparable(factory, 9).keywords for factory in OPTIMIZERS.values()))
-    assert taken == {*COMPARABLE, "total_steps"}  # no entry is there in vain
+    assert taken == {*COMPARABLE, "total_steps"}  # every entry is used
 
 
 def test_a_comparable_function_has_its_minimizer_off_the_origin():
@@ -72,7 +72,7 @@ def test_a_comparable_function_has_its_minimizer_off_the_origin():
     np.testing.assert_allclose(float(ackley.fn(minimizer)), 0, atol=1e-5)
     np.testing.assert_array_equal(comparable_function(FUNCTIONS["beale"]).minimizers(2), [[3.0, 0.5]])
     no_plane = FUNCTIONS["beale"]._replace(name="cube", dim=3)
-    with pytest.raises(ValueError, match="function: expected two variables and known minimizers, got 'cube'"):
+    with pytest.raises(ValueError, match="expected a function of two variables with known minimizers, got 'cube'"):
         comparable_function(no_plane)
 
 
@@ -100,7 +100,7 @@ def test_tuned_on_some_starts_and_judged_on_others(listed):
     np.testing.assert_array_equal(race.judged.learning_rate.values[..., 0], [[0.5, 1.0]] * 2)
     np.testing.assert_array_equal(race.judged.momentum.values, np.zeros((2, 2, 1)))
     assert (race.judged.first_reached == 1).all()
-    # The last setting, chosen by a function of one's own, is the one of a sweep with it alone.
+    # The last setting, chosen by a custom function, gives the same as a sweep with it alone.
     last = tune_and_judge(
         functions,
         factories,
@@ -133,7 +133,7 @@ def test_profiles_show_the_largest_areas_in_colour():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["high", "middle", "1 other"]
     np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), shares["high"])
     assert axes.get_xlim() == (1.0, 4.0)
-    with pytest.raises(ValueError, match=r"shares\['bad'\]: expected one for each of 3 ratios, got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"shares\['bad'\]: expected one share for each of 3 ratios, got shape \(2,\)"):
         plots.profiles(ratios, {"bad": np.zeros(2)})
 
 

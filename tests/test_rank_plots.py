@@ -1,4 +1,4 @@
-"""The diagram of average ranks, read back from the drawn artists."""
+"""The diagram of average ranks, checked by reading back the drawn artists."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def texts(figure):
     return {text.get_text(): text for text in figure.axes[0].texts}
 
 
-def test_every_name_stands_once_with_its_rank_the_best_on_top_left():
+def test_every_name_appears_once_with_its_rank_and_the_best_at_the_top_left():
     found = texts(draw())
     assert {"SGDM  1.25", "Adam  2.50", "2.75  QHM", "3.50  AggMo"} < set(found)
     assert "critical difference 1.30" in found
@@ -28,7 +28,7 @@ def test_every_name_stands_once_with_its_rank_the_best_on_top_left():
     assert len({round(places[label][1], 6) for label in ("SGDM  1.25", "Adam  2.50", "2.75  QHM", "3.50  AggMo")}) == 4
 
 
-def test_bars_join_the_groups_and_whiskers_lie_where_they_are_told():
+def test_bars_join_the_groups_and_whiskers_span_the_intervals():
     low, high = np.subtract(RANKS, 0.25), np.add(RANKS, 0.5)
     lines = [line.get_xdata() for line in draw(intervals=(low, high)).axes[0].lines]
     spans = {tuple(np.round(x, 6)) for x in lines if len(x) == 2}
@@ -40,13 +40,13 @@ def test_bars_join_the_groups_and_whiskers_lie_where_they_are_told():
     assert "critical difference 5.00: wider than the axis" in texts(draw(difference=5.0))
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     for call, answer in (
-        (lambda: plots.rank_diagram(NAMES, (1.0, 2.0), difference=1, groups=[]), "wanted 4 finite numbers"),
-        (lambda: plots.rank_diagram(NAMES, (1, 2, 3, np.nan), difference=1, groups=[]), "wanted 4 finite"),
-        (lambda: draw(intervals=([1.0], [2.0])), "intervals: wanted two ends for each of 4 names"),
-        (lambda: draw(groups=[[0, 4]]), "groups: wanted places from 0 to 3, got 4"),
-        (lambda: draw(difference=-1.0), "difference: wanted a number in"),
+        (lambda: plots.rank_diagram(NAMES, (1.0, 2.0), difference=1, groups=[]), "expected 4 finite numbers"),
+        (lambda: plots.rank_diagram(NAMES, (1, 2, 3, np.nan), difference=1, groups=[]), "expected 4 finite"),
+        (lambda: draw(intervals=([1.0], [2.0])), "intervals: expected two ends for each of 4 names"),
+        (lambda: draw(groups=[[0, 4]]), "groups: expected places from 0 to 3, got 4"),
+        (lambda: draw(difference=-1.0), "difference: expected a number in"),
     ):
         with pytest.raises(ValueError, match=answer):
             call()

@@ -1,4 +1,4 @@
-"""Demsar 2006 (JMLR 7), section 3.2.2: his formulas written out, his table of q, SciPy's Friedman test."""
+"""Rankings compared with formulas and tables of Demsar 2006 (JMLR 7, section 3.2.2) and SciPy's Friedman test."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_demsars_example():
     )
     found = rank_across_tasks(-auc[:, :, None])
     np.testing.assert_allclose(found.rank.estimate, [3.143, 2.0, 2.893, 1.964], atol=6e-4)
-    # The formulas without SciPy's correction for ties, of which there are a few.
+    # His formula, which lacks SciPy's correction for the few ties.
     ranks = found.rank.estimate
     square = 12 * 14 / (4 * 5) * (np.sum(ranks**2) - 4 * 25 / 4)
     assert square == pytest.approx(9.28, abs=0.02)
@@ -57,7 +57,7 @@ def test_friedman_with_and_without_ties_is_scipys():
         np.testing.assert_allclose(found.iman_davenport, (f, stats.f.sf(f, 4, 24)), rtol=1e-12)
 
 
-def test_failures_are_last_and_equal_ones_share():
+def test_failures_are_last_and_equal_costs_share_a_rank():
     costs = np.array([[[1.0, 2.0]], [[1.0, np.inf]], [[2.0, 1.0]], [[5.0, 5.0]]])
     found = rank_across_tasks(costs)
     np.testing.assert_array_equal(found.by_task[:, 0], [1.5, 4, 1.5, 3])
@@ -70,9 +70,10 @@ def test_equal_seeds_in_another_order_are_a_tie():
     np.testing.assert_array_equal(found.by_task[:, 0], [2.5, 2.5, 1])
 
 
-def test_one_task_has_no_interval_over_tasks():
-    costs = np.array([[[1.0, 2.0]], [[2.0, 1.0]]])
+def test_ranks_have_no_interval_below_16_seeds_or_tasks():
+    costs = np.tile([[[1.0, 2.0]], [[2.0, 1.0]]], 8)
     assert np.isnan(rank_across_tasks(costs, resample_tasks=True).rank.low).all()
+    assert np.isnan(rank_across_tasks(costs[..., :15]).rank.low).all()
     assert rank_across_tasks(costs).rank.low.tolist() == [1.0, 1.0]
 
 
@@ -80,14 +81,15 @@ def test_intervals_hold_the_ranks_of_many_seeds():
     # Two solvers differ in one task by less than the seeds' noise: with other seeds either may be ahead there.
     generator = np.random.default_rng(1)
     truth = np.array([[0.0, 0.0], [1.0, 0.1], [2.0, 5.0]])[:, :, None]
-    found = rank_across_tasks(truth + generator.normal(0, [[[0.01], [0.5]]] * 3, (3, 2, 4)))
+    found = rank_across_tasks(truth + generator.normal(0, [[[0.01], [0.5]]] * 3, (3, 2, 16)))
     assert found.rank.low[2] == found.rank.high[2] == 3.0
     assert found.rank.low[0] == 1.0
     assert found.rank.high[0] == 1.5
     assert found.rank.low[0] <= found.rank.estimate[0] <= found.rank.high[0]
-    wider = rank_across_tasks(np.array([[[1.0], [3.0]], [[2.0], [1.0]]]), resample_tasks=True)
-    assert wider.rank.low.tolist() == [1.0, 1.0]
-    assert wider.rank.high.tolist() == [2.0, 2.0]
+    # Two solvers are ahead by turns on 16 tasks: other tasks give one of them more or fewer.
+    other = rank_across_tasks(np.tile([[[1.0], [3.0]], [[2.0], [1.0]]], (1, 8, 1)), resample_tasks=True).rank
+    assert (other.low < other.estimate).all()
+    assert (other.estimate < other.high).all()
 
 
 def test_groups_are_the_largest_within_the_difference():
@@ -117,10 +119,11 @@ def test_ranking_by_hand():
     np.testing.assert_array_equal(found.rank, [(1 + 3) / 2, (3 + 1) / 2, (4 + 2) / 2, (2 + 4) / 2])
     np.testing.assert_array_equal(found.behind.estimate, [0, 0, 2, np.inf])
     np.testing.assert_array_equal(found.ahead.estimate, [0, 2, np.inf, np.nan])
-    # Of two samples a resample draws both, or one twice: the least and the largest difference are those of one sample.
-    np.testing.assert_array_equal(found.behind.low, [0, -4, -1, 1])
-    np.testing.assert_array_equal(found.behind.high, [0, 4, 5, np.inf])
-    np.testing.assert_array_equal(found.ahead.low, [-4, 1, -4, np.nan])
+    # Differences (4, -4), (5, -1) and (1, inf) to the best; half the difference of two samples is their mean's error.
+    t = stats.t.ppf(0.975, 1)
+    np.testing.assert_allclose(found.behind.low, [0, -4 * t, 2 - 3 * t, -np.inf])
+    np.testing.assert_allclose(found.behind.high, [0, 4 * t, 2 + 3 * t, np.inf])
+    np.testing.assert_allclose(found.ahead.low, [-4 * t, 2 - t, -np.inf, np.nan])
     costs = ranking(-scores)
     np.testing.assert_array_equal(costs.mean, -found.mean)
     for field in ("order", "rank"):
@@ -144,21 +147,21 @@ def test_compare_rankings_by_hand():
     assert compare_rankings(first[:, :1], second, better="higher").significant == [False, False]
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     fair = np.ones((3, 2, 2))
     for call, answer in (
-        (lambda: rank_across_tasks(fair[:, 0]), r"costs: wanted shape \(solvers, tasks, seeds\)"),
-        (lambda: rank_across_tasks(fair[:1]), "2 solvers at least"),
-        (lambda: rank_across_tasks(fair * np.nan), "got NaN; leave out what is missing"),
-        (lambda: rank_across_tasks(fair * -np.inf), "and inf for a failure, since lower is better; got -inf"),
-        (lambda: rank_across_tasks(fair, level=1.0), r"level: wanted a number in \(0, 1\)"),
-        (lambda: indistinct_groups(np.array([1.0, np.nan]), 1.0), "ranks: wanted a vector of finite numbers"),
-        (lambda: indistinct_groups(np.ones(2), -1.0), "difference: wanted a number in"),
-        (lambda: ranking(np.ones(3)), "scores: wanted numbers of shape"),
-        (lambda: compare_rankings(np.ones((2, 2)), np.ones((3, 2))), "second: wanted as many solvers as first"),
-        (lambda: average_ranks(np.ones(3)), "scores: wanted numbers of shape"),
-        (lambda: average_ranks(fair[0], better="more"), "better: wanted one of lower, higher; got 'more'"),
-        (lambda: nemenyi_difference(1, 3), "solvers: wanted an integer of at least 2"),
+        (lambda: rank_across_tasks(fair[:, 0]), r"costs: expected shape \(solvers, tasks, seeds\)"),
+        (lambda: rank_across_tasks(fair[:1]), "at least 2 solvers"),
+        (lambda: rank_across_tasks(fair * np.nan), "got NaN; leave out incomplete tasks"),
+        (lambda: rank_across_tasks(fair * -np.inf), r"or inf for a failure \(lower is better\), got -inf"),
+        (lambda: rank_across_tasks(fair, level=1.0), r"level: expected a number in \(0, 1\)"),
+        (lambda: indistinct_groups(np.array([1.0, np.nan]), 1.0), "ranks: expected a vector of finite numbers"),
+        (lambda: indistinct_groups(np.ones(2), -1.0), "difference: expected a number in"),
+        (lambda: ranking(np.ones(3)), "scores: expected numbers of shape"),
+        (lambda: compare_rankings(np.ones((2, 2)), np.ones((3, 2))), "second: expected as many solvers as first"),
+        (lambda: average_ranks(np.ones(3)), "scores: expected numbers of shape"),
+        (lambda: average_ranks(fair[0], better="more"), "better: expected one of lower, higher; got 'more'"),
+        (lambda: nemenyi_difference(1, 3), "solvers: expected an integer of at least 2"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

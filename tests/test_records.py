@@ -11,7 +11,7 @@ import pytest
 from gdlab import records
 
 
-def test_atomic_path_is_whole_or_absent(tmp_path):
+def test_atomic_path_writes_everything_or_nothing(tmp_path):
     target = tmp_path / "deep" / "data.txt"
     with records.atomic_path(target) as temporary:
         temporary.write_text("new")
@@ -35,7 +35,7 @@ def test_atomic_path_needs_something_to_move_and_a_folder_to_move_it_to(tmp_path
     with pytest.raises(FileNotFoundError, match="nothing was written for"), records.atomic_path(tmp_path / "file"):
         pass
     assert (tmp_path / "file").read_text() == "kept"
-    with pytest.raises(NotADirectoryError, match="wanted a folder"), records.atomic_path(tmp_path / "file" / "below"):
+    with pytest.raises(NotADirectoryError, match="expected a folder"), records.atomic_path(tmp_path / "file" / "below"):
         pytest.fail("the block must not run")
 
 
@@ -53,7 +53,7 @@ def test_staged_folder_follows_a_link_and_refuses_a_folder_in_a_files_place(tmp_
             (folder / "a").write_text("2")
             (folder / "b").write_text("2")
 
-    with pytest.raises(IsADirectoryError, match=r"wanted to write the file .*b, but a folder of that name is there"):
+    with pytest.raises(IsADirectoryError, match=r"expected to write the file .*b, but a folder has that name"):
         write_both()
     assert (tmp_path / "real" / "a").read_text() == "1"  # nothing was moved
 
@@ -96,9 +96,9 @@ def test_staged_folder_moves_all_or_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_file_in_the_way_is_told_before_any_work(tmp_path):
+def test_a_file_in_the_way_is_reported_before_any_work(tmp_path):
     (tmp_path / "file").write_text("")
-    message = r"wanted a folder to write to, got .*file.*is a file"
+    message = r"expected a folder to write to, got .*file.*is a file"
     for target in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(NotADirectoryError, match=message), records.staged_folder(target):
             pytest.fail("the block must not run")
@@ -120,8 +120,8 @@ def test_json_takes_arrays_and_writes_null_for_what_is_not_finite(tmp_path):
 
 def test_environment_names_what_a_measurement_depends_on():
     found = records.environment()
-    wanted = {"date", "command", "python", "versions", "processor", "cores", "devices"}
-    assert set(found) - {"git_commit"} == wanted
+    expected = {"date", "command", "python", "versions", "processor", "cores", "devices"}
+    assert set(found) - {"git_commit"} == expected
     assert ("git_commit" in found) == (Path(records.__file__).parents[2] / ".git").exists()
     assert set(found["versions"]) == {"jax", "jaxlib", "numpy", "optax", "flax"}
     json.dumps(found)

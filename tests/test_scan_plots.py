@@ -19,7 +19,7 @@ def test_sensitivity_shows_means_intervals_and_the_best_rate():
     np.testing.assert_allclose(lines["one"].get_ydata(), [0.15, 0.6, 0.85, 0.4, 0.1])
     dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
     np.testing.assert_allclose([dot.get_xdata()[0] for dot in dots], [RATES[2], RATES[0]])
-    assert len(axes.collections) == 1  # of the other all seeds agree
+    assert len(axes.collections) == 1  # for the other, all seeds agree
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "rate", "accuracy")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
     alone = {"one": bootstrap_interval(np.zeros((5, 1)))}
@@ -42,14 +42,14 @@ def test_loss_maps_share_a_scale_and_leave_what_diverged_white():
     assert len(plots.loss_maps(RATES[:1], {"a": one[:1]}).axes[0].collections) == 1
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     for call, answer in (
         (
             lambda: plots.sensitivity(RATES, {"a": Interval(*np.zeros((3, 4)))}),
-            r"scores\['a'\]: wanted finite .* \(5,\), got shape \(4,\)",
+            r"scores\['a'\]: expected finite .* \(5,\), got shape \(4,\)",
         ),
-        (lambda: plots.sensitivity(RATES, {"a": Interval(*np.full((3, 5), np.nan))}), "wanted finite numbers"),
-        (lambda: plots.loss_maps(RATES, {"a": np.full((5, 2), np.inf)}), "losses: wanted at least one finite value"),
+        (lambda: plots.sensitivity(RATES, {"a": Interval(*np.full((3, 5), np.nan))}), "expected finite numbers"),
+        (lambda: plots.loss_maps(RATES, {"a": np.full((5, 2), np.inf)}), "losses: expected at least one finite value"),
     ):
         with pytest.raises(ValueError, match=answer) as caught:
             call()

@@ -40,7 +40,7 @@ def test_cosine_and_warmup_equal_those_of_optax():
 
 
 def test_demon_has_the_published_values():
-    # beta / (1 - beta) falls in a line; OPTIMIZERS of Chen et al. 2022, beta 0.9 over 20 steps.
+    # beta / (1 - beta) falls linearly (Chen et al. 2022); here from beta = 0.9 over 20 steps.
     demon = schedules.demon(0.9, 20)
     seen = [float(demon(jnp.asarray(t))) for t in (0, 5, 10, 15, 19, 20, 25)]
     np.testing.assert_allclose(seen, [0.9, 0.870968, 0.818182, 0.692308, 0.310345, 0.0, 0.0], atol=1e-6)
@@ -84,11 +84,11 @@ def test_every_number_can_be_traced_and_differentiated(schedule):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: schedules.cosine(0.1, 0), r"total_steps: wanted a number in \(0, inf\), got 0"),
-        (lambda: schedules.demon(1.0, 10), r"value: wanted a number in \[0, 1\), got 1"),
-        (lambda: schedules.step(0.1, 10, fractions=(1.5,)), r"fractions: wanted a number in \[0, 1\], got 1.5"),
-        (lambda: schedules.exponential(0.1, 10, factor=0), r"factor: wanted a number in \(0, inf\), got 0"),
-        (lambda: schedules.linear(float("nan"), 10), "value: wanted a number"),
+        (lambda: schedules.cosine(0.1, 0), r"total_steps: expected a number in \(0, inf\), got 0"),
+        (lambda: schedules.demon(1.0, 10), r"value: expected a number in \[0, 1\), got 1"),
+        (lambda: schedules.step(0.1, 10, fractions=(1.5,)), r"fractions: expected a number in \[0, 1\], got 1.5"),
+        (lambda: schedules.exponential(0.1, 10, factor=0), r"factor: expected a number in \(0, inf\), got 0"),
+        (lambda: schedules.linear(float("nan"), 10), "value: expected a number"),
     ],
 )
 def test_bad_numbers_are_refused(call, message):
@@ -97,7 +97,7 @@ def test_bad_numbers_are_refused(call, message):
 
 
 def test_any_hyperparameter_takes_a_schedule():
-    # Heavy ball with a momentum that falls, against the rule written out.
+    # Heavy ball with a falling momentum, compared with the rule written out.
     falling = schedules.linear(0.9, 10)
     optimizer = momentum(schedules.step(0.1, 10), momentum=falling)
     x = jnp.array([1.0, -2.0])
@@ -113,7 +113,7 @@ def test_any_hyperparameter_takes_a_schedule():
         np.testing.assert_allclose(x, expected, rtol=1e-12)
 
 
-def test_a_schedule_may_hold_traced_numbers_and_stand_in_a_tuple():
+def test_a_schedule_may_hold_traced_numbers_and_be_in_a_tuple():
     def last(rate, beta):
         optimizer = OPTIMIZERS["aggmo"](schedules.cosine(rate, 10), betas=(0.0, schedules.demon(beta, 10)))
         x = jnp.ones(2)
@@ -130,12 +130,12 @@ def test_a_schedule_may_hold_traced_numbers_and_stand_in_a_tuple():
     assert jnp.abs(lanes[0] - lanes[1]).min() > 1e-3
 
 
-def test_a_schedule_that_begins_out_of_range_is_refused_at_construction():
-    with pytest.raises(ValueError, match=r"momentum: wanted a number in \[0, 1\), got 1.5"):
+def test_a_schedule_that_starts_out_of_range_is_refused_at_construction():
+    with pytest.raises(ValueError, match=r"momentum: expected a number in \[0, 1\), got 1.5"):
         momentum(0.1, momentum=schedules.linear(1.5, 10))
 
 
-def test_transformation_serves_functions_of_ones_own():
+def test_transformation_works_with_custom_functions():
     @transformation
     def clipped(bound=1.0, *, name="x"):
         return optax.clip(bound)

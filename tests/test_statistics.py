@@ -12,7 +12,7 @@ def test_share_interval_is_wilsons():
     for hits, total in ((0, 10), (3, 10), (10, 10), (517, 1024)):
         expected = stats.binomtest(hits, total).proportion_ci(method="wilson")
         found = st.share_interval(hits, total)
-        assert (found.low, found.high) == tuple(expected)  # to the bit
+        assert (found.low, found.high) == tuple(expected)  # bit for bit
         assert found.estimate == hits / total
     many = st.share_interval(np.array([[1, 5], [9, 0]]), 20, level=0.8)
     assert many.low.shape == (2, 2)
@@ -39,11 +39,11 @@ def test_bootstrap_of_equal_and_infinite_samples():
     assert never.high == np.inf
     with pytest.raises(ValueError, match="got NaN"):
         st.bootstrap_interval(np.array([1.0, np.nan]))
-    with pytest.raises(ValueError, match="samples: wanted at least one"):
+    with pytest.raises(ValueError, match="samples: expected at least one"):
         st.bootstrap_interval(np.zeros((3, 0)))
 
 
-def test_bootstrap_is_scipys_but_for_the_interpolation():
+def test_bootstrap_is_scipys_except_for_the_interpolation():
     samples = np.random.default_rng(4).exponential(size=(3, 31))
     found = st.bootstrap_interval(samples, resamples=500, seed=7)
     for row, low, high in zip(samples, found.low, found.high, strict=True):
@@ -57,7 +57,7 @@ def test_bootstrap_is_scipys_but_for_the_interpolation():
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 11), (5, 100)])
-def test_equal_samples_give_a_point_to_the_bit(shape):
+def test_equal_samples_give_exactly_a_point(shape):
     found = st.bootstrap_interval(np.full(shape, 1 / 3), resamples=50)
     np.testing.assert_array_equal(found.low, found.estimate)
     np.testing.assert_array_equal(found.high, found.estimate)
@@ -68,7 +68,7 @@ def test_infinite_steps_have_differences_or_an_error_but_never_nan():
     never = np.full(5, np.inf)
     assert st.paired_bootstrap_interval(never, never, np.median) == st.Interval(0.0, 0.0, 0.0)
     assert st.paired_bootstrap_interval(np.ones(5), never, np.median) == st.Interval(-np.inf, -np.inf, -np.inf)
-    with pytest.raises(ValueError, match="statistic: wanted a number on every resample, got NaN"):
+    with pytest.raises(ValueError, match="statistic: expected a number on every resample, got NaN"):
         st.bootstrap_interval(np.array([-np.inf, 1.0, np.inf]))
 
 
@@ -81,7 +81,7 @@ def test_pairing_removes_what_both_share():
     assert paired.high < 1.1
     assert paired.estimate == pytest.approx(np.mean(first) - np.mean(second))
     assert st.paired_bootstrap_interval(first, first) == st.Interval(0.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="second: wanted the shape of first"):
+    with pytest.raises(ValueError, match="second: expected the shape of first"):
         st.paired_bootstrap_interval(first, second[:3])
 
 
@@ -96,9 +96,9 @@ def test_performance_profile_by_hand():
     np.testing.assert_allclose(
         st.performance_profile(costs, np.array([1.0, 1.9, 2.0, 1e9])), [[0.25, 0.25, 0.5, 0.5], [0.5, 0.5, 0.75, 0.75]]
     )
-    with pytest.raises(ValueError, match="costs: wanted positive numbers"):
+    with pytest.raises(ValueError, match="costs: expected positive numbers"):
         st.performance_profile(np.array([[0.0]]), np.array([1.0]))
-    # Within any ratio at all: what is solved, half and three quarters.
+    # Within any ratio: the shares that are solved at all, one half and three quarters.
     np.testing.assert_array_equal(st.performance_profile(costs, np.array([np.inf])), [[0.5], [0.75]])
 
 
@@ -110,7 +110,7 @@ def test_tuning_curve_is_the_mean_over_all_choices(better, best):
         for k, value in enumerate(curve, start=1):
             expected = np.mean([best(choice) for choice in itertools.combinations(row, k)])
             assert value == pytest.approx(expected, rel=1e-12)
-    with pytest.raises(ValueError, match="budgets: wanted integers from 1 to 7"):
+    with pytest.raises(ValueError, match="budgets: expected integers from 1 to 7"):
         st.tuning_curve(scores, np.array([8]))
 
 
@@ -120,7 +120,7 @@ def test_tuning_curve_of_many_and_of_failed_trials():
     n, budgets = 2000, np.array([1, 2, 50, 1000, 1999, 2000])
     expected = budgets * (n + 1) / (budgets + 1)
     np.testing.assert_allclose(st.tuning_curve(np.arange(1.0, n + 1), budgets, better="higher"), expected, rtol=1e-13)
-    # Two failures of four: pairs without one are {3, 5} of 6, so inf; triples hold 3 and a failure, or 3 and 5.
+    # Two of four trials fail: one of the 6 pairs is both failures, so the mean is inf; every triple has 3 or 5.
     losses = np.array([3.0, np.inf, 5.0, np.inf])
     found = st.tuning_curve(losses, np.arange(1, 5))
     np.testing.assert_allclose(found, [np.inf, np.inf, (3 + 3 + 3 + 5) / 4, 3.0])
@@ -129,7 +129,7 @@ def test_tuning_curve_of_many_and_of_failed_trials():
 def test_good_region_by_hand():
     rates = np.array([1e-3, 1e-2, 1e-1, 1.0])
     region = st.good_region(rates, np.array([0.0, 0.8, 1.0, 0.5]), share=0.9)
-    # 0.9 is met half-way between 0.8 and 1, and a fifth of the way from 1 to 0.5.
+    # 0.9 lies halfway between 0.8 and 1, and a fifth of the way from 1 to 0.5.
     assert region.low == pytest.approx(10**-1.5)
     assert region.high == pytest.approx(10**-0.8)
     assert region.decades == pytest.approx(0.7)
@@ -158,20 +158,70 @@ def test_students_interval_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: st.mean_interval(np.array([1.0, np.inf])), "samples: wanted at least one finite number"),
-        (lambda: st.share_interval(5, 4), "hits: wanted counts from 0 to 4"),
-        (lambda: st.share_interval(5, 0), "total: wanted an integer of at least 1"),
-        (lambda: st.bootstrap_interval(np.ones(3), level=1.0), "level: wanted a number in"),
-        (lambda: st.good_region(np.ones(3), np.ones(2)), "scores: wanted one for each rate"),
-        (lambda: st.good_region(np.array([-1.0]), np.ones(1)), "wanted rates above 0"),
-        (lambda: st.tuning_curve(np.ones(3), np.array([1]), better="more"), "better: wanted one of"),
-        (lambda: st.performance_profile(np.ones(3), np.ones(1)), "costs: wanted shape"),
-        (lambda: st.performance_profile(np.ones((1, 1)), np.array([0.5])), "ratios: wanted a vector of numbers of at"),
-        (lambda: st.tuning_curve(np.array([1.0, np.nan]), np.array([1])), "scores: wanted numbers, got NaN"),
-        (lambda: st.quartiles(np.array([1.0, np.nan])), "samples: wanted numbers, got NaN"),
+        (lambda: st.mean_interval(np.array([1.0, np.inf])), "samples: expected at least one finite number"),
+        (lambda: st.share_interval(5, 4), "hits: expected counts from 0 to 4"),
+        (lambda: st.share_interval(5, 0), "total: expected an integer of at least 1"),
+        (lambda: st.bootstrap_interval(np.ones(3), level=1.0), "level: expected a number in"),
+        (lambda: st.good_region(np.ones(3), np.ones(2)), "scores: expected one score per rate"),
+        (lambda: st.good_region(np.array([-1.0]), np.ones(1)), "expected rates above 0"),
+        (lambda: st.tuning_curve(np.ones(3), np.array([1]), better="more"), "better: expected one of"),
+        (lambda: st.performance_profile(np.ones(3), np.ones(1)), "costs: expected shape"),
+        (
+            lambda: st.performance_profile(np.ones((1, 1)), np.array([0.5])),
+            "ratios: expected a vector of numbers of at",
+        ),
+        (lambda: st.tuning_curve(np.array([1.0, np.nan]), np.array([1])), "scores: expected numbers, got NaN"),
+        (lambda: st.quartiles(np.array([1.0, np.nan])), "samples: expected numbers, got NaN"),
         (lambda: st.good_region(np.array([1.0, np.inf]), np.ones(2)), "both finite"),
     ],
 )
-def test_bad_input_is_told(call, message):
+def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_intervals_over_few_seeds_are_students():
+    samples = np.random.default_rng(0).normal(size=(3, 5))
+    for found in (st.seeds_interval(samples), st.paired_seeds_interval(samples, np.zeros((3, 5)))):
+        for row, low, high in zip(samples, found.low, found.high, strict=True):
+            expected = stats.ttest_1samp(row, 0.0).confidence_interval(0.95)
+            np.testing.assert_allclose((low, high), expected, rtol=1e-12)
+    many = np.random.default_rng(1).normal(size=(2, st.FEW))
+    np.testing.assert_array_equal(st.seeds_interval(many), st.bootstrap_interval(many))
+    np.testing.assert_array_equal(st.paired_seeds_interval(*many), st.paired_bootstrap_interval(*many))
+
+
+def test_intervals_over_few_seeds_of_failed_and_equal_runs():
+    assert st.seeds_interval(np.ones(3)) == st.Interval(1.0, 1.0, 1.0)
+    assert st.seeds_interval(np.full(3, np.inf)) == st.Interval(np.inf, np.inf, np.inf)
+    assert st.seeds_interval(np.array([1.0, np.inf])) == st.Interval(np.inf, -np.inf, np.inf)
+    assert st.paired_seeds_interval(np.full(3, np.inf), np.ones(3)) == st.Interval(np.inf, np.inf, np.inf)
+    both = st.paired_seeds_interval(np.array([np.inf, 1.0]), np.array([2.0, np.inf]))
+    assert both == st.Interval(0.0, -np.inf, np.inf)
+    assert np.isnan(st.seeds_interval(np.ones(1)).low)
+    for call, answer in (
+        (lambda: st.seeds_interval(np.array([1.0, np.nan])), "got NaN"),
+        (lambda: st.seeds_interval(np.ones((2, 0))), "expected at least one sample"),
+        (lambda: st.paired_seeds_interval(np.ones(2), np.ones(3)), r"expected shape \(2,\), as first has, got \(3,\)"),
+    ):
+        with pytest.raises(ValueError, match=answer):
+            call()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 15, 16])
+def test_printed_intervals_hold_the_mean_as_often_as_they_say(count):
+    # 20,000 simulated normal samples: two standard deviations of the share are 0.3%.
+    first, second = np.random.default_rng(count).normal(size=(2, 20_000, count))
+    least = 0.945 if count < st.FEW else 0.91  # the percentile bootstrap's, from 16 on
+    for found in (
+        st.seeds_interval(first, resamples=500),
+        st.paired_seeds_interval(first, first + 0.5 * second, resamples=500),
+        *([st.mean_interval(first)] if count < st.FEW else []),
+    ):
+        held = np.mean((found.low <= 0) & (found.high >= 0))
+        assert least < held < 0.955
+    if count in (2, 3):  # what the docstring says of the alternative
+        bootstrap = st.bootstrap_interval(first[:4000], resamples=500)
+        share = np.mean((bootstrap.low <= 0) & (bootstrap.high >= 0))
+        assert share == pytest.approx({2: 0.51, 3: 0.75}[count], abs=0.03)

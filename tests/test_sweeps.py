@@ -54,7 +54,7 @@ def assert_same_bits(a, b):
 # What a sweep computes -----------------------------------------------------------------------------------------------
 
 
-# Adam's state is scalars only; Shampoo's eigenvalues and YellowFin's window go through arrays within each lane.
+# Adam's state consists of scalars; Shampoo's eigenvalues and YellowFin's window are arrays within each lane.
 QUICK = ("adam", "aggmo", "soap", "yellowfin")
 EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OPTIMIZERS]
 
@@ -114,7 +114,7 @@ def test_stopping_counts_from_the_recurrence():
         target=0.5,
         stop_at_target=True,
     )
-    np.testing.assert_array_equal(near.steps, [3, 0])  # 0.75^3 = 0.42; the second is there at once
+    np.testing.assert_array_equal(near.steps, [3, 0])  # 0.75^3 = 0.42; the second starts there
     np.testing.assert_array_equal(near.first_reached, [3, 0])
     assert not near.converged.any()
     assert near.reached.all()
@@ -201,7 +201,7 @@ def test_any_optax_factory_and_schedules():
     def decayed(learning_rate, momentum):
         return optax.chain(
             optax.trace(momentum), optax.scale_by_schedule(lambda t: -learning_rate / (1 + t))
-        )  # a state that all lanes share, the count
+        )  # all lanes share its state, the count
 
     ds = quiet(bowl, decayed, {"learning_rate": [0.1, 0.3], "momentum": 0.0}, [[1.0, 1.0]], max_steps=3)
     np.testing.assert_allclose(ds.point[:, 0, 0], [0.9 * 0.95 * (1 - 0.1 / 3), 0.7 * 0.85 * 0.9])
@@ -209,7 +209,7 @@ def test_any_optax_factory_and_schedules():
     assert ds.value.dims == ("learning_rate", "start")
 
 
-def test_labels_of_an_array_are_heeded():
+def test_labels_of_an_array_are_respected():
     given = xr.DataArray([0.1, 1e-5], dims="optimizer", coords={"optimizer": ["b", "a"]})
     ds = quiet(bowl, {"a": sgd, "b": sgd}, {"learning_rate": given}, [[1.0, 1.0]], max_steps=1)
     np.testing.assert_allclose(ds.point.sel(optimizer="b")[0, 0], 0.9)
@@ -231,7 +231,7 @@ def test_functions_that_look_alike_are_not_mixed_up():
     np.testing.assert_allclose(values, [2.0, 10.0], rtol=1e-6)
 
 
-def test_64_bits_within_a_block_only():
+def test_64_bits_only_within_a_block():
     jax.config.update("jax_enable_x64", False)
     try:
         with jax.enable_x64(True):
@@ -246,7 +246,7 @@ def test_64_bits_within_a_block_only():
 
 
 def race(**kwargs):
-    """Lanes that stop at very different steps: some converge early, some late, some diverge, some never stop."""
+    """Run lanes that stop at very different steps: some converge early, some late, some diverge, some never stop."""
     rates = [1e-5, 1e-3, 0.005, 0.01, 0.014, 0.02]
     starts = starts_in(4, 400, dtype=np.float32)
     return quiet(
@@ -412,7 +412,7 @@ sweep(FUNCTIONS["ackley"], OPTIMIZERS["adam"], {"learning_rate": [0.01, 0.1, 0.3
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_to_the_same_bits(tmp_path):
+def test_a_killed_sweep_resumes_and_ends_in_the_same_bits(tmp_path):
     def command(folder, result):
         return [sys.executable, "-c", LONG, str(tmp_path / folder), str(tmp_path / result)]
 
@@ -427,7 +427,7 @@ def test_a_killed_sweep_goes_on_to_the_same_bits(tmp_path):
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("[0-9]*.npz")}
     assert 3 <= len(kept) < 12
     torn = min(kept)
-    torn.write_bytes(torn.read_bytes()[:100])  # as a failing disk would leave it: done again
+    torn.write_bytes(torn.read_bytes()[:100])  # as a failing disk would leave it; it is computed again
     subprocess.run(command("parts", "resumed.nc"), cwd=ROOT, check=True, timeout=300)
     for path, when in kept.items():
         assert (path.stat().st_mtime_ns == when) == (path != torn)
@@ -458,7 +458,7 @@ def test_another_sweep_is_refused(tmp_path):
     with pytest.raises(ValueError, match="save_to: expected a new or empty folder"):
         quiet(bowl, sgd, {"learning_rate": [0.1]}, starts, max_steps=5, save_to=tmp_path / "other")
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="wanted a folder to write to"):
+    with pytest.raises(NotADirectoryError, match="expected a folder to write to"):
         quiet(bowl, sgd, {"learning_rate": [0.1]}, starts, max_steps=5, save_to=tmp_path / "file")
 
 
@@ -474,7 +474,7 @@ def test_arithmetic_is_in_the_starts_dtype(dtype):
 
 
 def test_16_bits_are_summed_in_32_and_saved(tmp_path):
-    # 1,000 ones, one after the other, would stop at 256 in bfloat16.
+    # A running sum of 1,000 ones would stop at 256 in bfloat16.
     given = dict(max_steps=1, save_to=tmp_path / "parts")
     for _ in range(2):
         ds = quiet(lambda x: jnp.dot(x, x), sgd, {"learning_rate": 1e-9}, jnp.ones((2, 1000), jnp.bfloat16), **given)
@@ -559,49 +559,61 @@ ONE = [[1.0, 1.0]]
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (dict(hyperparameters={"rate": [0.1]}), ValueError, "sgd takes learning_rate.*; got 'rate'"),
-        (dict(hyperparameters={"learning_rate": []}), ValueError, "learning_rate.*wanted at least one value, got none"),
-        (dict(hyperparameters={"learning_rate": [[0.1]]}), ValueError, "wanted a number or a 1-D array"),
-        (dict(hyperparameters={"learning_rate": ["a"]}), TypeError, "cannot be traced; make one sweep for each"),
-        (dict(hyperparameters=[]), ValueError, "wanted at least one point, got an empty list"),
-        (dict(hyperparameters=[{"learning_rate": 0.1}, {"momentum": 1}]), ValueError, "wanted mappings that all have"),
-        (dict(hyperparameters=3), TypeError, "hyperparameters: wanted a mapping"),
-        (dict(hyperparameters={"value": [1.0]}), ValueError, "'value' is a name of the result's own"),
+        (dict(hyperparameters={"rate": [0.1]}), ValueError, r"expected arguments of sgd \(learning_rate.*got 'rate'"),
+        (
+            dict(hyperparameters={"learning_rate": []}),
+            ValueError,
+            "learning_rate.*expected at least one value, got none",
+        ),
+        (dict(hyperparameters={"learning_rate": [[0.1]]}), ValueError, "expected a number or a 1-D array"),
+        (dict(hyperparameters={"learning_rate": ["a"]}), TypeError, "cannot be traced; run one sweep for each"),
+        (dict(hyperparameters=[]), ValueError, "expected at least one point, got an empty list"),
+        (
+            dict(hyperparameters=[{"learning_rate": 0.1}, {"momentum": 1}]),
+            ValueError,
+            "expected mappings that all have",
+        ),
+        (dict(hyperparameters=3), TypeError, "hyperparameters: expected a mapping"),
+        (dict(hyperparameters={"value": [1.0]}), ValueError, "not reserved for the result, got 'value'"),
         (
             dict(factory=OPTIMIZERS["muon"], hyperparameters={"learning_rate": 0.1, "ns_steps": [3, 5]}),
             TypeError,
-            "'ns_steps' of muon shapes the program and cannot be traced; make one sweep for each of its values",
+            "'ns_steps' of muon shapes the program and cannot be traced; run one sweep for each of its values",
         ),
-        (dict(factory=OPTIMIZERS["demon_adam"]), ValueError, "demon_adam needs total_steps too; got learning_rate"),
+        (
+            dict(factory=OPTIMIZERS["demon_adam"]),
+            ValueError,
+            "expected also total_steps, which demon_adam requires, got learning_rate",
+        ),
         (dict(factory=branching), TypeError, "branching reads the value of an argument in Python"),
-        (dict(factory=adam(0.1)), TypeError, "factory: wanted a function that returns an optimizer"),
-        (dict(fn=3), TypeError, "fn: wanted a function"),
-        (dict(fn={}), ValueError, "fn: wanted at least one entry"),
-        (dict(fn=lambda x: x), ValueError, "fn: wanted a function that returns a scalar"),
-        (dict(starts=[1.0, 1.0]), ValueError, r"starts: wanted points of shape \(starts, dim\), got shape \(2,\)"),
-        (dict(starts=[[1, 1]]), TypeError, "starts: wanted floating-point numbers"),
-        (dict(starts=np.zeros((0, 2))), ValueError, "starts: wanted points of shape"),
-        (dict(starts={"other": ONE}), ValueError, "starts: wanted an array"),
-        (dict(chunk=0), ValueError, "chunk: wanted an integer of at least 1, got 0"),
-        (dict(max_steps=0), ValueError, "max_steps: wanted an integer of at least 1"),
-        (dict(tolerance=-1.0), ValueError, "tolerance: wanted a number in"),
-        (dict(record="all"), ValueError, "record: wanted one of path, last"),
-        (dict(devices=["cpu"]), TypeError, "devices: wanted a list of jax devices"),
-        (dict(minimizers=[[0.0]]), ValueError, r"minimizers: wanted points of shape \(count, 2\)"),
-        (dict(save_to=3), TypeError, "save_to: wanted a folder's path, got 3"),
-        (dict(stop_at_target="no"), TypeError, "stop_at_target: wanted True or False, got 'no'"),
+        (dict(factory=adam(0.1)), TypeError, "factory: expected a function that returns an optimizer"),
+        (dict(fn=3), TypeError, "fn: expected a function"),
+        (dict(fn={}), ValueError, "fn: expected at least one entry"),
+        (dict(fn=lambda x: x), ValueError, "fn: expected a function that returns a scalar"),
+        (dict(starts=[1.0, 1.0]), ValueError, r"starts: expected points of shape \(starts, dim\), got shape \(2,\)"),
+        (dict(starts=[[1, 1]]), TypeError, "starts: expected floating-point numbers"),
+        (dict(starts=np.zeros((0, 2))), ValueError, "starts: expected points of shape"),
+        (dict(starts={"other": ONE}), ValueError, "starts: expected an array"),
+        (dict(chunk=0), ValueError, "chunk: expected an integer of at least 1, got 0"),
+        (dict(max_steps=0), ValueError, "max_steps: expected an integer of at least 1"),
+        (dict(tolerance=-1.0), ValueError, "tolerance: expected a number in"),
+        (dict(record="all"), ValueError, "record: expected one of path, last"),
+        (dict(devices=["cpu"]), TypeError, "devices: expected a list of jax devices"),
+        (dict(minimizers=[[0.0]]), ValueError, r"minimizers: expected points of shape \(count, 2\)"),
+        (dict(save_to=3), TypeError, "save_to: expected a folder's path, got 3"),
+        (dict(stop_at_target="no"), TypeError, "stop_at_target: expected True or False, got 'no'"),
         (
             dict(fn={"a": bowl}, minimizers={"b": [[0.0, 0.0]]}),
             ValueError,
-            r"minimizers: wanted points for each of \['a'\], got those of \['b'\]",
+            r"minimizers: expected points for each of \['a'\], got points for \['b'\]",
         ),
-        (dict(stop_at_target=True), ValueError, "stop_at_target: wanted minimizers="),
-        (dict(record="path", stop_at_target=True), ValueError, 'stop_at_target: wanted record="last"'),
-        (dict(reduce=lambda d: 3, record="path"), TypeError, "reduce: wanted a function that returns a dict"),
+        (dict(stop_at_target=True), ValueError, "stop_at_target: expected minimizers="),
+        (dict(record="path", stop_at_target=True), ValueError, 'stop_at_target: expected record="last"'),
+        (dict(reduce=lambda d: 3, record="path"), TypeError, "reduce: expected a function that returns a dict"),
         (
             dict(hyperparameters={"learning_rate": xr.DataArray([0.1, 0.2], dims="optimizer")}),
             ValueError,
-            "wanted 1 values along 'optimizer', got 2",
+            "expected 1 values along 'optimizer', got 2",
         ),
         (
             dict(
@@ -612,37 +624,41 @@ ONE = [[1.0, 1.0]]
                 },
             ),
             ValueError,
-            "wanted the coordinates of 'k' that the other arguments have",
+            "expected the same coordinates of 'k' as in the other arguments",
         ),
         (
             dict(reduce=lambda d: {"learning_rate": d.steps}),
             ValueError,
-            "'learning_rate' is a variable of the result's own",
+            "not reserved for the result, got 'learning_rate'",
         ),
         (
             dict(factory=random_steps),
             TypeError,
-            "wanted an optimizer whose state holds numbers, got one with random keys",
+            "expected an optimizer whose state holds numbers, got one with random keys",
         ),
         (dict(factory=branching, record="path"), TypeError, "branching reads the value of an argument in Python"),
-        (dict(gradient=lambda x: x[0]), ValueError, r"gradient: wanted a function that returns shape \(2,\)"),
+        (
+            dict(gradient=lambda x: x[0]),
+            ValueError,
+            r"gradient: expected a function that returns the start's shape \(2,\)",
+        ),
     ],
 )
-def test_bad_input_is_told_at_the_door(change, error, message):
+def test_bad_input_raises_an_error_of_one_line(change, error, message):
     given = dict(fn=bowl, factory=sgd, hyperparameters={"learning_rate": [0.1]}, starts=ONE, max_steps=3) | change
     with pytest.raises(error, match=message) as caught:
         quiet(**given)
     assert "\n" not in str(caught.value)
 
 
-def test_bad_ranges_are_told():
-    with pytest.raises(ValueError, match="high: wanted a number in"):
+def test_bad_ranges_are_refused():
+    with pytest.raises(ValueError, match="high: expected a number in"):
         log_range(1.0, 0.1)
-    with pytest.raises(ValueError, match="low: wanted a number in"):
+    with pytest.raises(ValueError, match="low: expected a number in"):
         log_range(0.0, 0.1)
-    with pytest.raises(TypeError, match="ranges\\['b'\\]: wanted log_range"):
+    with pytest.raises(TypeError, match="ranges\\['b'\\]: expected log_range"):
         sample_hyperparameters({"b": (0, 1)}, 3)
-    with pytest.raises(ValueError, match="method: wanted one of"):
+    with pytest.raises(ValueError, match="method: expected one of"):
         sample_hyperparameters({"b": linear_range(0, 1)}, 3, method="grid")
 
 
@@ -675,13 +691,13 @@ def test_array_operations_as_scalars():
     a, b = jnp.array([[1.0, 2.0, -1.0], [0.5, 3.0, 1.5]]), jnp.array([[1.0, -2.0], [0.0, 1.0], [2.0, 0.3]])
     for k in (0, 1):
         program = as_scalars(jax.make_jaxpr(fn)(a, b, k), limit=10_000)
-        assert not program.plain  # the sort is bound whole
+        assert not program.plain  # the sort stays an operation on arrays
         found = jax.jit(program.run)([*a.reshape(-1), *b.reshape(-1), jnp.asarray(k)])
         expected = np.concatenate([np.ravel(part) for part in fn(a, b, k)])
         np.testing.assert_allclose(np.array(found, float), expected, rtol=1e-12)
 
 
-def test_limits_of_scalars_are_told_and_large_points_still_work():
+def test_programs_too_large_for_scalars_raise_and_large_points_still_work():
     with pytest.raises(TooLargeError):
         as_scalars(jax.make_jaxpr(lambda x: jnp.sin(x) * 2)(jnp.zeros(100)), limit=150)
     ds = quiet(lambda x: jnp.sum(x**2) / 2, sgd, {"learning_rate": [0.5, 0.25]}, np.ones((3, 5000)), max_steps=2)
@@ -696,14 +712,14 @@ def test_common_steps_are_scalar_arithmetic(name):
     assert program_for(spec, 2, jnp.float32, [True], None, "cpu").plain
 
 
-def test_marked_functions_are_stored_calls_on_cpus_alone():
+def test_marked_functions_are_stored_calls_only_on_cpus():
     # XLA would copy them into each user of their results; on a GPU each would be a kernel of its own.
     def calls(backend):
         spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, sgd, ("learning_rate",), 9, None, None, False)
         program = program_for(spec, 2, jnp.float32, [True], None, backend)
         return str(jax.make_jaxpr(program.advance)(*program.arguments)).count("name=body")
 
-    # The value and its slope, which is a call itself, and in it one for the ripple of each coordinate.
+    # One call for the value, one for its slope, and within that one for the ripple of each coordinate.
     assert calls("cpu") >= 3
     assert calls("gpu") == 0
     for function in (numerics.sinpi, numerics.sinpi_squared, numerics.expm1):

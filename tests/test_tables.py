@@ -8,7 +8,7 @@ from gdlab.analysis.tables import Table, render
 TABLE = Table(("name", "share"), [("a_b", "5%"), ("c, d", "100%")], "Shares & <more>")
 
 
-def test_text_is_flush_right():
+def test_text_is_aligned_to_the_right():
     assert TABLE.text() == "name  share\n-----------\n a_b     5%\nc, d   100%"
 
 
@@ -28,7 +28,7 @@ def test_markdown_and_latex():
 
 
 def test_cells_stay_text():
-    # A bracket or star that opens a row would be the argument of the line break above it; "a\\|b" would end the cell.
+    # A bracket or star at the start of a row would be an argument of the line break above; "a\\|b" would end the cell.
     rows = Table(("x", "y"), [("[0, 1]", "1"), ("*", "2"), ("a|b", "3")]).latex().splitlines()
     assert r"{}[0, 1] & 1 \\" in rows
     assert r"{}* & 2 \\" in rows
@@ -38,18 +38,18 @@ def test_cells_stay_text():
 
 
 @pytest.mark.parametrize("cell", [1, None, "a\nb", "a\n"])
-def test_cells_that_are_not_one_line_of_text_are_told(cell):
-    with pytest.raises(ValueError, match="rows: wanted text of one line in each cell, got"):
+def test_cells_that_are_not_one_line_of_text_are_refused(cell):
+    with pytest.raises(ValueError, match="rows: expected one line of text in each cell, got"):
         Table(("x",), [(cell,)])
 
 
-def test_a_name_is_wanted_for_the_files(tmp_path):
-    with pytest.raises(ValueError, match="stem: wanted a path that ends in a name"):
+def test_the_files_need_a_name(tmp_path):
+    with pytest.raises(ValueError, match="stem: expected a path that ends in a name"):
         TABLE.write(f"{tmp_path}/")
     assert not list(tmp_path.iterdir())
 
 
-def test_files_are_whole(tmp_path):
+def test_files_are_complete(tmp_path):
     paths = TABLE.write(tmp_path / "deep" / "table.v1")
     assert [path.name for path in paths] == ["table.v1.txt", "table.v1.csv", "table.v1.tex"]
     assert paths[0].read_text() == TABLE.text() + "\n"
@@ -57,8 +57,8 @@ def test_files_are_whole(tmp_path):
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_ragged_rows_are_told():
-    with pytest.raises(ValueError, match="rows: wanted 2 cells, as the head has, got 1"):
+def test_ragged_rows_are_refused():
+    with pytest.raises(ValueError, match=r"rows: expected as many cells as the head \(2\), got 1"):
         Table(("a", "b"), [("c",)])
 
 
@@ -70,5 +70,5 @@ def test_a_report_is_text_and_tables_one_after_another():
     assert plain[:2] == ["Title", "====="]
     assert max(map(len, plain)) <= 120
     assert plain[-1].startswith("  word")
-    with pytest.raises(TypeError, match="blocks: wanted text and tables, got 3"):
+    with pytest.raises(TypeError, match="blocks: expected text and tables, got 3"):
         render([3], markdown=True)

@@ -16,7 +16,7 @@ needs_cifar10 = pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="no
 
 
 def striped(count=60, test=23):
-    """Images whose every pixel is their own number, so that each can be told."""
+    """Make images whose pixels are all equal to the image's number, so that each image can be identified."""
     pixels = np.broadcast_to(np.arange(count + test, dtype=np.uint8)[:, None, None, None], (count + test, 4, 4, 1))
     labels = (np.arange(count + test) % 3).astype(np.int32)
     parts = Split(pixels[:count], labels[:count]), Split(pixels[count:], labels[count:])
@@ -48,7 +48,7 @@ def test_what_is_held_out_is_not_trained_on():
     assert task.description["valid"] == 20
 
 
-def test_loss_and_evaluation_are_what_the_model_says():
+def test_loss_and_evaluation_follow_from_the_model():
     model = models.mlp((4, 4, 1), 3, hidden=(5,))
     task = make()
     params, state = task.init(jax.random.key(1))
@@ -64,7 +64,7 @@ def test_loss_and_evaluation_are_what_the_model_says():
 
 
 def normed():
-    """A model that is one batch normalization, so that modes can be told apart: scale x and its running mean."""
+    """Make a model of one batch normalization (scale and running mean), so that modes can be distinguished."""
 
     def apply(params, state, inputs, *, train=False, key=None):
         mean = inputs.mean()
@@ -108,7 +108,7 @@ def test_the_source_freezes_after_its_first_epoch_and_augments_test_images():
     assert tasks.PROTOCOLS["source"].freeze_after_first_epoch
     assert not tasks.PROTOCOLS["sound"].augment_test
     assert not tasks.PROTOCOLS["sound"].freeze_after_first_epoch
-    # Frozen, training goes on: parameters still move.
+    # With frozen statistics, training still changes the parameters.
     frozen = train(build(freeze_after_first_epoch=True), optimizers.sgd(0.1), epochs=3, progress=False)
     assert frozen.history["train_loss"][2] < frozen.history["train_loss"][1]
 
@@ -124,14 +124,14 @@ def test_a_perceptron_learns_digits():
 @needs_cifar10
 def test_a_narrow_resnet_learns_cifar10(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
-    # Batches of 16 give 936 steps in three epochs; two seeds ended at 39 and 41%, and a fair guess is right in 10%.
+    # Batches of 16 give 936 steps in three epochs; two seeds ended at 39 and 41%, and chance is 10%.
     task = tasks.cifar10_resnet18(SHARED, width=24, head="linear", train_size=5000, test_size=2000, batch_size=16)
     found = train(task, optimizers.adam(1e-3), epochs=3, progress=False)
     assert found.history["test_accuracy"][-1] > 0.35
 
 
 @pytest.mark.oracle
-def test_trained_weights_are_begun_from(tmp_path, monkeypatch):
+def test_training_starts_from_given_weights(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     from tests.test_models import torch_twin
 
@@ -145,27 +145,27 @@ def test_trained_weights_are_begun_from(tmp_path, monkeypatch):
     np.testing.assert_array_equal(one["conv1"]["kernel"], kernel)
     for name in one:
         same = jax.tree.map(lambda a, b: bool((a == b).all()), one[name], other[name])
-        assert all(jax.tree.leaves(same)) == (name != "head"), name  # only the second head is drawn
-    with pytest.raises(FileNotFoundError, match="wanted a file of weights"):
+        assert all(jax.tree.leaves(same)) == (name != "head"), name  # only the second layer is random
+    with pytest.raises(FileNotFoundError, match="expected a file of weights"):
         tasks.cifar10_resnet18(width=4, weights=tmp_path / "none.pth")
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     for call, answer in (
-        (lambda: make(hold_out=60), "hold_out: wanted less than the 60 training images, got 60"),
-        (lambda: make(train_size=61), "train_size: wanted at most the 60 images there are, got 61"),
-        (lambda: make(train_size=0, hold_out=5), "train_size: wanted an integer of at least 1, got 0"),
-        (lambda: make(train_size="5", hold_out=5), "train_size: wanted an integer, got '5'"),
-        (lambda: make(train_size=45, hold_out=20), "train_size: wanted at most the 40 images there are, got 45"),
-        (lambda: make(test_size=24), "test_size: wanted at most the 23 images there are, got 24"),
-        (lambda: make(batch_size=61), "batch_size: wanted at most the 60 training images, got 61"),
-        (lambda: make(batch_size=0), "batch_size: wanted an integer of at least 1, got 0"),
+        (lambda: make(hold_out=60), "hold_out: expected fewer than the 60 training images, got 60"),
+        (lambda: make(train_size=61), "train_size: expected at most 60, the number of images, got 61"),
+        (lambda: make(train_size=0, hold_out=5), "train_size: expected an integer of at least 1, got 0"),
+        (lambda: make(train_size="5", hold_out=5), "train_size: expected an integer, got '5'"),
+        (lambda: make(train_size=45, hold_out=20), "train_size: expected at most 40, the number of images, got 45"),
+        (lambda: make(test_size=24), "test_size: expected at most 23, the number of images, got 24"),
+        (lambda: make(batch_size=61), "batch_size: expected at most the 60 training images, got 61"),
+        (lambda: make(batch_size=0), "batch_size: expected an integer of at least 1, got 0"),
         (lambda: tasks.TASKS["cifar_resnet"], "no task named 'cifar_resnet'; nearest: cifar10_resnet18"),
         (lambda: tasks.cifar10_resnet18(stem="vgg"), "no stem named 'vgg'; known: imagenet, cifar"),
         (lambda: tasks.cifar10_resnet18(head="none"), "no head named 'none'; known: linear, source"),
-        (lambda: tasks.digits_mlp(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
-        (lambda: tasks.digits_mlp(hidden=(0,)), "hidden: wanted an integer of at least 1, got 0"),
-        (lambda: tasks.require_task("task", None), "task: wanted a Task, .* got None"),
+        (lambda: tasks.digits_mlp(dtype=jnp.int32), "dtype: expected a floating-point type, got int32"),
+        (lambda: tasks.digits_mlp(hidden=(0,)), "hidden: expected an integer of at least 1, got 0"),
+        (lambda: tasks.require_task("task", None), "task: expected a Task, .* got None"),
     ):
         with pytest.raises((TypeError, ValueError, KeyError), match=answer) as caught:
             call()

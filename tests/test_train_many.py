@@ -21,7 +21,7 @@ from gdlab.training.lanes import Lanes, Recipe, compile_lanes, seconds_per_lane,
 
 
 def small_task(**fields):
-    """Least squares with noise of its own on every batch, so that keys matter: compiles in a second."""
+    """Make a least-squares task with random noise on every batch, so that keys matter; it compiles in a second."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, 4)).astype(np.float32)
     y = x @ np.array([1.0, -1.0, 0.5, 0.0], np.float32) + 0.1
@@ -63,7 +63,7 @@ CASES = ((1e-2, 0.9, 5), (0.1, 0.0, 3), (1e30, 0.9, 3))
 
 @pytest.fixture(scope="module")
 def alone(task):
-    """The runs that some lanes are to equal."""
+    """Runs that some of the lanes must equal."""
     return [
         train(task, optimizers.momentum(rate, momentum=momentum), epochs=3, seed=seed, progress=False)
         for rate, momentum, seed in CASES
@@ -91,7 +91,7 @@ def test_every_lane_is_the_run_that_train_makes(task, alone, strategy):
     assert json.loads(found.attrs["description"]) == {"made": "up"}
 
 
-def test_the_clock_chooses(task, monkeypatch):
+def test_the_faster_strategy_is_chosen(task, monkeypatch):
     for taken, expected in (((1.0, 2.0), "map"), ((2.0, 1.0), "vmap")):
         monkeypatch.setattr("gdlab.training.many.seconds_per_lane", lambda *_, taken=taken: list(taken))
         found = train_many(task, optimizers.sgd, {"learning_rate": [0.1, 0.2]}, seeds=4, epochs=1, progress=False)
@@ -122,11 +122,11 @@ def test_held_out_examples_are_evaluated_too():
     assert dict(found.sizes) == {"seed": 1, "epoch": 1}
 
 
-def test_a_sweep_goes_on_where_it_was_killed(task, tmp_path, monkeypatch):
+def test_a_sweep_resumes_where_it_was_killed(task, tmp_path, monkeypatch):
     calls = dict(seeds=5, epochs=2, progress=False, strategy="vmap", chunk=3, save_to=tmp_path / "sweep")
     grid = {"learning_rate": np.geomspace(1e-3, 1, 20)}
     (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / ".sweep-0123.json").write_text("{")  # of a process that was killed at its first file
+    (tmp_path / "sweep" / ".sweep-0123.json").write_text("{")  # left by a process killed at its first file
     whole = train_many(task, optimizers.adam, grid, **calls)
     blocks = sorted((tmp_path / "sweep").glob("*.npz"))
     assert len(blocks) > 3
@@ -157,7 +157,7 @@ def test_lanes_fit_into_memory(task, monkeypatch):
     recipe = Recipe(task.functions, optimizers.sgd, ("learning_rate",), task.data)
     one = compile_lanes(trace_lanes(recipe, None, [device]), None)
     assert memory(device) > 1e8
-    assert widest(one, device, 2) == 16  # the most on a CPU, for so small a lane
+    assert widest(one, device, 2) == 16  # the maximum on a CPU, for such a small lane
     monkeypatch.setattr("gdlab.training.lanes.memory", lambda _: 1.0)
     assert widest(one, device, 2) == 1
 
@@ -178,7 +178,7 @@ def test_programs_are_compared_over_the_same_steps_of_a_lane():
     device = jax.devices()[0]
     arguments = [np.zeros(4, np.float32)], np.zeros(4, np.uint32)
     alone, mapped = seconds_per_lane(programs, {device: None}, *arguments, [device], 1000)
-    assert 1.5 < alone / mapped < 2.5  # 2 ms a lane and step against 4 ms for four
+    assert 1.5 < alone / mapped < 2.5  # 2 ms per lane and step, against 4 ms for four lanes
     limits = {limit for width, limit in looked if width == 4}
     assert len(limits) == 1
     assert limits <= {limit for width, limit in looked if width is None}
@@ -212,39 +212,45 @@ def test_several_devices_share_the_lanes(task, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), alone.test_loss.values, rtol=2e-5)
 
 
-def test_bad_input_is_answered_in_one_line(task):
+def test_bad_input_raises_an_error_of_one_line(task):
     sgd, rates = optimizers.sgd, {"learning_rate": [0.1, 0.2]}
 
     def reads(learning_rate):
         return optimizers.sgd(0.1 if learning_rate > 0 else 0.2)
 
     for call, answer in (
-        (lambda: train_many(5, sgd, rates, seeds=1, epochs=1), "task: wanted a Task, .* got 5"),
-        (lambda: train_many(task, {"a": 3}, rates, seeds=1, epochs=1), "factory: wanted a function .* got 3 for 'a'"),
+        (lambda: train_many(5, sgd, rates, seeds=1, epochs=1), "task: expected a Task, .* got 5"),
+        (lambda: train_many(task, {"a": 3}, rates, seeds=1, epochs=1), "factory: expected a function .* got 3 for 'a'"),
         (
             lambda: train_many(task, sgd, {"momentum": [0.1]}, seeds=1, epochs=1),
-            "sgd takes learning_rate, .*'momentum'",
+            r"expected arguments of sgd \(learning_rate, .*'momentum'",
         ),
-        (lambda: train_many(task, sgd, {"seed": [0.1]}, seeds=1, epochs=1), "'seed' is a name of the result's own"),
+        (lambda: train_many(task, sgd, {"seed": [0.1]}, seeds=1, epochs=1), "not reserved for the result, got 'seed'"),
         (
             lambda: train_many(task, sgd, {"test_loss": [1]}, seeds=1, epochs=1),
-            "'test_loss' is a name of the result's own",
+            "not reserved for the result, got 'test_loss'",
         ),
-        (lambda: train_many(task, sgd, {"learning_rate": []}, seeds=1, epochs=1), "wanted at least one value"),
-        (lambda: train_many(task, sgd, rates, seeds=0, epochs=1), "seeds: wanted an integer of at least 1, got 0"),
-        (lambda: train_many(task, sgd, rates, seeds=[1, 1], epochs=1), r"seeds: wanted at least one, each once"),
-        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1.5), "epochs: wanted an integer, got 1.5"),
+        (lambda: train_many(task, sgd, {"learning_rate": []}, seeds=1, epochs=1), "expected at least one value"),
+        (lambda: train_many(task, sgd, rates, seeds=0, epochs=1), "seeds: expected an integer of at least 1, got 0"),
+        (lambda: train_many(task, sgd, rates, seeds=[1, 1], epochs=1), "at least one seed and no duplicates"),
+        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1.5), "epochs: expected an integer, got 1.5"),
         (
             lambda: train_many(task, sgd, rates, seeds=1, epochs=1, strategy="fast"),
-            "strategy: wanted one of auto, vmap, map",
+            "strategy: expected one of auto, vmap, map",
         ),
-        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1, chunk=0), "chunk: wanted an integer of at least 1"),
-        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1, save_to=3), "save_to: wanted a folder's path, got 3"),
+        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1, chunk=0), "chunk: expected an integer of at least 1"),
+        (
+            lambda: train_many(task, sgd, rates, seeds=1, epochs=1, save_to=3),
+            "save_to: expected a folder's path, got 3",
+        ),
         (
             lambda: train_many(task, reads, rates, seeds=1, epochs=1, strategy="map"),
             "reads the value of an argument in Python",
         ),
-        (lambda: train_many(task, sgd, rates, seeds=1, epochs=1, devices=[]), "devices: wanted a list of jax devices"),
+        (
+            lambda: train_many(task, sgd, rates, seeds=1, epochs=1, devices=[]),
+            "devices: expected a list of jax devices",
+        ),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

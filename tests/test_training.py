@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gdlab import optimizers, tasks
@@ -22,7 +23,7 @@ from gdlab.training.epoch import begin, run_epoch, run_evaluation
 
 
 def regression(**fields):
-    """Linear least squares, whose gradient is known: 13 examples for training and 7 for the test."""
+    """Make a linear least-squares task, whose gradient is known: 13 training and 7 test examples."""
     rng, w = np.random.default_rng(0), np.array([1.0, -2.0, 0.5])
     x = rng.normal(size=(20, 3))
     y = x @ w + 0.1 * rng.normal(size=20)
@@ -50,7 +51,7 @@ def regression(**fields):
     return task, x, y
 
 
-def test_an_epoch_is_the_textbooks_loop():
+def test_an_epoch_is_the_textbook_loop():
     task, x, y = regression(shuffled=False)
     rate, momentum = 0.05, 0.9
     found = train(task, optimizers.momentum(rate, momentum=momentum), epochs=2, progress=False, learning_rate=rate)
@@ -85,7 +86,7 @@ def test_an_epoch_is_the_textbooks_loop():
 
 def test_each_epoch_sees_each_example_once_in_another_order():
     def loss(params, state, batch, key):
-        # The gradient counts how often an example was seen, the state remembers when.
+        # The gradient counts how often an example was seen, and the state records when.
         seen = params[batch]
         when = state["when"].at[batch].set(state["clock"])
         return seen.sum(), ({"when": when, "clock": state["clock"] + 1}, {"loss": seen})
@@ -107,7 +108,7 @@ def test_each_epoch_sees_each_example_once_in_another_order():
 
 
 def drawing(**fields):
-    """A task whose state remembers a number drawn from each step's key, and whose evaluation shows one."""
+    """Make a task whose state records a random number per step, and whose evaluation returns one."""
 
     def loss(params, state, batch, key):
         clock, seen = state
@@ -123,7 +124,7 @@ def drawing(**fields):
     return Task(init=lambda key: (jax.random.normal(key, (2,)), begin), loss=loss, evaluate=evaluate, **settings)
 
 
-def test_every_step_epoch_seed_and_evaluation_has_randomness_of_its_own():
+def test_every_step_epoch_seed_and_evaluation_has_its_own_randomness():
     task = drawing(valid=np.zeros(4))
     runs = [train(task, optimizers.sgd(0.0), epochs=2, seed=seed, progress=False) for seed in (0, 1)]
     draws = [float(value) for run in runs for value in run.state[1]]
@@ -135,24 +136,39 @@ def test_every_step_epoch_seed_and_evaluation_has_randomness_of_its_own():
     assert again.state[1].tolist() == runs[1].state[1].tolist()
 
 
-def test_programs_are_kept_and_take_the_memory_of_what_they_are_given():
+def test_programs_are_kept_and_reuse_the_memory_of_their_arguments():
     compilation.COMPILED.clear()
     task = drawing()
     for seed in (0, 1):
         train(task, optimizers.sgd(0.5), epochs=1, seed=seed, progress=False)
     assert len(compilation.COMPILED) == 1
-    train(task, optimizers.sgd(0.25), epochs=1, progress=False)
+    train(task, optimizers.sgd(0.25), epochs=1, progress=False)  # with x64 its number is fixed in the program
     assert len(compilation.COMPILED) == 2
     device = jax.devices()[0]
     traced = compilation.trace_run(task.functions, lambda: optimizers.sgd(0.25), (), task.data, device, "sgd")
     compiled = compilation.compile_run(traced)
-    assert len(compilation.COMPILED) == 2  # traced anew it is the same text
+    assert len(compilation.COMPILED) == 2  # traced again, it is the same text
     learner = compiled.begin([], np.uint32(0))
     compiled.epoch([], np.uint32(0), learner, jax.device_put(task.data))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(learner.params))
 
 
-def test_hyperparameters_are_handed_to_one_program(tmp_path):
+def test_a_loop_over_learning_rates_compiles_once():
+    compilation.COMPILED.clear()
+    compilation.TRACED.clear()
+    task = drawing()
+    with jax.enable_x64(False):
+        for rate in (0.5, 0.25):
+            run = train(task, optimizers.adam(rate, b1=0.5), epochs=2, progress=False)
+            fixed = train(task, optax.chain(optimizers.adam(rate, b1=0.5)), epochs=2, progress=False)
+            np.testing.assert_allclose(run.params, fixed.params, rtol=1e-5)
+        train(task, optimizers.aggmo(0.5, betas=(0.0, 0.5)), epochs=1, progress=False)
+        train(task, optimizers.aggmo(0.25, betas=(0.0, 0.5)), epochs=1, progress=False)
+        train(task, optimizers.aggmo(0.25, betas=(0.0, 0.6)), epochs=1, progress=False)
+    assert len(compilation.TRACED) == len(compilation.COMPILED) == 1 + 2 + 2
+
+
+def test_hyperparameters_are_passed_to_one_program(tmp_path):
     compilation.COMPILED.clear()
     compilation.TRACED.clear()
     task, traced = drawing(), []
@@ -170,7 +186,7 @@ def test_hyperparameters_are_handed_to_one_program(tmp_path):
         np.testing.assert_allclose(run(rate).params, alone.params, rtol=1e-6)
     assert len(compilation.TRACED) == 3
     concrete = [rate for rate in traced if not isinstance(rate, jax.core.Tracer)]
-    assert concrete == [0.5, 0.25]  # looked at once at the door; the second one was not traced
+    assert concrete == [0.5, 0.25]  # each is checked once before the start; the second one was not traced
     first = run(0.5, folder=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["identity"]["hyperparameters"] == {
         "learning_rate": 0.5,
@@ -181,11 +197,14 @@ def test_hyperparameters_are_handed_to_one_program(tmp_path):
     with pytest.raises(ValueError, match="hyperparameters"):
         run(0.25, folder=tmp_path / "run")
     for arguments, answer in (
-        (dict(optimizer=build), "optimizer: wanted an optax transformation.*for a function give hyperparameters too"),
-        (dict(optimizer=build, hyperparameters={"rate": 1.0}), "takes learning_rate, momentum; got 'rate'"),
-        (dict(optimizer=build, hyperparameters={"learning_rate": -1.0}), "learning_rate: wanted a number in"),
-        (dict(optimizer=build, hyperparameters={"learning_rate": "1"}), r"hyperparameters\['learning_rate'\]: wanted"),
-        (dict(optimizer=build, hyperparameters=0.5), "hyperparameters: wanted a mapping from names to numbers"),
+        (dict(optimizer=build), "optimizer: expected an optax transformation.*a function needs hyperparameters too"),
+        (dict(optimizer=build, hyperparameters={"rate": 1.0}), r"\(learning_rate, momentum\), got 'rate'"),
+        (dict(optimizer=build, hyperparameters={"learning_rate": -1.0}), "learning_rate: expected a number in"),
+        (
+            dict(optimizer=build, hyperparameters={"learning_rate": "1"}),
+            r"hyperparameters\['learning_rate'\]: expected",
+        ),
+        (dict(optimizer=build, hyperparameters=0.5), "hyperparameters: expected a mapping from names to numbers"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer):
             train(task, **arguments, epochs=1, progress=False)
@@ -201,7 +220,7 @@ def test_a_limit_bounds_the_steps():
     np.testing.assert_allclose(summary["train_loss"], np.mean(y[:4] ** 2), rtol=1e-6)
 
 
-def test_calls_back_into_python_are_not_mistaken_for_one_another(tmp_path):
+def test_callbacks_into_python_are_not_confused(tmp_path):
     def calling(value):
         def loss(params, state, batch, key):
             shape = jax.ShapeDtypeStruct((), jnp.float32)
@@ -213,7 +232,7 @@ def test_calls_back_into_python_are_not_mistaken_for_one_another(tmp_path):
 
     for value in (1.0, 5.0):
         assert train(calling(value), optimizers.sgd(1.0), epochs=1, progress=False).params == -3 * value
-    with pytest.raises(ValueError, match="folder: wanted a task and an optimizer of JAX alone"):
+    with pytest.raises(ValueError, match="folder: expected a task and an optimizer without Python callbacks"):
         train(calling(1.0), optimizers.sgd(1.0), epochs=1, folder=tmp_path / "run", progress=False)
 
 
@@ -225,7 +244,7 @@ def test_evaluation_counts_every_example_once(size):
     np.testing.assert_allclose(found["loss"], np.mean((x[13:] @ w - y[13:]) ** 2), rtol=1e-6)
 
 
-def test_optimizers_of_every_sort_train():
+def test_optimizers_of_every_kind_train():
     task = tasks.digits_mlp(hidden=(8,), train_size=128, test_size=64)
     for name in ("demon_sgdm", "sophia", "schedule_free_adamw"):  # a schedule, a use of value_fn, an average
         arguments = {"total_steps": 4} if name.startswith("demon") else {}
@@ -241,12 +260,12 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     task, x, y = regression()
     narrow = [(x[low:high].astype(np.float32), y[low:high].astype(np.float32)) for low, high in ((0, 13), (13, 20))]
     task = dataclasses.replace(task, train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}))
-    # |w| grows by a factor of 2 rate |x|^2, between 1e2 and 1e5 a step, and a loss overflows at |w| = 1e19.
+    # |w| grows by a factor of 2 rate |x|^2, between 1e2 and 1e5 per step, and a loss overflows at |w| = 1e19.
     found = train(task, optimizers.sgd(1e3), epochs=100, progress=False)
     assert found.diverged
     assert 4 <= found.failed_at < 12
     epochs = len(found.history["train_loss"])
-    assert epochs == -(-found.failed_at // 3)  # three steps an epoch; the one in which it failed is the last
+    assert epochs == -(-found.failed_at // 3)  # three steps per epoch; the epoch in which it failed is the last
     assert np.isnan(found.history["test_loss"][-1])
     assert np.isfinite(found.history["train_loss"][:-1]).all()
 
@@ -258,18 +277,18 @@ def test_an_evaluation_that_is_not_finite_ends_the_run():
         task, train=narrow[0], test=narrow[1], init=lambda key: (jnp.zeros(3, jnp.float32), {}), batch_size=13
     )
     found = train(task, optimizers.sgd(1e30), epochs=5, patience=2, progress=False)
-    assert found.failed_at == 1  # the only step of the first epoch, whose own loss was well
+    assert found.failed_at == 1  # the only step of the first epoch, whose own loss was finite
     assert found.best_epoch is None
     assert not found.stopped
     assert len(found.history["test_loss"]) == 1
 
 
 def scripted(losses, where="test"):
-    """A task whose evaluation gives `losses` one after another, and whose parameter counts the epochs."""
+    """Make a task whose evaluation returns `losses` one after another, and whose parameter counts the epochs."""
 
     def evaluate(params, state, batch, key):
         shown = jnp.asarray(losses)[jnp.clip(state - 1, 0, len(losses) - 1)]
-        other = jnp.zeros(len(batch)) + 100.0 - state  # improves for ever
+        other = jnp.zeros(len(batch)) + 100.0 - state  # keeps improving
         return state, {"loss": jnp.where(batch == 1, shown, other)}
 
     parts = {"test": np.ones(2), "valid": None} if where == "test" else {"test": np.zeros(2), "valid": np.ones(2)}
@@ -292,14 +311,14 @@ def test_early_stopping_keeps_the_best(where, tmp_path):
     assert found.stopped
     assert found.best_epoch == 3
     assert len(found.history["test_loss"]) == 6
-    assert found.params == 3.0  # one step an epoch, each of length 1
+    assert found.params == 3.0  # one step per epoch, each of length 1
     assert found.state == 3
     assert [path.name for path in (tmp_path / "run").glob("best*")] == ["best-0003.npz"]
     again = train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
     assert again.params == 3.0
     assert again.stopped
     (tmp_path / "run" / "best-0003.npz").write_bytes(b"damaged")
-    with pytest.warns(UserWarning, match="begins anew"):
+    with pytest.warns(UserWarning, match="starts over"):
         train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
     healed = train(task, optimizers.sgd(1.0), epochs=50, patience=3, progress=False, folder=tmp_path / "run")
     assert healed.params == 3.0
@@ -315,7 +334,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name == "metrics.jsonl"}
 
 
-def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
+def test_a_run_folder_records_what_happened_and_resumes(tmp_path):
     task = tasks.digits_mlp(hidden=(8,), train_size=200, test_size=100)
     optimizer, rate = optimizers.adam(1e-2), cosine(1e-2, 12)
     folder = tmp_path / "run"
@@ -328,7 +347,7 @@ def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
     assert all(row["seconds"] > 0 for row in seen)
     seen.clear()
     longer = train(task, optimizer, epochs=4, folder=folder, **settings)
-    assert [row["epoch"] for row in seen] == [1, 2, 3, 4]  # those from before are shown again
+    assert [row["epoch"] for row in seen] == [1, 2, 3, 4]  # the earlier ones are shown again
     assert files(folder) == files(tmp_path / "whole")
     chex.assert_trees_all_equal(longer.params, whole.params)
     record = read_run(folder)
@@ -351,12 +370,12 @@ def test_a_run_folder_says_what_happened_and_goes_on(tmp_path):
     other = train(task, optimizer, epochs=4, folder=folder, **(settings | {"learning_rate": None}))
     assert "learning_rate" not in other.history
     assert "learning_rate" in train(task, optimizer, epochs=4, folder=folder, **settings).history
-    with pytest.raises(ValueError, match="epochs: wanted at least the 4 that the folder holds, got 3"):
+    with pytest.raises(ValueError, match="epochs: expected at least the 4 epochs that the folder holds, got 3"):
         train(task, optimizer, epochs=3, folder=folder, **settings)
-    # Whatever a checkpoint lost is done again.
+    # Whatever was lost with a checkpoint is computed again.
     os.truncate(folder / "checkpoint.npz", 1000)
     (folder / "metrics.jsonl").write_text("torn")
-    with pytest.warns(UserWarning, match="not a whole checkpoint.*begins anew"):
+    with pytest.warns(UserWarning, match="not a complete checkpoint.*starts over"):
         train(task, optimizer, epochs=4, folder=folder, **settings)
     assert files(folder) == files(tmp_path / "whole")
 
@@ -381,7 +400,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     (folder / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="does not describe a run"):
         train(task, optimizers.adam(1e-2), epochs=1, folder=folder, progress=False)
-    with RunFolder(tmp_path / "held", {}, {}), pytest.raises(BlockingIOError, match="held by another process"):
+    with RunFolder(tmp_path / "held", {}, {}), pytest.raises(BlockingIOError, match="in use by another process"):
         RunFolder(tmp_path / "held", {}, {})
     with pytest.raises(FileNotFoundError, match=r"without config\.json"):
         read_run(tmp_path / "nothing")
@@ -429,7 +448,7 @@ def run_child(folder, fatal, when):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nobody killed, and the cache of compiled programs that the others share."""
+    """A run that was not killed; it fills the cache of compiled programs that the others share."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     child = run_child(folder, -1, "before")
     assert child.stdout == "done\n", child.stderr
@@ -439,7 +458,7 @@ def whole(tmp_path_factory):
 
 # Files are moved into place in this order: config, environment, and in each epoch best, checkpoint, metrics, seconds.
 @pytest.mark.parametrize(("fatal", "when"), [(4, "after"), pytest.param(9, "before", marks=pytest.mark.slow)])
-def test_a_killed_process_goes_on_and_ends_in_the_same_bits(whole, fatal, when):
+def test_a_killed_process_resumes_and_ends_in_the_same_bits(whole, fatal, when):
     folder = whole.parent / f"killed-{fatal}-{when}"
     assert run_child(folder, fatal, when).returncode == -signal.SIGKILL
     for path in folder.glob("*.jsonl"):
@@ -453,7 +472,7 @@ def test_a_killed_process_goes_on_and_ends_in_the_same_bits(whole, fatal, when):
 
 
 @pytest.mark.slow
-def test_a_process_killed_at_any_moment_goes_on(whole):
+def test_a_process_killed_at_any_moment_resumes(whole):
     folder = whole.parent / "killed"
     arguments = [sys.executable, "-c", CHILD, str(folder), "-1", "before"]
     child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -466,44 +485,44 @@ def test_a_process_killed_at_any_moment_goes_on(whole):
     assert files(folder) == files(whole)
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     task, _, _ = regression()
     sgd = optimizers.sgd()
     for call, answer in (
-        (lambda: train("cifar10", sgd, epochs=1), "task: wanted a Task, .* got 'cifar10'"),
-        (lambda: train(task, optimizers.sgd, epochs=1), "optimizer: wanted an optax transformation, .* got function"),
-        (lambda: train(task, sgd._replace(update=None), epochs=1), "optimizer: wanted an optax transformation"),
-        (lambda: train(dataclasses.replace(task, train=None), sgd, epochs=1), "train: wanted arrays of one length"),
+        (lambda: train("cifar10", sgd, epochs=1), "task: expected a Task, .* got 'cifar10'"),
+        (lambda: train(task, optimizers.sgd, epochs=1), "optimizer: expected an optax transformation, .* got function"),
+        (lambda: train(task, sgd._replace(update=None), epochs=1), "optimizer: expected an optax transformation"),
+        (lambda: train(dataclasses.replace(task, train=None), sgd, epochs=1), "train: expected arrays of equal length"),
         (
             lambda: train(dataclasses.replace(task, test=(np.ones((0, 3)), np.ones(0))), sgd, epochs=1),
-            "test: wanted at least 1 example, got 0",
+            "test: expected at least 1 example, got 0",
         ),
         (
             lambda: train(dataclasses.replace(task, evaluation_batch=0), sgd, epochs=1),
-            "evaluation_batch: wanted an integer of at",
+            "evaluation_batch: expected an integer of at",
         ),
         (
             lambda: train(dataclasses.replace(task, evaluate=lambda p, s, b, k: (s, {"error": b[1]})), sgd, epochs=1),
-            r"the same metrics, \"loss\" among them, .* got \['large', 'loss'\] and \['error'\]",
+            r"the same metrics, including \"loss\", got \['large', 'loss'\] and \['error'\]",
         ),
-        (lambda: train(task, sgd, epochs=0), "epochs: wanted an integer of at least 1, got 0"),
-        (lambda: train(task, sgd, epochs=1, seed=-1), "seed: wanted an integer of at least 0, got -1"),
-        (lambda: train(task, sgd, epochs=1, patience=0), "patience: wanted an integer of at least 1"),
-        (lambda: train(task, sgd, epochs=1, learning_rate="fast"), "learning_rate: wanted a number, got 'fast'"),
-        (lambda: train(task, sgd, epochs=1, progress=5), "progress: wanted True, False or a label, got 5"),
-        (lambda: train(task, sgd, epochs=1, folder=5), "folder: wanted a folder's path, got 5"),
-        (lambda: train(task, sgd, epochs=1, config=5), "config: wanted a mapping, got 5"),
-        (lambda: train(task, sgd, epochs=1, device="gpu"), "device: wanted a device, .* got 'gpu'"),
-        (lambda: train(task, sgd, epochs=1, on_epoch=5), "on_epoch: wanted a function, got 5"),
+        (lambda: train(task, sgd, epochs=0), "epochs: expected an integer of at least 1, got 0"),
+        (lambda: train(task, sgd, epochs=1, seed=-1), "seed: expected an integer of at least 0, got -1"),
+        (lambda: train(task, sgd, epochs=1, patience=0), "patience: expected an integer of at least 1"),
+        (lambda: train(task, sgd, epochs=1, learning_rate="fast"), "learning_rate: expected a number, got 'fast'"),
+        (lambda: train(task, sgd, epochs=1, progress=5), "progress: expected True, False or a label, got 5"),
+        (lambda: train(task, sgd, epochs=1, folder=5), "folder: expected a folder's path, got 5"),
+        (lambda: train(task, sgd, epochs=1, config=5), "config: expected a mapping, got 5"),
+        (lambda: train(task, sgd, epochs=1, device="gpu"), "device: expected a device, .* got 'gpu'"),
+        (lambda: train(task, sgd, epochs=1, on_epoch=5), "on_epoch: expected a function, got 5"),
         (
             lambda: train(dataclasses.replace(task, batch_size=14), sgd, epochs=1),
-            "train: wanted at least 14 examples, a batch, got 13",
+            "train: expected at least 14 examples, the batch size, got 13",
         ),
         (
             lambda: train(dataclasses.replace(task, test=(np.ones(3), np.ones(2))), sgd, epochs=1),
-            r"test: wanted arrays of one length, got lengths",
+            r"test: expected arrays of equal length, got lengths",
         ),
-        (lambda: train(task, sgd, epochs=1, checkpoint_every=0), "checkpoint_every: wanted an integer of at least 1"),
+        (lambda: train(task, sgd, epochs=1, checkpoint_every=0), "checkpoint_every: expected an integer of at least 1"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()

@@ -1,4 +1,4 @@
-"""The ELBO against closed forms and an integral, the network against torch.nn, the task on real images."""
+"""The ELBO compared with closed forms and an integral, the network with torch.nn; the task on real images."""
 
 import math
 import os
@@ -26,7 +26,7 @@ def test_bernoulli_error_is_the_logarithm_of_the_probability():
     np.testing.assert_allclose(extreme, [2e4])
 
 
-def test_divergence_is_the_closed_form_and_what_integration_gives():
+def test_divergence_is_the_closed_form_and_equals_the_integral():
     mean, log_variance = np.array([[0.7, -1.2], [0.0, 0.0]]), np.array([[-0.5, 0.8], [0.0, 0.0]])
     found = losses.gaussian_divergence(jnp.asarray(mean), jnp.asarray(log_variance))
     z = np.linspace(-15, 15, 20001)
@@ -65,7 +65,7 @@ def test_training_and_evaluation_sample_alike():
     training, evaluation = (sample(jnp.asarray(train), jax.random.key(1)) for train in (True, False))
     np.testing.assert_array_equal(training.latents, evaluation.latents)
     assert (sample(jnp.asarray(True), jax.random.key(2)).latents != training.latents).all()
-    # Of one image many times over: q's own mean and standard deviation, and coordinates that do not go together.
+    # Many copies of one image: the mean and standard deviation are those of q, and coordinates are uncorrelated.
     mean, deviation = training.mean[0], jnp.exp(training.log_variance[0] / 2)
     noise = np.asarray((training.latents - mean) / deviation)
     np.testing.assert_allclose(noise.mean(0), 0, atol=4 / math.sqrt(20_000))
@@ -113,8 +113,8 @@ def test_loss_and_gradient_equal_pytorchs(dtype):
     theirs.backward()
     tight = 1e-10 if dtype == "float64" else 1e-5
     np.testing.assert_allclose(value, theirs.detach(), rtol=tight)
-    for ours, wanted in ((outputs.mean, mean), (outputs.log_variance, log_variance), (outputs.logits, logits)):
-        np.testing.assert_allclose(ours, wanted.detach(), rtol=0, atol=10 * tight)
+    for ours, expected in ((outputs.mean, mean), (outputs.log_variance, log_variance), (outputs.logits, logits)):
+        np.testing.assert_allclose(ours, expected.detach(), rtol=0, atol=10 * tight)
     for name, ours in twins.state_dict(gradient).items():
         grad = twin.get_parameter(name).grad
         np.testing.assert_allclose(ours, grad, rtol=0, atol=10 * tight * float(grad.abs().max()), err_msg=name)
@@ -125,7 +125,7 @@ def test_loss_and_gradient_equal_pytorchs(dtype):
 def test_the_elbo_bounds_the_likelihood():
     model = models.vae((3, 3, 1), hidden=(8,), latent=2, dtype="float64")
     params, _ = model.init(jax.random.key(0))
-    params = jax.tree.map(lambda leaf: 2 * leaf, params)  # so that pixels depend on the latents
+    params = jax.tree.map(lambda leaf: 2 * leaf, params)  # so that the pixels depend on the latents
     image = np.random.default_rng(1).integers(0, 2, (1, 3, 3, 1)).astype(float)
     # log p(x) = log of the integral of p(x | z) N(z; 0, I) over the plane, on a grid.
     ticks = np.linspace(-8, 8, 401)
@@ -159,39 +159,39 @@ def test_the_negative_elbo_falls_below_175_in_five_epochs(monkeypatch, tmp_path)
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
     task = tasks.mnist_vae(SHARED, hidden=(128, 64), train_size=10_000, test_size=2000, batch_size=50)
     found = train(task, optimizers.adam(3e-3), epochs=5, progress=False)
-    assert found.history["test_loss"][-1] < 175  # seen: 162
+    assert found.history["test_loss"][-1] < 175  # measured: 162
     whole = found.history["test_reconstruction"] + found.history["test_divergence"]
     np.testing.assert_allclose(found.history["test_loss"], whole, rtol=1e-5)
-    # Latents of an image's class lie nearer to each other than to others', though no label was shown.
+    # Latents of one class are closer to each other than to the others, although no label was used.
     latents, _ = models.vae_encode(found.params, jnp.asarray(task.test.images / np.float32(255)))
     labels = np.asarray(task.test.labels)
     own = [np.asarray(latents)[labels == k].var(axis=0).sum() for k in range(10)]
     assert np.mean(own) < 0.6 * np.asarray(latents).var(axis=0).sum()
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     model = models.vae((4, 4, 1), hidden=(5,))
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
     for call, answer in (
-        (lambda: models.vae(dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
-        (lambda: models.vae(hidden=()), "hidden: wanted at least one layer's size, got none"),
-        (lambda: models.vae(latent=0), "latent: wanted an integer of at least 1, got 0"),
+        (lambda: models.vae(dtype=jnp.int32), "dtype: expected a floating-point type, got int32"),
+        (lambda: models.vae(hidden=()), "hidden: expected at least one layer size, got none"),
+        (lambda: models.vae(latent=0), "latent: expected an integer of at least 1, got 0"),
         (
             lambda: jax.eval_shape(model.apply, params, {}, jnp.zeros((2, 4, 5, 1))),
-            r"inputs: wanted images \(batch, 4, 4, 1\), got an array of shape \(2, 4, 5, 1\)",
+            r"inputs: expected images \(batch, 4, 4, 1\), got an array of shape \(2, 4, 5, 1\)",
         ),
         (
             lambda: models.vae_encode(zeros, jnp.zeros((2, 4, 4, 1), jnp.uint8)),
-            r"images: wanted floating-point numbers in \[0, 1\], got dtype uint8",
+            r"images: expected floating-point numbers in \[0, 1\], got dtype uint8",
         ),
         (
             lambda: models.vae_encode(zeros, jnp.zeros((2, 15))),
-            r"images: wanted a batch of 16 pixels each, got an array of shape \(2, 15\)",
+            r"images: expected images of 16 pixels, got an array of shape \(2, 15\)",
         ),
         (
             lambda: models.vae_decode(zeros, jnp.zeros((2, 3))),
-            r"latents: wanted shape \(batch, 2\), got an array of shape \(2, 3\)",
+            r"latents: expected shape \(batch, 2\), got an array of shape \(2, 3\)",
         ),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:

@@ -1,4 +1,4 @@
-"""VGG16 and WideResNet against torch.nn, and their tasks on real images."""
+"""VGG16 and WideResNet compared with torch.nn, and their tasks on real images."""
 
 import math
 import os
@@ -21,7 +21,7 @@ from gdlab.training import train
 SHARED = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
 needs_cifar10 = pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="no prepared CIFAR-10 in $GDLAB_DATA_DIR")
 
-# These programs run once: less time goes into making them quick.
+# These programs run once, so quick compilation matters more than fast code.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
@@ -37,7 +37,7 @@ def test_parameter_counts():
     assert size(models.wide_resnet(100)) == 11_007_540
 
 
-def test_layers_have_the_names_that_checkpoints_know_them_by():
+def test_layers_have_the_names_used_in_checkpoints():
     def names(model):
         return set(jax.eval_shape(model.init, jax.random.key(0))[0])
 
@@ -76,7 +76,7 @@ NETWORKS = {
 
 
 def filled(model):
-    """Parameters, and statistics, scales and biases that matter."""
+    """Return parameters and state, with statistics, scales and biases that have an effect."""
     leaves, structure = jax.tree.flatten(model.init(jax.random.key(0)))
     drawn = np.random.default_rng(0)
     leaves = [leaf if leaf.ndim > 1 else np.asarray(drawn.uniform(0.5, 1.5, leaf.shape), leaf.dtype) for leaf in leaves]
@@ -105,18 +105,18 @@ def test_a_step_equals_pytorchs(network, dtype):
     tight = 1e-10 if dtype == "float64" else 1e-5
     (_, (logits, unmoved)), _ = step(params, False)
     chex.assert_trees_all_equal(unmoved, state)
-    wanted = twin.eval()(twins.turned(x)).detach().numpy()
-    np.testing.assert_allclose(logits, wanted, rtol=0, atol=tight * np.abs(wanted).max())
+    expected = twin.eval()(twins.turned(x)).detach().numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=tight * np.abs(expected).max())
     (value, (_, moved)), gradient = step(params, True)
     theirs = torch.nn.functional.cross_entropy(twin.train()(twins.turned(x)), torch.from_numpy(labels))
     theirs.backward()
     np.testing.assert_allclose(value, theirs.detach(), rtol=10 * tight)
-    # In float32 rounding moves single pixels across the ReLUs' corners: norms are compared (see tests/test_models.py).
+    # In float32 rounding moves single pixels across the kinks of the ReLUs, so norms are compared.
     loose = 1e-8 if dtype == "float64" else 3e-2
     whole = np.sqrt(sum(float((p.grad**2).sum()) for p in twin.parameters()))
     for name, ours in twins.state_dict(gradient).items():
         grad = twin.get_parameter(name).grad.numpy()
-        # A bias before a normalization has no gradient but rounding, so that the whole gradient is the measure there.
+        # The gradient of a bias before a normalization is only rounding, so the whole gradient is the measure there.
         assert np.linalg.norm(ours.numpy() - grad) < loose * max(np.linalg.norm(grad), 1e-3 * whole), name
     for name, ours in twins.state_dict(moved).items():
         np.testing.assert_allclose(ours, twin.get_buffer(name), rtol=0, atol=100 * tight, err_msg=name)
@@ -137,14 +137,14 @@ def test_other_sizes_of_images_end_in_the_mean_of_the_last_map(network, shape):
     np.testing.assert_allclose(logits, twin(twins.turned(x)).detach(), rtol=1e-9)
 
 
-def test_pool_of_pairs_and_whom_its_gradient_goes_to():
+def test_pool_of_pairs_and_where_its_gradient_goes():
     x = np.random.default_rng(0).integers(0, 3, (2, 5, 6, 2)).astype(np.float64)
     y, vjp = jax.vjp(max_pool_pairs, x)
     g = np.random.default_rng(1).normal(size=y.shape)
     expected, gradient = np.zeros(y.shape), np.zeros(x.shape)
     for n, i, j, c in np.ndindex(*y.shape):
         window = x[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c]
-        row, column = np.unravel_index(np.argmax(window), (2, 2))  # the first of equals
+        row, column = np.unravel_index(np.argmax(window), (2, 2))  # the first of equal values
         expected[n, i, j, c] = window[row, column]
         gradient[n, 2 * i + row, 2 * j + column, c] += g[n, i, j, c]
     np.testing.assert_array_equal(y, expected)
@@ -152,7 +152,7 @@ def test_pool_of_pairs_and_whom_its_gradient_goes_to():
     assert y.shape == (2, 2, 3, 2)
 
 
-def test_dropout_is_between_a_blocks_convolutions_and_in_training_alone():
+def test_dropout_is_between_a_blocks_convolutions_and_only_in_training():
     # The first convolution is 0 and the second normalization's shift 1, so that the second convolution, the identity,
     # adds to the input what dropout leaves of ones.
     block = PreActivationBlock(outputs=2, stride=1, dropout=0.25, dtype=jnp.float32)
@@ -183,7 +183,7 @@ def test_dropout_is_between_a_blocks_convolutions_and_in_training_alone():
 @needs_cifar10
 def test_narrow_twins_learn_cifar10(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAB_CACHE_DIR", str(tmp_path / "cache"))
-    # A fair guess is right in 10%.
+    # Chance is 10%.
     sizes = dict(dataset="cifar10", train_size=4000, test_size=1000, batch_size=16)
     for task, optimizer in (
         (tasks.cifar100_vgg16(SHARED, width=16, **sizes), optimizers.momentum(0.01, momentum=0.9)),
@@ -196,7 +196,7 @@ def test_narrow_twins_learn_cifar10(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "dataset", "side", "moved", "batch_size", "full"),
-    [  # full: a white pixel, normalized by what the data sets' users publish
+    [  # full: a white pixel, normalized with the constants that are common for the data set
         ("cifar100_vgg16", "cifar100", 32, 4, 128, ((1 - 0.5071) / 0.2673, (1 - 0.4865) / 0.2564, 0.5591 / 0.2762)),
         ("stl10_wrn16_8", "stl10", 96, 12, 64, ((1 - 0.4467) / 0.2603, (1 - 0.4398) / 0.2566, 0.5934 / 0.2713)),
         ("stl10_wrn16_8", "cifar10", 32, 4, 64, ((1 - 0.4914) / 0.2470, (1 - 0.4822) / 0.2435, 0.5535 / 0.2616)),
@@ -208,7 +208,7 @@ def test_tasks_take_the_benchmarks_batches_and_move_images_by_an_eighth(
     white = Split(np.full((128, side, side, 3), 255, np.uint8), np.zeros(128, np.int32))
 
     def seen(*_, **__):
-        """A model whose state is the inputs that it got."""
+        """Make a model whose state is its inputs."""
         return models.Model(
             lambda key: ({}, jnp.zeros(())), lambda params, state, x, train=False, key=None: (x[:, 0, 0], x)
         )
@@ -232,26 +232,29 @@ def test_tasks_take_the_benchmarks_batches_and_move_images_by_an_eighth(
     np.testing.assert_allclose(state.model, np.broadcast_to(full, images.shape), rtol=1e-5)
 
 
-def test_bad_input_is_answered_in_one_line():
+def test_bad_input_raises_an_error_of_one_line():
     vgg, wide = models.vgg16(10, width=2), models.wide_resnet(10, depth=10, widen=1, width=2)
     dropping = models.wide_resnet(10, depth=10, widen=1, width=2, dropout=0.5)
     shapes = [jax.eval_shape(model.init, jax.random.key(0)) for model in (vgg, wide)]
     for call, answer in (
-        (lambda: models.vgg16(0), "num_classes: wanted an integer of at least 1, got 0"),
-        (lambda: models.vgg16(10, dtype=jnp.int32), "dtype: wanted a floating-point type, got int32"),
-        (lambda: models.wide_resnet(10, depth=15), r"depth: wanted 6 n \+ 4 with n of at least 1, such as 16, got 15"),
-        (lambda: models.wide_resnet(10, dropout=1.0), r"dropout: wanted a number in \[0, 1\)"),
+        (lambda: models.vgg16(0), "num_classes: expected an integer of at least 1, got 0"),
+        (lambda: models.vgg16(10, dtype=jnp.int32), "dtype: expected a floating-point type, got int32"),
+        (
+            lambda: models.wide_resnet(10, depth=15),
+            r"depth: expected 6 n \+ 4 with n >= 1, such as 16, got 15",
+        ),
+        (lambda: models.wide_resnet(10, dropout=1.0), r"dropout: expected a number in \[0, 1\)"),
         (
             lambda: jax.eval_shape(partial(dropping.apply, train=True), *shapes[1], jnp.zeros((2, 32, 32, 3))),
-            "key: wanted one for dropout in training, got None",
+            "key: expected a random key for dropout in training, got None",
         ),
         (
             lambda: jax.eval_shape(vgg.apply, *shapes[0], jnp.zeros((2, 28, 28, 3))),
-            "inputs: wanted images of at least 32 x 32 pixels",
+            "inputs: expected images of at least 32 x 32 pixels",
         ),
         (
             lambda: jax.eval_shape(wide.apply, *shapes[1], jnp.zeros((2, 32, 32, 1))),
-            r"inputs: wanted floating-point images \(batch, height, width, 3\)",
+            r"inputs: expected floating-point images \(batch, height, width, 3\)",
         ),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:

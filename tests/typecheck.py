@@ -1,4 +1,4 @@
-"""The checker of run-time types: beartype, with an int welcome where a float is asked for, as PEP 484 has it."""
+"""The checker of run-time types: beartype, which accepts an int for a float, as PEP 484 does."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,4 +1,4 @@
-"""From measurements to statements: statistics, rankings, claims, curves, basins and tables.
+"""Turn measurements into statements: statistics, rankings, claims, learning curves, arrivals, basins and tables.
 
-Of two numbers the lower one is better, as of losses and steps, unless `better="higher"` says otherwise.
+Lower numbers are better, as for losses and step counts, unless `better="higher"` says otherwise.
 """

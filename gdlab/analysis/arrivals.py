@@ -1,7 +1,7 @@
-"""Arrivals: from which starts a target is reached, after how many steps, and which setting does best.
+"""Arrivals at a target: from which starts it is reached, after how many steps, and which setting does best.
 
-`first` is an array of arrivals: of each start the first step at the target, 0 for the start itself and -1 for never. It
-is the variable `first_reached` of a sweep.
+`first` is an array of arrivals: for each start, the first step at the target, where 0 is the start itself and -1
+means never. It is the variable `first_reached` of a sweep.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,16 +20,26 @@ Arrivals = Int[np.ndarray, "*batch starts"]
 def first_arrival(
     path: Float[np.ndarray, "points dim"], minimizers: Float[np.ndarray, "count dim"], distance: float
 ) -> int:
-    """The first point of a path that lies within the distance of a minimizer; -1 where none does."""
+    """Return the index of the first point of a path within a distance of a minimizer, or -1 if there is none.
+
+    Args:
+      path: the points, shape (points, dim).
+      minimizers: shape (count, dim).
+      distance: the largest Euclidean distance that counts as an arrival.
+    """
     distances = np.linalg.norm(path[:, None] - minimizers, axis=-1).min(axis=-1)
     arrived = np.flatnonzero(distances <= distance)
     return int(arrived[0]) if arrived.size else -1
 
 
 def share_record(arrived: Bool[np.ndarray, " starts"]) -> dict[str, Any]:
-    """The share of starts that arrive and its 95% interval (Wilson's), as an entry of a JSON file.
+    """Return the share of starts that arrive and its 95% interval (Wilson's), as an entry for a JSON file.
 
-    Keys: starts, share, share_low, share_high.
+    Args:
+      arrived: whether each start arrived.
+
+    Returns:
+      A dictionary with the keys starts, share, share_low and share_high.
     """
     arrived = np.asarray(arrived, bool)
     interval = share_interval(int(arrived.sum()), arrived.size)
@@ -42,11 +52,16 @@ def share_record(arrived: Bool[np.ndarray, " starts"]) -> dict[str, Any]:
 
 
 def arrivals_record(runs: xr.Dataset) -> dict[str, Any]:
-    """What one setting's starts come to, as an entry of a JSON file.
+    """Summarize the arrivals of one setting as an entry for a JSON file.
 
-    runs: a sweep of one function and one setting, whose lanes go on after they have arrived: dimension "start".
-    Keys: those of `share_record`, then share_stayed (are at a minimum at the end too), share_diverged, median_steps and
-    fewest_steps (of those that arrive; inf and None where none does) and median_final_value.
+    Args:
+      runs: a sweep of one function and one setting, with the dimension "start". Its lanes (one run per start) must
+        continue after they have arrived.
+
+    Returns:
+      A dictionary with the keys of `share_record` and: share_stayed, the share of starts that are also at a minimum
+        at the end; share_diverged; median_steps and fewest_steps of the starts that arrive (inf and None if none
+        does); and median_final_value.
     """
     first, values = runs.first_reached.values, runs.value.values
     return {
@@ -60,27 +75,27 @@ def arrivals_record(runs: xr.Dataset) -> dict[str, Any]:
 
 
 def share_cells(record: Mapping[str, Any]) -> tuple[str, str]:
-    """A record's share and its interval as two cells of a table, such as "87.5%" and "71.9 to 95.0%"."""
+    """Format a record's share and its interval as two table cells, such as "87.5%" and "71.9 to 95.0%"."""
     share, low, high = (100 * record[key] for key in ("share", "share_low", "share_high"))
     return f"{share:.1f}%", f"{low:.1f} to {high:.1f}%"
 
 
 def percent(share: float) -> str:
-    """A share in whole percent; "0%" and "100%" only where it is none and all."""
+    """Format a share in whole percent, with "0%" and "100%" only for exactly none and all."""
     if 0 < share < 0.005:
         return "<1%"
     return ">99%" if 0.995 <= share < 1 else f"{100 * share:.0f}%"
 
 
 def median_steps(first: Arrivals) -> Float[np.ndarray, "*batch"]:
-    """The median number of steps of the starts that arrive; inf where none does."""
+    """Return the median number of steps of the starts that arrive, or inf if none does."""
     arrived = first >= 0
     steps = np.where(arrived, first, np.where(arrived.any(axis=-1, keepdims=True), np.nan, np.inf))
     return np.asarray(np.nanmedian(steps, axis=-1))
 
 
 def mean_steps(first: Arrivals, max_steps: int) -> Float[np.ndarray, "*batch"]:
-    """The mean number of steps over all starts; one that does not arrive counts as `max_steps`."""
+    """Return the mean number of steps over all starts; a start that does not arrive counts as `max_steps`."""
     require_count("max_steps", max_steps)
     return np.asarray(np.where(first >= 0, first, max_steps).mean(axis=-1))
 
@@ -92,15 +107,24 @@ def best_settings(
     steps: Callable[[Arrivals], Float[np.ndarray, "*batch"]] = median_steps,
     negligible: float = 0.0,
 ) -> Int[np.ndarray, "*batch"]:
-    """The number of the setting from which most starts arrive; of equal shares the one that takes the fewest steps.
+    """Return the index of the setting from which most starts arrive.
 
-    Where shares and steps are equal, as where nothing arrives, the least median of the final values decides, and then
-    the order of the settings.
+    Of settings with equal shares, the one with the fewest steps is best. Where the steps are equal too, as where
+    nothing arrives, the lowest median of the final values decides, and then the order of the settings.
 
-    first: the arrivals. values: the function's values at the end of each descent; not finite counts as inf. steps: what
-    the steps of many starts count as, such as `median_steps`. negligible: shares up to this one count as no arrival
-    at all, so that a lucky start does not decide; `share_interval(0, starts).high` is what chance may bring. Raises
-    ValueError where the two shapes differ.
+    Args:
+      first: the arrivals, shape (..., settings, starts).
+      values: the function's value at the end of each descent, of the same shape. Values that are not finite count as
+        inf.
+      steps: a function that summarizes the steps of many starts in one number. Default `median_steps`.
+      negligible: shares up to this one count as no arrival at all, so that a lucky start does not decide. For example
+        `share_interval(0, starts).high`, the share that chance may bring. Default 0.
+
+    Returns:
+      The index of the best setting, shape (...).
+
+    Raises:
+      ValueError: if the shapes of `first` and `values` differ, or have fewer than two axes.
     """
     first, values = np.asarray(first), np.asarray(values, np.float64)
     if first.shape != values.shape or first.ndim < 2 or first.size == 0:

@@ -1,4 +1,4 @@
-"""Basins of attraction: the minima near which descents stop, and which of them each descent belongs to."""
+"""Basins of attraction: the minima near which descents stop, and the minimum that each descent belongs to."""
 
 from typing import Any
 
@@ -11,17 +11,25 @@ from scipy.spatial import cKDTree
 from gdlab.functions import Function
 
 SETTLED_NOWHERE = -1
-"""The label of a descent that ends at no minimum."""
+"""Label of a descent that does not end at a minimum."""
 
 DIVERGED = -2
-"""The label of a descent that diverged."""
+"""Label of a descent that diverged."""
 
 
 def find_minima(function: Function, ends: Float[np.ndarray, "descents dim"]) -> Float[np.ndarray, "minima dim"]:
-    """The minima near which descents stopped: clusters of points, Newton's method, a positive definite Hessian.
+    """Find the minima near which descents stopped.
 
-    The function's known global minimizers come first: Newton's method cannot find the tip of a cone. It is run in the
-    dtype of JAX's default, so enable x64 for it.
+    The ends are grouped by rounding, Newton's method refines each group, and points with a positive definite Hessian
+    are kept. The function's known global minimizers come first, because Newton's method cannot find the tip of a
+    cone. Newton's method runs in JAX's default dtype, so enable x64 first.
+
+    Args:
+      function: the function.
+      ends: the last point of each descent, shape (descents, dim).
+
+    Returns:
+      The minima, shape (minima, dim).
     """
     cells = np.unique(np.round(ends.astype(np.float64), 1), axis=0)
     gradient, hessian = jax.grad(function.fn), jax.hessian(function.fn)
@@ -51,6 +59,16 @@ def label_ends(
     *,
     distance: float = 0.05,
 ) -> Int[np.ndarray, " descents"]:
-    """Of each descent the number of the nearest minimum within the distance of its end, SETTLED_NOWHERE or DIVERGED."""
+    """Label each descent with the minimum at which it ended.
+
+    Args:
+      ends: the last point of each descent, shape (descents, dim).
+      diverged: whether each descent diverged.
+      minima: shape (minima, dim).
+      distance: how near to a minimum an end must be. Default 0.05.
+
+    Returns:
+      For each descent, the index of the nearest minimum within `distance`, else DIVERGED or SETTLED_NOWHERE.
+    """
     away, nearest = cKDTree(minima).query(np.nan_to_num(ends, nan=np.inf, posinf=1e30, neginf=-1e30))
     return np.where(away < distance, nearest, np.where(diverged, DIVERGED, SETTLED_NOWHERE))

@@ -1,4 +1,4 @@
-"""Learning curves over seeds: their mean, its interval, and what becomes of seeds that diverge."""
+"""Learning curves over seeds: their mean, its interval, and the treatment of seeds that diverge."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,15 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from gdlab.analysis.statistics import Interval, bootstrap_interval
+from gdlab.analysis.statistics import Interval, seeds_interval
 
 
 class Band(NamedTuple):
-    """A curve of several seeds.
+    """The learning curve of several seeds.
 
-    mean, low, high: over the epochs that all seeds reach with finite values; low and high are None for one seed. rows:
-    each seed's own curve, up to the epoch before its first value that is not finite. epochs: of the longest row, those
-    after a divergence included. failed: how many seeds diverged.
+    Attributes:
+      mean: the mean over seeds, for the epochs that all seeds reach with finite values.
+      low: the lower end of the mean's interval; None if there is one seed or no such epoch.
+      high: the upper end of the mean's interval; None if there is one seed or no such epoch.
+      rows: each seed's own curve, up to the epoch before its first value that is not finite.
+      failed: whether each seed diverged.
+      epochs: the number of epochs of the longest curve, including those after a divergence.
     """
 
     mean: Float[np.ndarray, " common"]
@@ -26,16 +30,25 @@ class Band(NamedTuple):
 
 
 def band(
-    rows: Sequence[Any], interval: Callable[[Float[np.ndarray, "epochs seeds"]], Interval] = bootstrap_interval
+    rows: Sequence[Any], interval: Callable[[Float[np.ndarray, "epochs seeds"]], Interval] = seeds_interval
 ) -> Band:
-    """The band of one vector per seed, a value per epoch; they may differ in length, as where runs stop early.
+    """Combine the learning curves of several seeds.
 
-    interval: of the samples along the last axis. The mean goes as far as all seeds do: a mean over those that are left
-    would jump. Raises ValueError where there is no seed or a row is not a vector.
+    The mean extends only as far as all seeds do, because a mean over the remaining seeds would jump.
+
+    Args:
+      rows: one vector per seed with one value per epoch. Lengths may differ, for example because runs stop early.
+      interval: a function that returns the `Interval` of samples along the last axis. Default `seeds_interval`.
+
+    Returns:
+      The `Band`.
+
+    Raises:
+      ValueError: if there is no seed, or a row is not a vector of at least one epoch.
     """
     found = [np.asarray(row, float) for row in rows]
     if not found or any(row.ndim != 1 or row.size == 0 for row in found):
-        raise ValueError(f"rows: wanted one vector of epochs per seed, got shapes {[row.shape for row in found]}")
+        raise ValueError(f"rows: expected one vector of epochs per seed, got shapes {[row.shape for row in found]}")
     own = tuple(row[: _finite(row)] for row in found)
     common = min(row.size for row in own)
     together = np.stack([row[:common] for row in own], axis=-1)
@@ -47,7 +60,17 @@ def band(
 
 
 def bands(histories: Mapping[str, Sequence[Any]]) -> dict[str, Band]:
-    """`band` of each name's rows; the error names the one that it is about."""
+    """Apply `band` to the rows of each name; an error names the entry that it is about.
+
+    Args:
+      histories: the rows of each name, as in `band`.
+
+    Returns:
+      The `Band` of each name.
+
+    Raises:
+      ValueError: if the rows of a name are not vectors.
+    """
     found = {}
     for name, rows in histories.items():
         try:
@@ -58,6 +81,6 @@ def bands(histories: Mapping[str, Sequence[Any]]) -> dict[str, Band]:
 
 
 def _finite(row: Float[np.ndarray, " epochs"]) -> int:
-    """The number of epochs before the first value that is not finite."""
+    """Return the number of epochs before the first value that is not finite."""
     bad = np.flatnonzero(~np.isfinite(row))
     return int(bad[0]) if bad.size else row.size

@@ -1,6 +1,7 @@
-"""Solvers ranked by their scores: on one task, and over several.
+"""Rank solvers by their scores, on one task and over several tasks.
 
-Of two scores the lower one is better, as of losses and steps, unless `better="higher"` is given.
+A solver is whatever the first axis of the scores counts, such as an optimizer. Lower scores are better, as for losses
+and step counts, unless `better="higher"` is given.
 """
 
 import math
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from gdlab.analysis.statistics import Better, Interval, numbers, paired_bootstrap_interval, sign_of
+from gdlab.analysis.statistics import FEW, Better, Interval, numbers, paired_seeds_interval, sign_of
 from gdlab.arguments import require_count, require_number
 
 __all__ = [
@@ -27,11 +28,14 @@ __all__ = [
 
 
 class Ranking(NamedTuple):
-    """Solvers by their mean score, the best first; every field is in this order.
+    """Solvers ranked by their mean score.
 
-    order: places in the given scores. mean: of the scores. rank: mean over samples of the rank, 1 for the best score.
-    behind: by how much a solver's mean is worse than the best one's. ahead: by how much it is better than the next
-    one's, NaN for the last.
+    Attributes:
+      order: indices of the solvers in the given scores, the best solver first. All other fields are in this order.
+      mean: the mean score of each solver.
+      rank: the mean over samples of each solver's rank, where rank 1 is the best score.
+      behind: how much worse each solver's mean is than the best solver's, with its interval.
+      ahead: how much better each solver's mean is than the next solver's, with its interval; NaN for the last solver.
     """
 
     order: Int[np.ndarray, " solvers"]
@@ -42,11 +46,14 @@ class Ranking(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How far two rankings by mean score agree.
+    """The agreement of two rankings by mean score.
 
-    tau: Kendall's (b), NaN where a ranking has no order. reversed: the pairs (better, worse) of solvers in the first
-    ranking whose order the second one turns round, the first one's best first. significant: of each
-    pair, whether the intervals of its differences exclude 0 in both, so that more than chance turned it round.
+    Attributes:
+      tau: Kendall's tau-b; NaN if one of the rankings orders no solvers, for example because all means are equal.
+      reversed: the pairs (better, worse) of solvers, as the first ranking orders them, whose order is reversed in the
+        second ranking. Pairs are sorted by their places in the first ranking.
+      significant: for each reversed pair, whether the intervals of its differences exclude 0 in both rankings, so
+        that chance alone does not explain the reversal.
     """
 
     tau: float
@@ -55,12 +62,17 @@ class Agreement(NamedTuple):
 
 
 class AcrossTasks(NamedTuple):
-    """Average ranks over tasks, 1 for the least cost, and what they say.
+    """Average ranks of solvers over tasks, and tests of their differences.
 
-    rank: of each solver, with its bootstrap interval. by_task: the ranks that were averaged. friedman: the statistic
-    chi^2_F and its p value; iman_davenport: F_F and its p value, which is less conservative; both small where ranks
-    differ by more than chance. critical_difference: Nemenyi's; solvers whose average ranks differ by less are not told
-    apart. groups: the largest sets of such solvers, as places, in order of rank.
+    Attributes:
+      rank: the average rank of each solver, where rank 1 is the lowest cost, with its bootstrap interval.
+      by_task: the rank of each solver on each task; `rank` averages these.
+      friedman: Friedman's statistic chi^2_F and its p value, which is small if ranks differ by more than chance
+        explains.
+      iman_davenport: Iman and Davenport's statistic F_F and its p value, a less conservative form of Friedman's test.
+      critical_difference: Nemenyi's critical difference. Average ranks that are closer are not significantly
+        different.
+      groups: the largest sets of solvers that are not significantly different, as lists of indices in order of rank.
     """
 
     rank: Interval
@@ -79,10 +91,25 @@ def ranking(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Ranking:
-    """Solvers ordered by mean score, with paired-bootstrap intervals of the differences to the best and to the next.
+    """Order solvers by mean score, with intervals of the differences to the best solver and to the next one.
 
-    A failure is inf, or -inf where higher is better, and so is the mean of a solver that failed once. Sample i of all
-    solvers comes from the same seed. Equal means keep the given order. One sample has no interval: the ends are NaN.
+    The intervals are those of the paired differences: Student's below 16 samples, and bootstrap intervals above
+    (`gdlab.analysis.statistics.paired_seeds_interval`). Solvers of equal mean keep the given
+    order.
+
+    Args:
+      scores: shape (solvers, samples). Sample i of all solvers must come from the same seed. A failed run scores inf,
+        or -inf if higher is better; then so does the mean of its solver.
+      better: whether "lower" (default) or "higher" scores are better.
+      level: the confidence level of the intervals. Default 0.95.
+      resamples: the number of bootstrap resamples. Default 2000.
+      seed: the seed of the resampling. Default 0.
+
+    Returns:
+      A `Ranking`. The ends of its intervals are NaN if there is only one sample per solver.
+
+    Raises:
+      ValueError: if `scores` is not a matrix, or holds NaN.
     """
     costs = sign_of(better) * np.asarray(scores, float)
     ranks = average_ranks(costs)
@@ -91,8 +118,7 @@ def ranking(
     ordered = costs[order]
 
     def difference(first: np.ndarray, second: np.ndarray) -> Interval:
-        found = paired_bootstrap_interval(first, second, level=level, resamples=resamples, seed=seed)
-        return found if costs.shape[1] > 1 else found._replace(low=found.low * np.nan, high=found.high * np.nan)
+        return paired_seeds_interval(first, second, level=level, resamples=resamples, seed=seed)
 
     behind = difference(ordered, np.broadcast_to(ordered[:1], ordered.shape))
     ahead = difference(ordered[1:], ordered[:-1]) if len(ordered) > 1 else Interval(*[np.empty(0)] * 3)
@@ -109,13 +135,29 @@ def compare_rankings(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Agreement:
-    """Whether the same solvers rank alike in two sets of scores, as in `ranking`.
+    """Compare the rankings of the same solvers by two sets of scores.
 
-    Samples are paired between solvers, not between the sets. With one sample in a set no pair is significant.
+    Scores are as in `ranking`. Samples are paired between the solvers of a set, not between the two sets.
+
+    Args:
+      first: shape (solvers, samples).
+      second: shape (solvers, samples); the number of samples may differ from that of `first`.
+      better: whether "lower" (default) or "higher" scores are better.
+      level: the confidence level of the intervals. Default 0.95.
+      resamples: the number of bootstrap resamples. Default 2000.
+      seed: the seed of the resampling. Default 0.
+
+    Returns:
+      An `Agreement`. No pair is significant if one of the sets has only one sample.
+
+    Raises:
+      ValueError: if the two sets have different numbers of solvers, or hold NaN.
     """
     sets = [sign_of(better) * np.asarray(scores, float) for scores in (first, second)]
     if sets[0].ndim != 2 or sets[1].ndim != 2 or len(sets[0]) != len(sets[1]):
-        raise ValueError(f"second: wanted as many solvers as first, {sets[0].shape}, got shape {sets[1].shape}")
+        raise ValueError(
+            f"second: expected as many solvers as first, of shape {sets[0].shape}, got shape {sets[1].shape}"
+        )
     means = [numbers("scores", scores).mean(axis=1) for scores in sets]
     order = np.argsort(means[0], kind="stable").tolist()
     pairs, significant = [], []
@@ -123,25 +165,38 @@ def compare_rankings(
         for j in order[place + 1 :]:
             if means[0][i] < means[0][j] and means[1][i] > means[1][j]:
                 ends = [
-                    paired_bootstrap_interval(scores[i], scores[j], level=level, resamples=resamples, seed=seed)
+                    paired_seeds_interval(scores[i], scores[j], level=level, resamples=resamples, seed=seed)
                     for scores in sets
                 ]
                 pairs.append((i, j))
-                few = min(scores.shape[1] for scores in sets) < 2
-                significant.append(bool(not few and ends[0].high < 0 and ends[1].low > 0))
+                significant.append(bool(ends[0].high < 0 and ends[1].low > 0))  # NaN, of one sample, is neither
     return Agreement(float(stats.kendalltau(*means).statistic), pairs, significant)
 
 
 def average_ranks(
     scores: Float[np.ndarray, "solvers problems"], *, better: Better = "lower"
 ) -> Float[np.ndarray, " solvers"]:
-    """The mean over problems of a solver's rank, 1 for the best score; equal scores share their ranks' mean.
+    """Average the ranks of solvers over problems.
 
-    Demsar 2006, Journal of Machine Learning Research 7. A failure has the score inf, or -inf where higher is better.
+    Rank 1 is the best score, and equal scores share the mean of their ranks.
+
+    Args:
+      scores: shape (solvers, problems). A failure scores inf, or -inf if higher is better.
+      better: whether "lower" (default) or "higher" scores are better.
+
+    Returns:
+      The average rank of each solver.
+
+    Raises:
+      ValueError: if `scores` is not a matrix, or holds NaN.
+
+    References:
+      Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006, Journal of Machine Learning
+        Research 7.
     """
     scores = sign_of(better) * np.asarray(scores, float)
     if scores.ndim != 2 or np.isnan(scores).any():
-        raise ValueError(f"scores: wanted numbers of shape (solvers, problems), got shape {scores.shape} or NaN")
+        raise ValueError(f"scores: expected numbers of shape (solvers, problems), got shape {scores.shape} or NaN")
     return np.asarray(stats.rankdata(scores, axis=0).mean(axis=1))
 
 
@@ -153,30 +208,50 @@ def rank_across_tasks(
     resamples: int = 2000,
     seed: int = 0,
 ) -> AcrossTasks:
-    """Rank solvers by their mean cost in each task, and average the ranks (Demsar 2006, JMLR 7, section 3.2.2).
+    """Rank solvers by their mean cost on each task, and average the ranks over tasks.
 
-    Lower is better; inf is a failure, and a solver that failed once in a task has the mean inf there. Equal means (to
-    12 digits) share their ranks' mean; Friedman's statistic is corrected for such ties, as SciPy's is and Demsar's
-    formula is not. A solver that was not run on a task has no rank there: NaN is refused, leave the task out.
+    A solver with a failed run on a task has the mean cost inf there. Means that are equal to 12 digits share the mean
+    of their ranks. Friedman's statistic is corrected for such ties, as SciPy's is; Demsar's formula is not.
 
-    The interval resamples seeds, the same ones of a task for all solvers: how much would other seeds change the ranks
-    on these tasks? With resample_tasks tasks are resampled too: how would they be on other tasks of the kind? Of one
-    seed, or of one task where tasks are resampled, there is no interval: NaN ends. Friedman's test and the critical
-    difference ask the latter question and take tasks as independent; with few tasks they tell little.
+    The intervals of the average ranks resample seeds, the same seeds of a task for all solvers: how much would other
+    seeds change the ranks on these tasks? With `resample_tasks` they resample tasks as well: how would the ranks be
+    on other tasks of the same kind? Friedman's test and the critical difference answer the second question. They
+    assume independent tasks, and have little power if there are few.
+
+    Args:
+      costs: shape (solvers, tasks, seeds); lower is better, and inf is a failure. Every solver needs a cost for every
+        task and seed, so leave out a task on which a solver was not run.
+      level: the confidence level of the intervals and of the critical difference. Default 0.95.
+      resample_tasks: whether the intervals resample tasks as well as seeds. Default False.
+      resamples: the number of bootstrap resamples. Default 2000.
+      seed: the seed of the resampling. Default 0.
+
+    Returns:
+      An `AcrossTasks`. The ends of its interval are NaN below 16 seeds or, with `resample_tasks`, below 16 tasks: of
+        fewer, bootstrap intervals are too narrow, and ranks have no other.
+
+    Raises:
+      ValueError: if `costs` has another shape, has fewer than two solvers, or holds NaN or -inf.
+
+    References:
+      Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006, Journal of Machine Learning
+        Research 7, section 3.2.2.
     """
     costs = np.asarray(costs, float)
     if costs.ndim != 3 or costs.shape[0] < 2 or min(costs.shape) < 1:
-        raise ValueError(f"costs: wanted shape (solvers, tasks, seeds) with 2 solvers at least, got {costs.shape}")
+        raise ValueError(f"costs: expected shape (solvers, tasks, seeds) with at least 2 solvers, got {costs.shape}")
     if np.isnan(costs).any():
-        raise ValueError("costs: wanted a number for every solver, task and seed, got NaN; leave out what is missing")
+        raise ValueError(
+            "costs: expected a number for every solver, task and seed, got NaN; leave out incomplete tasks"
+        )
     if (costs == -np.inf).any():
-        raise ValueError("costs: wanted numbers, and inf for a failure, since lower is better; got -inf")
+        raise ValueError("costs: expected numbers, or inf for a failure (lower is better), got -inf")
     require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
     require_count("resamples", resamples)
     solvers, tasks, seeds = costs.shape
     by_task = _ranks(costs.mean(axis=2))
     average = by_task.mean(axis=1)
-    if (tasks if resample_tasks else seeds) == 1:
+    if (tasks if resample_tasks else seeds) < FEW:
         low = high = np.full(solvers, np.nan)
     else:
         generator = np.random.default_rng(seed)
@@ -194,7 +269,7 @@ def rank_across_tasks(
 
 
 def _friedman(ranks: Float[np.ndarray, "solvers tasks"]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Friedman's statistic, corrected for ties, and Iman and Davenport's, each with its p value; NaN for one task."""
+    """Return Friedman's statistic (corrected for ties) and Iman and Davenport's, with p values; NaN for one task."""
     solvers, tasks = ranks.shape
     if tasks == 1:
         return (math.nan, math.nan), (math.nan, math.nan)
@@ -212,9 +287,24 @@ def _friedman(ranks: Float[np.ndarray, "solvers tasks"]) -> tuple[tuple[float, f
 
 
 def nemenyi_difference(solvers: int, tasks: int, *, level: float = 0.95) -> float:
-    """Nemenyi's: q sqrt(k (k + 1) / (6 N)) for k solvers on N tasks (Demsar 2006, section 3.2.2).
+    """Nemenyi's critical difference: q sqrt(k (k + 1) / (6 N)) for k solvers on N tasks.
 
-    q is the quantile of the studentized range for k means and infinitely many degrees of freedom, over sqrt(2).
+    Here q is the quantile of the studentized range for k means and infinitely many degrees of freedom, over sqrt(2).
+
+    Args:
+      solvers: k, at least 2.
+      tasks: N, at least 1.
+      level: the confidence level. Default 0.95.
+
+    Returns:
+      The critical difference of average ranks.
+
+    Raises:
+      ValueError: if an argument is out of range.
+
+    References:
+      Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006, Journal of Machine Learning
+        Research 7, section 3.2.2.
     """
     require_count("solvers", solvers, low=2)
     require_count("tasks", tasks)
@@ -224,9 +314,20 @@ def nemenyi_difference(solvers: int, tasks: int, *, level: float = 0.95) -> floa
 
 
 def indistinct_groups(ranks: Float[np.ndarray, " solvers"], difference: float) -> list[list[int]]:
-    """The largest sets of at least two solvers whose average ranks all lie within `difference`, the best first."""
+    """Find the largest sets of at least two solvers whose average ranks all lie within `difference` of each other.
+
+    Args:
+      ranks: the average rank of each solver.
+      difference: the critical difference, such as `nemenyi_difference`.
+
+    Returns:
+      Lists of solver indices in order of rank, the list with the best rank first.
+
+    Raises:
+      ValueError: if `ranks` is not a vector of finite numbers, or `difference` is negative.
+    """
     if np.ndim(ranks) != 1 or not np.isfinite(ranks).all():
-        raise ValueError(f"ranks: wanted a vector of finite numbers, got {np.asarray(ranks).tolist()}")
+        raise ValueError(f"ranks: expected a vector of finite numbers, got {np.asarray(ranks).tolist()}")
     require_number("difference", difference, 0.0)
     order = np.argsort(ranks, kind="stable").tolist()
     groups: list[list[int]] = []
@@ -240,7 +341,7 @@ def indistinct_groups(ranks: Float[np.ndarray, " solvers"], difference: float) -
 
 
 def _ranks(means: Float[np.ndarray, "solvers tasks"]) -> Float[np.ndarray, "solvers tasks"]:
-    # The same seeds' numbers in another order have a mean that differs in the last digit, which is no better rank.
+    # The mean of the same numbers in another order can differ in the last digit, which must not decide a rank.
     rounded = np.reshape([float(f"{mean:.12g}") for mean in means.flat], means.shape)
     return np.asarray(stats.rankdata(rounded, axis=0), float)
 

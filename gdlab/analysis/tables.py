@@ -1,4 +1,4 @@
-"""One table, four forms: text for the console, CSV, Markdown and LaTeX; and reports of tables and text."""
+"""Tables in four forms (console text, CSV, Markdown and LaTeX), and reports made of tables and text."""
 
 import csv
 import dataclasses
@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gdlab.arguments import describe
 from gdlab.records.files import atomic_path
@@ -17,19 +18,27 @@ _ESCAPES = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
-    "|": r"\textbar{}",  # like the two above, another sign in the old text fonts
+    "|": r"\textbar{}",  # like < and >, another character in LaTeX's old fonts
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 _MARKUP = re.compile(r"[\\|*`\[~&]|<(?=[A-Za-z/!?])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What Markdown would read as markup in a cell; an underscore within a word it leaves alone."""
+"""Characters that Markdown reads as markup in a cell; an underscore within a word is not markup."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells of text in rows, under a head: plain text, each form escapes what it must.
+    """A table of text cells under a header row, with an optional caption.
 
-    Raises ValueError where a row is longer or shorter than the head, and where a cell is not one line of text.
+    Cells hold plain text; each form escapes the characters that it must.
+
+    Attributes:
+      head: the column headings.
+      rows: the cells of each row.
+      caption: one line of text. Default none.
+
+    Raises:
+      ValueError: if a row is longer or shorter than the head, or if a cell is not one line of text.
     """
 
     head: Sequence[str]
@@ -37,37 +46,42 @@ class Table:
     caption: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", tuple(self.rows))  # of a generator, the check would leave nothing
+        object.__setattr__(self, "rows", tuple(self.rows))  # the checks below would exhaust a generator
         if not self.head:
-            raise ValueError("head: wanted at least one column, got none")
+            raise ValueError("head: expected at least one column, got none")
         for row in self.rows:
             if len(row) != len(self.head):
-                raise ValueError(f"rows: wanted {len(self.head)} cells, as the head has, got {len(row)}: {list(row)}")
+                raise ValueError(
+                    f"rows: expected as many cells as the head ({len(self.head)}), got {len(row)}: {list(row)}"
+                )
         for cell in (*self.head, *(cell for row in self.rows for cell in row), self.caption):
             if not isinstance(cell, str) or cell.splitlines() not in ([], [cell]):
                 got = repr(cell) if isinstance(cell, str) else describe(cell)
-                raise ValueError(f"rows: wanted text of one line in each cell, got {got}")
+                raise ValueError(f"rows: expected one line of text in each cell, got {got}")
 
     def text(self) -> str:
-        """Columns set flush right, a rule under the head."""
+        """Return the table as text for the console: columns flush right, with a rule under the header row."""
         lines = [self.head, *self.rows]
         widths = [max(len(line[k]) for line in lines) for k in range(len(self.head))]
         set_lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         return "\n".join([set_lines[0], "-" * len(set_lines[0]), *set_lines[1:]])
 
     def csv(self) -> str:
-        """Comma-separated values (RFC 4180, with plain line ends)."""
+        """Return the table as comma-separated values (RFC 4180, but with plain line ends)."""
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.head, *self.rows])
         return out.getvalue()
 
     def markdown(self) -> str:
-        """A pipe table."""
+        """Return the table as a Markdown pipe table."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
         return "\n".join("| " + " | ".join(_MARKUP.sub(r"\\\g<0>", cell) for cell in line) + " |" for line in lines)
 
     def latex(self) -> str:
-        """A `table` with the rules of the package booktabs; the first column flush left, the others flush right."""
+        """Return the table as a LaTeX `table` with the rules of the package booktabs.
+
+        The first column is flush left, and the others are flush right.
+        """
         lines = [_latex_row(line) for line in (self.head, *self.rows)]
         caption = [rf"\caption{{{_escape(self.caption)}}}"] if self.caption else []
         columns = "l" + "r" * (len(self.head) - 1)
@@ -89,22 +103,32 @@ class Table:
         )
 
     def write(self, stem: str | Path) -> list[Path]:
-        """Write `stem`.txt, .csv and .tex, each whole or not at all; returns their paths."""
+        """Write the table to `stem`.txt, `stem`.csv and `stem`.tex, each atomically.
+
+        Args:
+          stem: the path of the files without their suffix.
+
+        Returns:
+          The paths of the three files.
+
+        Raises:
+          ValueError: if `stem` does not end in a name.
+        """
         if not Path(stem).name or str(stem).endswith("/"):
-            raise ValueError(f"stem: wanted a path that ends in a name, got {str(stem)!r}")
+            raise ValueError(f"stem: expected a path that ends in a name, got {str(stem)!r}")
         forms = {".txt": self.text() + "\n", ".csv": self.csv(), ".tex": self.latex()}
         paths = []
         for suffix, content in forms.items():
             path = Path(f"{stem}{suffix}")
             with atomic_path(path) as temporary:
-                temporary.write_bytes(content.encode())  # the same bytes in every locale
+                temporary.write_bytes(content.encode())  # bytes, so that the file is the same in every locale
             paths.append(path)
         return paths
 
 
 def _latex_row(line: Sequence[str]) -> str:
     row = " & ".join(map(_escape, line)) + r" \\"
-    # The \\ or rule in the line above would take these for its own argument.
+    # LaTeX would read these as an argument of the \\ or rule in the line above.
     return "{}" + row if row.lstrip().startswith(("[", "*")) else row
 
 
@@ -113,15 +137,31 @@ def _escape(cell: str) -> str:
 
 
 Block = str | Table
-"""A piece of a report: a paragraph, a heading (from "#"), a list (lines from "- ") or a table."""
+"""A part of a report: a paragraph, a heading (starts with "#"), a list (lines start with "- ") or a table."""
+
+
+def counted(count: Any, noun: str) -> str:
+    """Return the count and the noun, with a plural "s" unless the count is 1."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def render(blocks: Sequence[Block], *, markdown: bool) -> str:
-    """The blocks one after another, tables under their captions; as Markdown or for the console, 120 columns wide."""
+    """Render blocks one after another, each table under its caption.
+
+    Args:
+      blocks: the text and tables.
+      markdown: whether to return Markdown, or text for a console of 120 columns.
+
+    Returns:
+      The text.
+
+    Raises:
+      TypeError: if a block is neither text nor a table.
+    """
 
     def text(block: Block) -> str:
         if not isinstance(block, (str, Table)):
-            raise TypeError(f"blocks: wanted text and tables, got {describe(block)}")
+            raise TypeError(f"blocks: expected text and tables, got {describe(block)}")
         if isinstance(block, Table):
             return f"{block.caption}\n\n{block.markdown() if markdown else block.text()}"
         if markdown:

@@ -1,7 +1,8 @@
-"""Optimizers compared on tasks: the same tuning budget for all, then several seeds; every training a run folder.
+"""Compare optimizers on tasks: the same tuning budget for every optimizer, then several seeds at the chosen setting.
 
-`run` does what is asked for, on threads, devices or several machines (`shard`, `submit`), and goes on after a kill;
-`collect` reads what there is, wherever it was computed, and `report` says what it shows.
+`run` does the trainings of a `Study`, on threads, devices or several machines (`shard`, `submit`). Every training is
+a run folder, so a killed study resumes. `collect` reads what is finished, wherever it was computed, and `report`
+summarizes it.
 """
 
 from gdlab.comparison.followers import console, tensorboard

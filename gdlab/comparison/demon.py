@@ -1,7 +1,10 @@
-"""The Demon benchmark: six tasks under ten optimizers, on a GPU as published, or small enough for a laptop.
+"""The Demon benchmark: six tasks and ten optimizers, at the published size for a GPU or small enough for a laptop.
 
-Chen, Wolfe, Li & Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay" (arXiv:1910.04952) and the
-first author's article of February 2020; what they published is in `gdlab.comparison.published`.
+The published results are in `gdlab.comparison.published`.
+
+References:
+  Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", ICASSP 2022
+    (https://arxiv.org/abs/1910.04952), and the first author's article of February 2020.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +24,15 @@ from gdlab.types import Hyperparameter, NameTable
 
 
 class Entry(NamedTuple):
-    """An optimizer of the benchmark. scale: of the common rate. momentum: its argument's name; None: it has none."""
+    """An optimizer of the benchmark.
+
+    Attributes:
+      label: the name in tables and figures.
+      family: "adaptive" or "non-adaptive".
+      factory: a function that returns the optimizer.
+      scale: the factor of the family's common learning rate. Default 1.
+      momentum: the name of the factory's momentum argument; None if it has none. Default "momentum".
+    """
 
     label: str
     family: str
@@ -33,21 +44,24 @@ class Entry(NamedTuple):
 def aggmo(
     learning_rate: Hyperparameter, *, momentum: Hyperparameter, total_steps: Hyperparameter
 ) -> optax.GradientTransformation:
-    """The momentum that is tuned is the second of three; the third is as much nearer to 1 as the paper has it."""
+    """AggMo with the momenta 0, `momentum` and 0.9 + 0.1 `momentum`, and the learning rate of `sgdm`.
+
+    The second momentum is tuned. The third is ten times nearer to 1, as 0.99 is in the paper next to 0.9.
+    """
     return optimizers.aggmo(schedules.step(learning_rate, total_steps), betas=(0.0, momentum, 0.9 + 0.1 * momentum))
 
 
 def sgdm(
     learning_rate: Hyperparameter, *, momentum: Hyperparameter, total_steps: Hyperparameter
 ) -> optax.GradientTransformation:
-    """The learning rate is divided by 10 at 50% and 75% of the steps."""
+    """SGD with momentum, whose learning rate is divided by 10 at 50% and again at 75% of the steps."""
     return optimizers.momentum(schedules.step(learning_rate, total_steps), momentum=momentum)
 
 
 def qhm(
     learning_rate: Hyperparameter, *, momentum: Hyperparameter, total_steps: Hyperparameter
 ) -> optax.GradientTransformation:
-    """With learning rate / (1 - momentum), divided as SGDM's."""
+    """QHM with the rate learning_rate / (1 - momentum), divided by 10 at the same steps as in `sgdm`."""
     return optimizers.qhm(schedules.step(learning_rate / (1 - momentum), total_steps), momentum=momentum)
 
 
@@ -59,10 +73,10 @@ ENTRIES: NameTable[Entry] = NameTable(
         "adamw": Entry("AdamW", "adaptive", optimizers.adamw, momentum="b1"),
         "qhadam": Entry("QHAdam", "adaptive", optimizers.qhadam, momentum="b1"),
         "yellowfin": Entry("YellowFin", "adaptive", optimizers.yellowfin, momentum=None),
-        # The paper's form is not damped: its steps begin ten times as long.
+        # The paper's form is undamped, so its first steps are ten times as long.
         "demon_adam": Entry("Demon Adam", "adaptive", optimizers.demon_adam, 0.1),
         "momentum": Entry("SGDM", "non-adaptive", sgdm),
-        "aggmo": Entry("AggMo", "non-adaptive", aggmo, 0.3),  # its third momentum alone moves ten times as far
+        "aggmo": Entry("AggMo", "non-adaptive", aggmo, 0.3),  # its third momentum alone takes steps ten times as long
         "qhm": Entry("QHM", "non-adaptive", qhm),
         "demon_sgdm": Entry("Demon SGDM", "non-adaptive", optimizers.demon_sgdm),
     },
@@ -71,9 +85,15 @@ FAMILIES = ("adaptive", "non-adaptive")
 
 
 def trials_of(name: str, budget: int, rates: tuple[float, float]) -> list[dict[str, float]]:
-    """An optimizer's settings. rates: the middle of the adaptive methods' trials, and of the others'."""
+    """Return the settings that an optimizer may try.
+
+    Args:
+      name: the name of the optimizer in ENTRIES.
+      budget: the number of settings.
+      rates: the middle learning rates of the adaptive and of the non-adaptive methods.
+    """
     entry = ENTRIES[name]
-    if entry.momentum is None:  # YellowFin's one number is the factor of the rate that it finds
+    if entry.momentum is None:  # YellowFin tunes only a factor of the rate that it finds itself
         return [dict(setting) for setting in ladder(budget, 1.0, momenta=())]
     rate = entry.scale * rates[FAMILIES.index(entry.family)]
     return [dict(setting) for setting in ladder(budget, rate, momentum=entry.momentum)]
@@ -87,9 +107,16 @@ ELBO = Measure("negative ELBO", "loss")
 
 
 class Kind(NamedTuple):
-    """A task of the benchmark, and its data set. rates: the middle of the adaptive methods' trials, and of the others'.
+    """A task of the benchmark.
 
-    epochs: as published. clip: the norm that gradients are clipped at; None: they are not.
+    Attributes:
+      label: the name in tables and figures.
+      dataset: the name of the data set.
+      make: a function that returns the task.
+      measure: the number that is reported.
+      rates: the middle learning rates of the adaptive and of the non-adaptive methods' trials.
+      epochs: the published numbers of epochs.
+      clip: the norm at which gradients are clipped. Default None: no clipping.
     """
 
     label: str
@@ -115,9 +142,17 @@ KINDS: NameTable[Kind] = NameTable(
 
 
 class Tier(NamedTuple):
-    """How large all is. settings: of each task's function. epochs: None: as published.
+    """The size of a study.
 
-    rates, clip: in place of `Kind`'s. together: whether the optimizers of a task share one compiled program.
+    Attributes:
+      settings: keyword arguments of each task's function.
+      epochs: the number of epochs of each task's final runs; None: as published.
+      tuning_epochs: the number of epochs of each task's trials; None: the least published number.
+      trials: the number of settings that each optimizer may try.
+      seeds: the seeds of the final runs.
+      rates: for some tasks, learning rates in place of those of `Kind`.
+      clip: for some tasks, a norm in place of that of `Kind`.
+      together: whether the optimizers of a task share one compiled program. Default True.
     """
 
     settings: dict[str, dict[str, Any]]
@@ -205,7 +240,7 @@ TIERS: NameTable[Tier] = NameTable(
 )
 
 COLUMNS = {"first": slice(1), "last": slice(-1, None), "all": slice(None)}
-"""Which of the published numbers of epochs."""
+"""Names for selections of the published numbers of epochs."""
 
 
 def make_study(
@@ -222,10 +257,26 @@ def make_study(
     dtype: Any = jnp.float32,
     together: bool | None = None,
 ) -> Study:
-    """The benchmark on a tier, with all ten optimizers.
+    """Return the benchmark as a study of all ten optimizers.
 
-    kinds: names in KINDS. text: the LSTM's, "ptb" or a folder. columns: which of the published numbers of epochs, of a
-    tier that has them. What is None is as the tier has it.
+    Arguments that are None take the tier's value.
+
+    Args:
+      folder: the study's folder.
+      tier: a name in TIERS.
+      kinds: names of tasks in KINDS. Default: all six.
+      data_dir: the folder of prepared data sets.
+      text: the LSTM's text: "ptb" (default) or a folder.
+      seeds: the seeds of the final runs.
+      epochs: the number of epochs of all final runs.
+      columns: which of the published numbers of epochs to run ("first", "last" or "all"), for a tier that has them.
+        Default "first".
+      trials: the number of settings that each optimizer may try.
+      dtype: the dtype in which networks compute. Default float32.
+      together: whether the optimizers of a task share one compiled program.
+
+    Returns:
+      The study.
     """
     size = TIERS[tier]
 

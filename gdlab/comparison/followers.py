@@ -1,4 +1,4 @@
-"""What follows a study's trainings epoch by epoch: lines on the console, and events for TensorBoard."""
+"""Functions that follow a study's trainings epoch by epoch: lines on the console, and events for TensorBoard."""
 
 import threading
 from collections.abc import Mapping
@@ -13,7 +13,16 @@ from gdlab.comparison.study import Study
 
 
 def console(study: Study) -> OnEpoch:
-    """A line per epoch of each final run: losses, accuracies where there are some, and seconds."""
+    """Return a follower that prints a line per epoch of each final run.
+
+    A line holds the losses, the accuracies if the task has them, and the seconds.
+
+    Args:
+      study: the study to follow.
+
+    Returns:
+      A function for the argument `on_epoch` of `run`.
+    """
 
     def follow(job: Job, row: Mapping[str, Any]) -> None:
         if job.is_trial:
@@ -22,7 +31,7 @@ def console(study: Study) -> OnEpoch:
         cells = [study.problem(job.problem).shown, study.candidate(job.candidate).shown, f"seed {job.seed}"]
         cells.append(f"epoch {row['epoch']:>3} of {job.epochs}")
         if not np.isfinite(row["train_loss"]):
-            tqdm.write("  ".join([*cells, "diverged: a loss is not finite; the other runs go on"]))
+            tqdm.write("  ".join([*cells, "diverged: a loss is not finite; the other runs continue"]))
             return
         for name in ("train", part):
             accuracy = row.get(f"{name}_accuracy")
@@ -33,15 +42,25 @@ def console(study: Study) -> OnEpoch:
 
 
 def tensorboard(folder: Path) -> OnEpoch:
-    """Events for TensorBoard below `folder`.
+    """Return a follower that writes TensorBoard events of the final runs.
 
-    Each run has a folder that is new with each start, since all rows come again then.
-    Raises ImportError, in one line, where the extra `tensorboard` is not installed.
+    Each start of the study gives each run a new folder of events, because a restart replays all earlier epochs.
+
+    Args:
+      folder: the folder below which events are written.
+
+    Returns:
+      A function for the argument `on_epoch` of `run`.
+
+    Raises:
+      ImportError: if the extra `tensorboard` is not installed.
     """
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        raise ImportError("tensorboard: wanted the package tensorboardX: pip install 'gdlab[tensorboard]'") from None
+        raise ImportError(
+            "tensorboard: expected the package tensorboardX, got none installed; run pip install 'gdlab[tensorboard]'"
+        ) from None
     writers: dict[tuple[str, ...], Any] = {}
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""What the command lines of studies have in common: where they run, how their work is shared out, and what follows."""
+"""Command-line options that studies share: where they run, how their work is divided, and what follows their epochs."""
 
 import dataclasses
 import sys
@@ -20,35 +20,38 @@ from gdlab.records.files import require_folder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Where a study runs, and how its work is shared out. An experiment's own settings come in a class below it."""
+    """Where a study runs, and how its work is divided. An experiment adds its own settings in a subclass."""
 
     out: Path | None = None
     """Folder for the runs and the report."""
     data_dir: Path | None = None
-    """Where data sets were prepared; otherwise $GDLAB_DATA_DIR, then ~/tensorflow_datasets."""
+    """Folder of prepared data sets. Default: $GDLAB_DATA_DIR, then ~/tensorflow_datasets."""
     optimizers: tuple[str, ...] = ()
-    """Names of optimizers."""
+    """Names of the optimizers to run."""
     seeds: tuple[int, ...] | None = None
-    """Of the final runs."""
+    """Seeds of the final runs."""
     epochs: int | None = None
-    """Of every final run."""
+    """Number of epochs of every final run."""
     dtype: str = "float32"
-    """What networks compute in: float32 or bfloat16."""
+    """Dtype in which networks compute: float32 or bfloat16."""
     shard: str = "1/1"
-    """i/n: do the i-th of n parts."""
+    """i/n: do the i-th of n parts of the work."""
     workers: int | None = None
-    """Threads; default one for each CPU core, or for each other device."""
+    """Number of threads. Default: one per CPU core, or one per other device."""
     checkpoint_every: int = 1
-    """Epochs; a killed run repeats those since its last checkpoint."""
+    """Epochs between checkpoints; a killed run repeats the epochs since its last one."""
     tensorboard: bool = False
     """Also write events for TensorBoard to OUT/tensorboard (needs the extra `tensorboard`)."""
     collect: bool = False
-    """Train nothing: report what there is."""
+    """Train nothing, and report the runs that are done."""
     slurm: int = 0
-    """Submit so many shards as a job array and return (needs the extra `slurm`)."""
+    """Submit this many shards as a Slurm job array and return (needs the extra `slurm`)."""
     slurm_partition: str | None = None
+    """Slurm partition. Default: the cluster's."""
     slurm_hours: float = 24.0
+    """Time limit of a Slurm job, in hours."""
     slurm_gpus: int = 0
+    """Number of GPUs of a Slurm job."""
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
@@ -59,29 +62,31 @@ class Options:
         for name in ("seeds", "optimizers"):
             given = getattr(self, name)
             if given is not None and (not given or len(set(given)) < len(given)):
-                raise ValueError(f"{name}: wanted at least one, each once, got {' '.join(map(str, given)) or 'none'}")
+                raise ValueError(
+                    f"{name}: expected at least one, without repeats, got {' '.join(map(str, given)) or 'none'}"
+                )
         if self.slurm and (self.collect or self.shard != "1/1"):
-            raise ValueError("slurm: wanted neither --shard nor --collect with it, got one of them")
+            raise ValueError("slurm: expected neither --shard nor --collect beside --slurm, got one of them")
         self.part()
 
     @property
     def folder(self) -> Path:
-        """Where all goes."""
+        """The folder of the runs and the report."""
         return self.out or Path("runs")
 
     def part(self) -> tuple[int, int]:
-        """The shard as numbers."""
+        """Return the shard as numbers (i, n)."""
         number, _, count = self.shard.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise ValueError(f"shard: wanted i/n with i from 1 to n, such as 1/4, got {self.shard!r}")
+            raise ValueError(f"shard: expected i/n with i from 1 to n, such as 1/4, got {self.shard!r}")
         return int(number), int(count)
 
     def pick(self, *names: str) -> dict[str, Any]:
-        """These settings, as arguments to call with."""
+        """Return some of the settings, as keyword arguments."""
         return {name: getattr(self, name) for name in names}
 
     def record(self) -> dict[str, Any]:
-        """All settings, for a file of JSON."""
+        """Return all settings, for a JSON file."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
@@ -89,7 +94,16 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def parse(config: type[AnyOptions], description: str | None, *, smoke: AnyOptions | None = None) -> AnyOptions:
-    """The options on the command line. smoke: the defaults where it has --smoke; explicit flags come before them."""
+    """Parse the options on the command line.
+
+    Args:
+      config: the class of the options.
+      description: the text of --help.
+      smoke: the defaults if the command line has --smoke; explicit flags take precedence over them.
+
+    Returns:
+      The options.
+    """
     default = smoke if smoke is not None and "--smoke" in sys.argv[1:] else config()
     return tyro.cli(config, description=description, default=default)
 
@@ -97,9 +111,12 @@ def parse(config: type[AnyOptions], description: str | None, *, smoke: AnyOption
 def carry_out(
     options: AnyOptions, make_study: Callable[[AnyOptions], Study], make_report: Callable[[Study], str]
 ) -> None:
-    """Do what the options ask for: train a shard or all, or submit shards, and make the report where all is there.
+    """Do what the options ask for: train everything or one shard, or submit shards; and report once all is trained.
 
-    make_study(options), a function that can be pickled. make_report(study) -> its text.
+    Args:
+      options: the options.
+      make_study: a function from the options to the study, which can be pickled.
+      make_report: a function that writes the study's report and returns its text.
     """
     began = time.perf_counter()
     require_folder(options.folder)
@@ -113,15 +130,21 @@ def carry_out(
             partition=options.slurm_partition,
             gpus=options.slurm_gpus,
         )
-        print(f"submitted {', '.join(jobs)}; when they are done, the same command with --collect")
+        print(
+            f"Submitted: {', '.join(jobs)}. When all jobs are done, run the same command with --collect instead of "
+            "--slurm to make the report."
+        )
         return
     if not options.collect:
         train(options.part())
         if options.part() != (1, 1):
-            print(f"shard {options.shard} is done; when all are, the same command with --collect makes the report")
+            print(
+                f"Shard {options.shard} is done. When all shards are done, run the same command with --collect to make "
+                "the report."
+            )
             return
     text = make_report(make_study(options))
-    print(f"\n{text}\nwritten to {options.folder} in {time.perf_counter() - began:.0f} s")
+    print(f"\n{text}\nWritten to {options.folder} in {time.perf_counter() - began:.0f} s")
 
 
 def _train(options: AnyOptions, make_study: Callable[[AnyOptions], Study], shard: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Published results to set measured ones beside, as numbers with their source."""
+"""Published results, with their sources, to compare measured results with."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,12 @@ from gdlab.types import NameTable
 
 
 class Published(NamedTuple):
-    """The mean and the standard deviation over runs, as printed."""
+    """A published result over several runs.
+
+    Attributes:
+      mean: the mean, as printed.
+      sd: the standard deviation, as printed.
+    """
 
     mean: float
     sd: float
@@ -17,7 +22,13 @@ def _row(*values: float) -> tuple[Published, ...]:
 
 
 class Benchmark(NamedTuple):
-    """unit: of all numbers. epochs: of each column. rows: of each optimizer a number for each column."""
+    """The published results of one task.
+
+    Attributes:
+      unit: the unit of all numbers.
+      epochs: the number of epochs of each column.
+      rows: the results of each optimizer, one per column.
+    """
 
     unit: str
     epochs: tuple[int, ...]
@@ -120,14 +131,19 @@ DEMON_BENCHMARK: NameTable[Benchmark] = NameTable(
         ),
     },
 )
-"""The two tables, adaptive and non-adaptive, of Chen, Wolfe, Li & Kyrillidis, "Demon: Improved Neural Network Training
-with Momentum Decay" (arXiv:1910.04952, ICASSP 2022), as in the first author's article of 28 February 2020
-(johnchenresearch.github.io). Learning rate and momentum were searched over grids; the values found are not published.
+"""The Demon benchmark's two tables, for adaptive and non-adaptive methods.
+
+Learning rate and momentum were searched over grids; the chosen values are not published.
+
+References:
+  Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", ICASSP 2022
+    (https://arxiv.org/abs/1910.04952); numbers from the first author's article of 28 February 2020
+    (johnchenresearch.github.io).
 """
 
 
 def published(task: str, optimizer: str, epochs: int) -> Published | None:
-    """The benchmark's result for this task, optimizer and number of epochs; None where it has none."""
+    """Return the Demon benchmark's result for a task, an optimizer and a number of epochs, or None if there is none."""
     if task not in DEMON_BENCHMARK:
         return None
     found = DEMON_BENCHMARK[task]

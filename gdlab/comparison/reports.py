@@ -1,12 +1,13 @@
-"""A study's report: tables as text, Markdown, CSV, LaTeX and JSON, the words between them, and where it all was run."""
+"""A study's report: tables as text, Markdown, CSV, LaTeX and JSON, explanations, and the runs' provenance."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gdlab.analysis.claims import COVERAGE, DECISION, Verdict
-from gdlab.analysis.tables import Block, Table, render
+from gdlab.analysis.claims import DECISION, Verdict
+from gdlab.analysis.statistics import FEW
+from gdlab.analysis.tables import Block, Table, counted, render
 from gdlab.comparison.results import Collected, Run, collect_all
 from gdlab.comparison.study import Problem, Study
 from gdlab.comparison.summaries import (
@@ -26,14 +27,25 @@ from gdlab.records.files import write_json
 
 @dataclasses.dataclass
 class Report:
-    """Blocks to read, and numbers to calculate with. tables: by the name of their files. results: for results.json."""
+    """A report: blocks of text and tables to read, and numbers for further calculations.
+
+    Attributes:
+      blocks: the text and tables, in order.
+      tables: the tables that are also written to files of their own, by the name of these files.
+      results: the content of results.json.
+    """
 
     blocks: list[Block] = dataclasses.field(default_factory=list)
     tables: dict[str, Table] = dataclasses.field(default_factory=dict)
     results: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def add(self, *blocks: Block, **tables: Table) -> None:
-        """Blocks at the end, and after them tables, which are written to files of their own too."""
+        """Append blocks, and after them tables.
+
+        Args:
+          *blocks: text and tables.
+          **tables: tables that are also written to files of their own, by the name of these files.
+        """
         self.blocks += [*blocks, *tables.values()]
         self.tables |= tables
 
@@ -41,9 +53,11 @@ class Report:
         return render(self.blocks, markdown=False)
 
     def write(self, folder: Path, **results: Any) -> None:
-        """report.txt, report.md, results.json, and each table as .txt, .csv and .tex.
+        """Write report.txt, report.md, results.json, and each table as .txt, .csv and .tex.
 
-        results: further numbers for results.json, which says where it was written too.
+        Args:
+          folder: the folder to write to.
+          **results: further entries of results.json, which also records the environment.
         """
         for name, table in self.tables.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +68,20 @@ class Report:
 
 
 def report(study: Study, *, title: str = "Comparison", found: Found | None = None) -> Report:
-    """The report of all that the study's folder holds.
+    """Make the report of everything that a study's folder holds.
 
-    For each problem the measure on the test set, as mean and standard deviation over seeds with Student's interval, and
-    paired differences to the best; over several problems average ranks with Friedman's test; the settings that were
-    tuned; and on what all was run. found: as of `collect_all(study)`, the default. The pieces it is made of serve for a
-    report of one's own.
+    It shows, for each problem, the measure on the test set as mean and standard deviation over seeds with Student's
+    interval, and paired differences to the best candidate; for several problems, average ranks with Friedman's test;
+    the tuned settings; and the machines and versions of the runs. The functions that make its parts are also
+    available for other reports.
+
+    Args:
+      study: the study.
+      title: the report's title. Default "Comparison".
+      found: what the folders hold, as from `collect_all`. Default: `collect_all(study)`.
+
+    Returns:
+      The report.
     """
     found = collect_all(study) if found is None else found
     made = Report()
@@ -77,82 +99,95 @@ def report(study: Study, *, title: str = "Comparison", found: Found | None = Non
 
 
 def longest(problem: Problem, found: Found) -> dict[str, list[Run]]:
-    """Of each candidate the problem's final runs of the greatest length."""
+    """Return each candidate's final runs of the problem's greatest number of epochs."""
     return {name: one.runs[max(problem.epochs)] for name, one in found[problem.name].items()}
 
 
 def claims_blocks(verdicts: Sequence[Verdict]) -> list[Block]:
-    """A line per claim, with what decided it."""
+    """Return a list with one line per claim: its verdict, and what decided it."""
     lines = [f"- {one.claim.text}: {one.verdict} ({one.why}). Margin: {one.claim.criterion}." for one in verdicts]
     return ["\n".join(lines)]
 
 
 def claims_table(verdicts: Mapping[str, Sequence[Verdict]]) -> Table:
-    """A row per claim, a column per problem."""
+    """Make a table of verdicts with one row per claim and one column per problem."""
     claims = [one.claim.text for one in next(iter(verdicts.values()))]
     rows = [(text, *(own[place].verdict for own in verdicts.values())) for place, text in enumerate(claims)]
     return Table(("claim", *verdicts), rows, DECISION)
 
 
 def settings_line(settings: Mapping[str, Any], source: Mapping[str, Any], *more: str) -> str:
-    """Where settings are not those of what is reproduced. more: other differences, in words."""
+    """Describe how settings differ from those of the source that is reproduced.
+
+    Args:
+      settings: the settings.
+      source: the source's settings.
+      *more: other differences, in words.
+    """
     changed = [f"{name} {value} ({source[name]})" for name, value in settings.items() if value != source[name]]
-    return f"Not as in the source (whose setting is in parentheses): {'; '.join([*changed, *more]) or 'nothing'}."
+    return f"Differences from the source (its settings are in parentheses): {'; '.join([*changed, *more]) or 'none'}."
 
 
 def provenance(study: Study, found: Found) -> list[Block]:
-    """Where and on what the runs were made, how many seeds there are, and what is missing."""
+    """Describe when, where and on what the runs were made, with which seeds, and how many are missing."""
     here = environment()
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     runs = [run for each in found.values() for one in each.values() for own in one.runs.values() for run in own]
     on = {str(run.config["identity"].get("versions and device")) for run in runs}
     lines: list[Block] = [
-        f"Report of {here['date']}; {', '.join(here['devices'])}; {here['cores']} cores ({here['processor']}); "
-        f"{versions}.",
-        f"Trained on: {'; '.join(sorted(on)) or 'nothing yet'}. Seeds: {', '.join(map(str, study.seeds))}.",
+        f"Report written on {here['date']} with {', '.join(here['devices'])}; {counted(here['cores'], 'core')} "
+        f"({here['processor']}); {versions}.",
+        f"Trained on: {'; '.join(sorted(on)) or 'no finished run yet'}. Seeds: {', '.join(map(str, study.seeds))}.",
     ]
     if sizes := [line for problem in study.problems if (line := data_line(problem, found[problem.name]))]:
         lines.append("\n".join(sizes))
     missing = sum(one.missing for each in found.values() for one in each.values())
     if missing:
-        lines.append(f"{missing} trainings are not done yet: a dash stands for what has no run.")
+        verb = "is" if missing == 1 else "are"
+        lines.append(f"{counted(missing, 'training')} {verb} not done yet; a dash marks a result without a run.")
     return [*lines, seeds_line(len(study.seeds))]
 
 
 def data_line(problem: Problem, found: Mapping[str, Collected]) -> str:
-    """The sizes of the problem's data and what it is trained with, as its runs say; "" where there is none."""
+    """Describe the sizes of the problem's data and the model, as its runs record them; "" if there are no runs."""
     every = [run for one in found.values() for own in one.runs.values() for run in own]
     if not every:
         return ""
     task = every[0].config["task"]
     sizes = [f"{task[key]:,} {word}" for key, word in _PARTS.items() if key in task]
-    trials = f"; trials of {problem.tuning_epochs} epochs" if any(map(problem.is_tuned, found)) else ""
+    trials = f"; trials of {counted(problem.tuning_epochs, 'epoch')}" if any(map(problem.is_tuned, found)) else ""
     line = f"- {problem.shown}: {', '.join(sizes) or 'sizes unknown'}{trials}"
-    line += f"; {task['model']}." if "model" in task else "."
+    line += f"; model: {task['model']}." if "model" in task else "."
     if "lossy" in task.get("data", {}).get("encoding", ""):
         encoding = task["data"]["encoding"]
-        line += f" The images were stored as {encoding}: they are not quite the published pixels."
+        line += f" The images were stored as {encoding}, so their pixels differ slightly from the published ones."
     return line
 
 
-_PARTS = {"train": "for training", "valid": "held out", "test": "for the test"}
+_PARTS = {"train": "for training", "valid": "held out", "test": "for testing"}
 
 
 def seeds_line(count: int) -> str:
-    """What intervals over so many seeds are worth."""
+    """Describe how reliable intervals over `count` seeds are."""
     if count == 1:
-        return "One seed does not tell how much seeds differ: no interval, and no claim is decided."
-    hold = COVERAGE[max(n for n in COVERAGE if n <= count)]
-    return (
-        f"Of bootstrap intervals for 95% over {count} seeds about {hold}% hold the mean if results are normal; "
-        "Student's are right then. No interval is corrected for the number of comparisons."
+        return "One seed does not show how much results vary: there are no intervals, and all claims are undecided."
+    kind = (
+        "Student's, of paired differences where two are compared" if count < FEW else "percentile bootstrap intervals"
     )
+    return f"Intervals over {count} seeds are {kind}. No interval is corrected for multiple comparisons."
 
 
 def numbers(study: Study, found: Found, columns: Sequence[Column] = ()) -> dict[str, Any]:
-    """All of the study's numbers, tuned values and trials among them, for a file of JSON.
+    """Collect all numbers of the study, including tuned values and trials, for a JSON file.
 
-    columns: what is told of each final run, at its end and at its best epoch; default each problem's measure.
+    Args:
+      study: the study.
+      found: what the folders hold for each problem and candidate.
+      columns: the measures of each final run, at its end and at its best epoch. Default: each problem's measure on
+        the training, held-out and test data.
+
+    Returns:
+      Nested dictionaries by problem and candidate.
     """
 
     def pair(problem: Problem, one: Collected) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a study's folder holds: final runs and trials, finished or not, read without a task or an optimizer."""
+"""Read what a study's folder holds, finished or not: final runs and trials, without a task or an optimizer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from gdlab.analysis.tables import counted
 from gdlab.comparison.study import Measure, Problem, Setting, Study
 from gdlab.records.runs import read_run
 
 
 class Run(NamedTuple):
-    """A finished training. history: of each metric its values, NaN from the epoch on in which a loss was not finite.
+    """A finished training.
 
-    seconds: of each epoch. config: what the run's folder says of it.
+    Attributes:
+      seed: the seed.
+      history: the values of each metric, one per epoch; NaN from the epoch in which a loss was not finite.
+      seconds: the duration of each epoch.
+      config: the configuration that the run's folder records.
     """
 
     seed: int
@@ -29,19 +34,22 @@ class Run(NamedTuple):
 
     @property
     def best_epoch(self) -> int | None:
-        """From 1, the epoch with the least loss on held-out examples, or on the test set where none are held out."""
+        """The epoch with the lowest loss, counted from 1; None if no loss is a number.
+
+        The loss is that of the held-out examples, or of the test set if none are held out.
+        """
         watched = self.history.get("valid_loss", self.history["test_loss"])
         return None if np.isnan(watched).all() else int(np.nanargmin(watched)) + 1
 
     def rows(self) -> list[dict[str, float]]:
-        """An epoch's metrics, number and seconds each."""
+        """Return a dictionary per epoch: its number, its seconds and its metrics."""
         return [
             {"epoch": place + 1, "seconds": seconds} | {name: column[place] for name, column in self.history.items()}
             for place, seconds in enumerate(self.seconds.tolist())
         ]
 
     def kept(self, patience: int | None) -> "Run":
-        """The run up to the epoch whose model counts: with early stopping the best one, else the last."""
+        """Return the run up to the epoch whose model counts: with early stopping the best one, otherwise the last."""
         if patience is None or self.diverged:
             return self
         epochs = slice(self.best_epoch)
@@ -49,9 +57,15 @@ class Run(NamedTuple):
         return self._replace(history=history, seconds=self.seconds[epochs])
 
     def value(self, measure: Measure, part: str, which: str = "final") -> float:
-        """The measure on a part, "train", "valid" or "test", at the "final" or the "best" epoch.
+        """Return the measure on a part of the data at one epoch.
 
-        A run that diverged counts as a failure, but at its best epoch, where it has one.
+        Args:
+          measure: the measure.
+          part: "train", "valid" or "test".
+          which: "final" (default) or "best": the epoch.
+
+        Returns:
+          The number to report. A run that diverged counts as a failure, except at its best epoch if it has one.
         """
         values = self.history[f"{part}_{measure.metric}"]
         if which == "best" and self.best_epoch is not None:
@@ -61,13 +75,19 @@ class Run(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """A pair of problem and candidate.
+    """What a study's folder holds for a pair of problem and candidate.
 
-    setting: the best trial's; None while trials are missing. scores: of each trial, the measure on held-out examples,
-    mean over tuning seeds, a failure where one diverged, NaN where one is missing, and NaN for a setting that was taken
-    without a trial. at_the_edge: whether the chosen learning rate is the least or the greatest that was tried. runs: of
-    each length in epochs the final runs at `setting`, as far as they count where they are stopped early. missing: how
-    many trainings, trials or final ones, are not done.
+    Attributes:
+      problem: the name of the problem.
+      candidate: the name of the candidate.
+      trials: the candidate's settings.
+      scores: for each trial, the measure on held-out examples, averaged over tuning seeds: a failure if one of its
+        runs diverged, and NaN if one is missing or if the setting is used without a trial.
+      setting: the setting of the best trial; None while trials are missing.
+      at_the_edge: whether the chosen learning rate is the lowest or the highest that was tried.
+      runs: for each number of epochs, the final runs at `setting`, cut after the epoch that counts if they stop
+        early.
+      missing: the number of trainings (trials and final runs) that are not done.
     """
 
     problem: str
@@ -81,7 +101,11 @@ class Collected(NamedTuple):
 
 
 def read_finished(folder: Path, epochs: int, seed: int, patience: int | None = None) -> Run | None:
-    """The run in the folder; None where there is none or it has neither all its epochs nor a reason to end before."""
+    """Read the run in the folder.
+
+    Returns:
+      The run; None if there is none, or if it has neither all its epochs nor a reason to end earlier.
+    """
     try:
         record = read_run(folder)
     except (OSError, ValueError):
@@ -100,7 +124,11 @@ def read_finished(folder: Path, epochs: int, seed: int, patience: int | None = N
 
 
 def choose(study: Study, problem: Problem, candidate: str) -> tuple[Setting | None, np.ndarray, int]:
-    """The setting with the best mean score, of equal ones the first, the means, and how many trials are missing."""
+    """Choose the candidate's setting with the best mean score over tuning seeds; of equal scores the first.
+
+    Returns:
+      The setting (None while trials are missing), the mean scores, and the number of missing trials.
+    """
     settings = problem.trials[candidate]
     scores = np.full((len(settings), len(study.tuning_seeds)), np.nan)
     if not problem.is_tuned(candidate):
@@ -119,7 +147,19 @@ def choose(study: Study, problem: Problem, candidate: str) -> tuple[Setting | No
 
 
 def collect(study: Study, problem: str, candidate: str) -> Collected:
-    """What is there of the pair. Raises ValueError where its final runs are of several programs or data."""
+    """Read what a study's folder holds for a pair of problem and candidate.
+
+    Args:
+      study: the study.
+      problem: the name of the problem.
+      candidate: the name of the candidate.
+
+    Returns:
+      The trials, the chosen setting and the final runs.
+
+    Raises:
+      ValueError: if a name is unknown, or if final runs come from different programs or different data.
+    """
     study.require_names([problem], [candidate])
     one = study.problem(problem)
     setting, scores, missing = choose(study, one, candidate)
@@ -137,8 +177,8 @@ def collect(study: Study, problem: str, candidate: str) -> Collected:
         for part in ("program", "data"):
             if len({str(run.config["identity"].get(part)) for run in found}) > 1:
                 raise ValueError(
-                    f"{problem}, {candidate}, {epochs} epochs: wanted final runs that differ in their seed alone, got "
-                    f"some with another {part}; choose another folder"
+                    f"{problem}, {candidate}, {counted(epochs, 'epoch')}: expected final runs that differ only in "
+                    f"their seed, got some with another {part}; choose another folder"
                 )
     trials = one.trials[candidate]
     rates = {trial["learning_rate"] for trial in trials if "learning_rate" in trial}
@@ -147,7 +187,18 @@ def collect(study: Study, problem: str, candidate: str) -> Collected:
 
 
 def collect_all(study: Study, candidates: Sequence[str] = ()) -> dict[str, dict[str, Collected]]:
-    """Of each problem and candidate what is there; none named: of all candidates."""
+    """Read what a study's folder holds for all its problems.
+
+    Args:
+      study: the study.
+      candidates: names of candidates. Default: all.
+
+    Returns:
+      The `Collected` of each problem and candidate, as nested dictionaries.
+
+    Raises:
+      ValueError: as `collect` does.
+    """
     found: dict[str, dict[str, Collected]] = {}
     for problem, candidate in study.pairs((), candidates):
         found.setdefault(problem, {})[candidate] = collect(study, problem, candidate)

@@ -1,4 +1,4 @@
-"""`run`: trials, the choice among them, and final runs, on threads of this machine; a shard of them, if asked for."""
+"""Run a study, or one shard of it, on threads of this machine: trials, the choice among them, and final runs."""
 
 import itertools
 import threading
@@ -25,7 +25,16 @@ from gdlab.training.epoch import begin
 
 
 class Job(NamedTuple):
-    """One training of a study. is_trial: whether it is a trial, not a final run."""
+    """One training of a study.
+
+    Attributes:
+      problem: the name of the problem.
+      candidate: the name of the candidate.
+      setting: the hyperparameters.
+      epochs: the number of epochs.
+      seed: the seed.
+      is_trial: whether it is a trial rather than a final run.
+    """
 
     problem: str
     candidate: str
@@ -36,7 +45,7 @@ class Job(NamedTuple):
 
 
 OnEpoch = Callable[[Job, Mapping[str, Any]], None]
-"""Called with each epoch's row, as of `train`; after a restart first with the rows from before, of every run."""
+"""A function of a job and an epoch's row, as in `train`. After a restart, earlier rows of all runs come first."""
 
 
 def run(
@@ -51,28 +60,42 @@ def run(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> None:
-    """Train all that is not done yet of these problems and candidates; none named: of all.
+    """Train everything in a study that is not done yet.
 
-    Of each pair (problem, candidate) all trials come first, then the final runs at the best one's setting, judged on
-    the part of the training data that is held out. A pair is one thread's work. shard: (i, n), i from 1: do the i-th of
-    n parts of the pairs; other machines do the others, into the same folder or into copies that are put together.
-    workers: threads, by default one for each core of CPUs and one for each other device. on_epoch: see
-    `OnEpoch`. A training that diverges is a result. Every problem is made first, so that missing data is known before
-    the first training. Raises what a training raises, after the others have ended their current one.
+    For each pair (problem, candidate), all trials come first. Then come the final runs with the setting of the best
+    trial, judged on the held-out part of the training data. One thread works on a pair. A training that diverges is a
+    result, not an error. Every problem's task is made first, so that missing data is found before the first training.
+
+    Args:
+      study: the study.
+      problems: names of the problems to train on. Default: all.
+      candidates: names of the candidates to train. Default: all.
+      shard: (i, n), with i from 1 to n: do the i-th of n parts of the pairs. Other machines do the other parts, into
+        the same folder or into copies that are merged. Default (1, 1): everything.
+      workers: the number of threads. Default: one per core if devices are CPUs, otherwise one per device.
+      devices: the devices to train on. Default: all local devices.
+      checkpoint_every: the number of epochs between checkpoints. Default 1.
+      progress: whether to show a progress bar. Default True.
+      on_epoch: a function that is called after each epoch; see `OnEpoch`. Default None.
+
+    Raises:
+      TypeError: if an argument has a wrong type.
+      ValueError: if an argument is out of range, or a problem with several settings has no held-out part.
+      Exception: whatever a training raises, after the other threads have ended their current training.
     """
     if not isinstance(shard, tuple) or len(shard) != 2:
-        raise TypeError(f"shard: wanted two numbers, (i, n), got {describe(shard)}")
+        raise TypeError(f"shard: expected two numbers, (i, n), got {describe(shard)}")
     number, count = shard
     require_count("shard", count)
     require_count("shard", number)
     if number > count:
-        raise ValueError(f"shard: wanted a number from 1 to {count}, got {number}")
+        raise ValueError(f"shard: expected a number from 1 to {count}, got {number}")
     if workers is not None:
         require_count("workers", workers)
     if on_epoch is not None:
         require_callable("on_epoch", on_epoch)
     if not isinstance(progress, bool):
-        raise TypeError(f"progress: wanted True or False, got {describe(progress)}")
+        raise TypeError(f"progress: expected True or False, got {describe(progress)}")
     threads = thread_devices(list(devices or jax.local_devices()))
     threads = (threads * -(-workers // len(threads)))[:workers] if workers else threads
     pairs = _interleaved(study.pairs(problems, candidates)[number - 1 :: count], min(len(threads), KEPT - 1))
@@ -80,7 +103,10 @@ def run(
 
 
 def _interleaved(pairs: Sequence[tuple[str, str]], together: int) -> list[tuple[str, str]]:
-    """So many problems by turns, then the next ones: threads begin with different ones, whose programs they compile."""
+    """Order pairs so that `together` problems take turns, and then the next ones.
+
+    Threads then begin with different problems, whose programs they compile at the same time.
+    """
     names = list(dict.fromkeys(name for name, _ in pairs))
     found = []
     for low in range(0, len(names), together):
@@ -90,7 +116,7 @@ def _interleaved(pairs: Sequence[tuple[str, str]], together: int) -> list[tuple[
 
 
 class _Request:
-    """What is to be done, and what the threads that do it share."""
+    """The work to be done, and the state that its threads share."""
 
     def __init__(
         self,
@@ -112,7 +138,7 @@ class _Request:
 
     def run(self, progress: bool) -> None:
         for name in self.left:
-            self._made(self.study.problem(name))  # so that missing data is known before the first training
+            self._made(self.study.problem(name))  # missing data is found before the first training
         total = sum(job.epochs for pair in self.pairs for job in (*self._trials(*pair), *self._finals(*pair, {})))
         with tqdm(total=total, unit="epoch", disable=None if progress else True) as self.bar:
             self.crew.run(self._pair, self.pairs)
@@ -142,22 +168,27 @@ class _Request:
             return
         best, _, missing = choose(self.study, self.study.problem(name), candidate)
         if best is None:
-            raise RuntimeError(f"{name}, {candidate}: {missing} trials are missing after they were run")
+            raise RuntimeError(
+                f"{name}, {candidate}: expected all trials to be done after running them, got {missing} missing"
+            )
         for job in self._finals(name, candidate, best):
             self._train(job, device)
         with self.lock:
             self.left[name] -= 1
             if not self.left[name]:
-                self.made.pop(name, None)  # its data is not needed any more
+                self.made.pop(name, None)  # its data is no longer needed
 
     def _made(self, problem: Problem) -> tuple[Task, StudyFactory]:
-        """The problem's task and optimizers; the same objects for all pairs, so that programs are traced once."""
+        """Return the problem's task and optimizers.
+
+        All pairs get the same objects, so that each program is traced once.
+        """
         with self.lock:
             if problem.name not in self.made:
                 task = problem.make()
                 if task.valid is None and any(map(problem.is_tuned, problem.trials)):
                     raise ValueError(
-                        f"problems[{problem.name}]: wanted a task with a part held out to tune by, got none"
+                        f"problems[{problem.name}]: expected a task with a held-out part to tune on, got none"
                     )
                 self.made[problem.name] = task, self.study.factory(problem)
             return self.made[problem.name]
@@ -206,7 +237,7 @@ class _Request:
             on_epoch=follow,
             device=device,
         )
-        self._tick(job.epochs - seen)  # what ended early counts as done
+        self._tick(job.epochs - seen)  # the epochs after an early end count as done
 
     def _tick(self, epochs: int) -> None:
         with self.lock:
@@ -214,27 +245,39 @@ class _Request:
 
 
 def folder_of(study: Study, job: Job) -> Path:
-    """Where the training lies."""
+    """Return the folder of the training."""
     if job.is_trial:
         return study.trial_folder(job.problem, job.candidate, job.setting, job.seed)
     return study.final_folder(job.problem, job.candidate, job.epochs, job.setting, job.seed)
 
 
 def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[PyTree, Task]:
-    """The parameters to evaluate at of the first seed's final run, and the task; the run must be done.
+    """Return the trained parameters of the first seed's final run, and the task.
 
-    Only the checkpoint is read: it may have been written on another machine. It holds the last epoch's model, also of a
-    run that was stopped early.
+    Only the checkpoint is read, which may have been written on another machine. It holds the last epoch's model, even
+    if the run was stopped early.
+
+    Args:
+      study: the study.
+      problem: the name of the problem.
+      candidate: the name of the candidate.
+      epochs: the number of epochs of the final run.
+
+    Returns:
+      The parameters to evaluate at, and the task.
+
+    Raises:
+      ValueError: if a name is unknown, or if trials or the run are not done.
     """
     study.require_names([problem], [candidate])
     one = study.problem(problem)
     setting, _, _ = choose(study, one, candidate)
     if setting is None:
-        raise ValueError(f"{problem}, {candidate}: wanted all trials to be done, some are missing")
+        raise ValueError(f"{problem}, {candidate}: expected all trials to be done, got some missing")
     seed = study.seeds[0]
     folder = study.final_folder(problem, candidate, epochs, setting, seed)
     if read_finished(folder, epochs, seed, one.patience) is None:
-        raise ValueError(f"{problem}, {candidate}: wanted a finished run in {folder}, got none")
+        raise ValueError(f"{problem}, {candidate}: expected a finished run in {folder}, got none")
     task, factory = one.make(), study.factory(one)
     optimizer = factory(candidate)(**factory.numbers(candidate, setting, float(epochs * task.steps)))
     like = jax.eval_shape(lambda: begin(task.functions, optimizer, np.uint32(seed)))

@@ -1,4 +1,4 @@
-"""Shards of a study as an array of Slurm jobs."""
+"""Submit a study's shards as an array of Slurm jobs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +16,33 @@ def submit(
     gpus: int = 0,
     name: str = "gdlab",
 ) -> list[str]:
-    """Submit `work((i, shards))` for i from 1 to `shards` as a job array; returns the jobs' numbers.
+    """Submit `work((i, shards))` for i from 1 to `shards` as a Slurm job array.
 
-    work must be a function that can be pickled, such as `functools.partial` of one of a module; its jobs write into the
-    study's folder, which all of them share. folder: for the jobs' logs. Where there is no Slurm, processes of this
-    machine do the work. Raises ImportError, in one line, where the extra `slurm` is not installed.
+    On a machine without Slurm, local processes do the work.
+
+    Args:
+      work: a function of the shard (i, shards) that can be pickled, such as a `functools.partial` of a module's
+        function. Its jobs write into the study's folder, which all of them share.
+      shards: the number of jobs.
+      folder: the folder for the jobs' logs.
+      hours: the time limit of a job. Default 24.
+      partition: the Slurm partition. Default None: the cluster's default.
+      gpus: the number of GPUs of a job. Default 0.
+      name: the name of the job array. Default "gdlab".
+
+    Returns:
+      The job ids.
+
+    Raises:
+      ImportError: if the extra `slurm` is not installed.
     """
     require_count("shards", shards)
     try:
         import submitit
     except ImportError:
-        raise ImportError("slurm: wanted the package submitit: pip install 'gdlab[slurm]'") from None
+        raise ImportError(
+            "slurm: expected the package submitit, got none installed; run pip install 'gdlab[slurm]'"
+        ) from None
     executor = submitit.AutoExecutor(folder=folder)
     executor.update_parameters(timeout_min=int(60 * hours), name=name)
     if partition is not None:

@@ -1,4 +1,4 @@
-"""What runs come to: values, means and ranks, and the tables that show them."""
+"""Summaries of runs: values, means and ranks, and the tables that show them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,16 +9,20 @@ from jaxtyping import Float
 from gdlab.analysis.learning_curves import Band, bands
 from gdlab.analysis.rankings import AcrossTasks, Ranking, compare_rankings, rank_across_tasks, ranking
 from gdlab.analysis.statistics import Interval, mean_interval, sign_of
-from gdlab.analysis.tables import Block, Table
+from gdlab.analysis.tables import Block, Table, counted
 from gdlab.comparison.results import Collected, Run
 from gdlab.comparison.study import Measure, Problem, Study
 
 Found = Mapping[str, Mapping[str, Collected]]
-"""Of each problem and candidate what its folders hold, as of `collect_all`."""
+"""What the folders hold for each problem and candidate, as `collect_all` returns it."""
 
 
 def summarize(found: Float[np.ndarray, " runs"]) -> dict[str, Any]:
-    """Values, mean, standard deviation over seeds and Student's interval; None where a run diverged or one is alone."""
+    """Summarize the values of runs for a JSON file.
+
+    The entries are the values, their mean, their standard deviation over seeds, and Student's interval. All but the
+    values are None if a run diverged or there is no run. A single run has no standard deviation and no interval.
+    """
     well = bool(found.size) and bool(np.isfinite(found).all())
     interval = mean_interval(found) if well else Interval(None, None, None)
     spread = float(found.std(ddof=1)) if well and found.size > 1 else None
@@ -26,20 +30,20 @@ def summarize(found: Float[np.ndarray, " runs"]) -> dict[str, Any]:
 
 
 def number(measure: Measure, value: float | None) -> str:
-    """With the measure's digits; a dash for what has no finite value."""
+    """Format a value with the measure's digits, or as a dash if it is missing or not finite."""
     return "-" if value is None or not np.isfinite(value) else f"{value:.{measure.digits}f}"
 
 
 def with_interval(measure: Measure, middle: str, low: float | None, high: float | None) -> str:
-    """`middle [low, high]`; without the ends where they are not finite."""
+    """Return `middle [low, high]`, or only `middle` if an end is missing or not finite."""
     bounded = low is not None and high is not None and np.isfinite([low, high]).all()
     return f"{middle} [{number(measure, low)}, {number(measure, high)}]" if bounded else middle
 
 
 def cell(measure: Measure, values: Float[np.ndarray, " runs"], expected: int, *, interval: bool = False) -> str:
-    """Mean ± standard deviation, and Student's interval if asked for.
+    """Format values as mean ± standard deviation, followed by Student's interval if `interval` is True.
 
-    How many runs diverged where some did, and how many of those expected there are where some are missing.
+    If runs diverged, the cell says how many. If runs are missing, it says how many of the expected runs there are.
     """
     if not values.size:
         return "-"
@@ -53,7 +57,13 @@ def cell(measure: Measure, values: Float[np.ndarray, " runs"], expected: int, *,
 
 
 class Column(NamedTuple):
-    """A measure on a part of the data, "train", "valid" or "test". label: with the unit."""
+    """A column of a table: a measure on one part of the data.
+
+    Attributes:
+      label: the heading, with the unit.
+      measure: the measure.
+      part: "train", "valid" or "test".
+    """
 
     label: str
     measure: Measure
@@ -61,7 +71,7 @@ class Column(NamedTuple):
 
 
 def values(runs: Sequence[Run], measure: Measure, part: str = "test", which: str = "final") -> np.ndarray:
-    """The measure of each run; see `Run.value`."""
+    """Return the measure of each run, as `Run.value` calculates it."""
     return np.array([run.value(measure, part, which) for run in runs])
 
 
@@ -73,9 +83,17 @@ def summary_table(
     *,
     which: str = "final",
 ) -> Table:
-    """A row per candidate: its epochs, each column's mean ± standard deviation [interval], and the time of an epoch.
+    """Make a table with one row per candidate: its epochs, the columns, and the time per epoch.
 
-    which: at the "final" epoch of each run, or at the "best" one.
+    Args:
+      study: the study.
+      runs: the final runs of each candidate.
+      columns: the columns, each shown as mean ± standard deviation [interval].
+      caption: the beginning of the caption.
+      which: "final" (default) or "best": the epoch of each run whose values are shown.
+
+    Returns:
+      The table.
     """
     rows = []
     for name, own in runs.items():
@@ -87,14 +105,18 @@ def summary_table(
         ]
         pace = f"{np.median(np.concatenate([run.seconds for run in own])):.1f} s" if own else "-"
         rows.append((study.candidate(name).shown, span, *cells, pace))
-    head = ("optimizer", "epoch", *(each.label for each in columns), "per epoch")
-    return Table(head, rows, f"{caption}: mean ± standard deviation over seeds [95% interval, Student].")
+    head = ("optimizer", "epoch", *(each.label for each in columns), "time per epoch")
+    return Table(head, rows, f"{caption}: mean ± standard deviation over seeds [Student's 95% interval].")
 
 
 def rank_candidates(
     runs: Mapping[str, Sequence[Run]], measure: Measure, seeds: int, part: str = "test"
 ) -> tuple[list[str], Ranking] | None:
-    """The candidates that have all their seeds, and their ranking; None where there are less than two."""
+    """Rank the candidates that have all their seeds.
+
+    Returns:
+      The names of the candidates, the best first, and their `Ranking`; None if there are fewer than two.
+    """
     names = [name for name, own in runs.items() if len(own) == seeds]
     if len(names) < 2:
         return None
@@ -104,7 +126,7 @@ def rank_candidates(
 
 
 def ranking_table(study: Study, ranked: tuple[list[str], Ranking], measure: Measure, what: str) -> Table:
-    """A row per candidate, the best first, with its differences to the best and to the next one."""
+    """Make a table with one row per candidate, the best first, with its differences to the best and to the next one."""
     names, found = ranked
 
     def difference(interval: Interval, place: int) -> str:
@@ -123,11 +145,17 @@ def ranking_table(study: Study, ranked: tuple[list[str], Ranking], measure: Meas
         for place, name in enumerate(names)
     ]
     head = ("place", "optimizer", measure.label, "mean rank", "behind the best", "ahead of the next")
-    return Table(head, rows, f"{what}: differences are paired over seeds [95% bootstrap interval].")
+    return Table(head, rows, f"{what}: differences are paired over seeds [95% interval].")
 
 
 def rank_over_problems(study: Study, found: Found) -> tuple[AcrossTasks, list[str]] | None:
-    """Over the problems on which every candidate has all its seeds, each at its longest; None: less than two."""
+    """Rank the candidates over the problems on which every candidate has all its seeds.
+
+    Each problem counts with its longest final runs.
+
+    Returns:
+      The average ranks, and the names of the problems; None if there are fewer than two problems or candidates.
+    """
     kept, costs = [], []
     for problem in study.problems:
         own = found[problem.name]
@@ -141,7 +169,7 @@ def rank_over_problems(study: Study, found: Found) -> tuple[AcrossTasks, list[st
 
 
 def across_table(study: Study, ranked: AcrossTasks, kept: Sequence[str], names: Sequence[str]) -> Table:
-    """A row per candidate, the best first: its average rank and the rank on each problem."""
+    """Make a table with one row per candidate, the best first: its average rank, and its rank on each problem."""
     rows = []
     for index in np.argsort(ranked.rank.estimate, kind="stable"):
         low, high = ranked.rank.low[index], ranked.rank.high[index]
@@ -149,24 +177,25 @@ def across_table(study: Study, ranked: AcrossTasks, kept: Sequence[str], names: 
         ranks = (f"{rank:g}" for rank in ranked.by_task[index])
         rows.append((study.candidate(names[index]).shown, f"{ranked.rank.estimate[index]:.2f}{ends}", *ranks))
     caption = (
-        "Average rank over tasks [95% bootstrap interval: other seeds on these tasks; too narrow for few seeds], and "
-        "the rank on each, 1 is best."
+        "Average rank over tasks [95% bootstrap interval over seeds, from 16 seeds on], and the rank on each task; "
+        "rank 1 is the best."
     )
     return Table(("optimizer", "average rank", *(study.problem(name).shown for name in kept)), rows, caption)
 
 
 def across_words(ranked: AcrossTasks, count: int) -> str:
-    """What the ranking over so many problems says."""
-    groups = "no two optimizers lie so near together" if not ranked.groups else "a bar joins those that do not"
+    """Describe the significance of a ranking over `count` problems."""
+    groups = "in a rank diagram a bar joins optimizers that do not" if ranked.groups else "all pairs of optimizers do"
     return (
-        f"Friedman's test of no difference: p = {ranked.friedman[1]:.3g} (Iman and Davenport's form "
-        f"{ranked.iman_davenport[1]:.3g}). Average ranks over {count} tasks that differ by more than "
-        f"{ranked.critical_difference:.2f} are told apart (Nemenyi, 5%); {groups}."
+        f"Friedman's test of the hypothesis that the optimizers do not differ: p = {ranked.friedman[1]:.3g} (in Iman "
+        f"and Davenport's form, p = {ranked.iman_davenport[1]:.3g}). Average ranks over {count} tasks differ "
+        f"significantly if they are more than {ranked.critical_difference:.2f} apart (Nemenyi's test at the 5% level); "
+        f"{groups}."
     )
 
 
 def tuned_table(study: Study, found: Found, caption: str = "") -> Table:
-    """Of each candidate and problem the setting of the best trial."""
+    """Make a table of the setting of the best trial, for each candidate and problem."""
 
     def setting(one: Collected) -> str:
         if one.setting is None:
@@ -181,7 +210,8 @@ def tuned_table(study: Study, found: Found, caption: str = "") -> Table:
     ]
     trials = len(problems[0].trials[names[0]])
     text = (
-        f"Learning rate, and what else is tuned, of the best of {trials} trials (* the least or greatest rate tried)."
+        f"Learning rate and other tuned values of the best of {counted(trials, 'trial')} (*: the lowest or highest "
+        "rate tried)."
     )
     return Table(("optimizer", *(problem.shown for problem in problems)), rows, f"{text} {caption}".strip())
 
@@ -189,10 +219,17 @@ def tuned_table(study: Study, found: Found, caption: str = "") -> Table:
 def orders_compared(
     first: Mapping[str, Sequence[Run]], second: Mapping[str, Sequence[Run]], column: Column
 ) -> dict[str, Any]:
-    """Whether the candidates rank alike by a column in two sets of runs, such as those of two problems.
+    """Compare how two sets of runs, such as those of two problems, rank the same candidates.
 
-    survives: "no" where a pair of candidates is reversed and its intervals exclude 0 in both; "yes" where no pair is
-    reversed, nor is there one seed alone; else "cannot be told".
+    Args:
+      first: the runs of each candidate.
+      second: the runs of the same candidates in the other set.
+      column: the measure and part of the data to rank by.
+
+    Returns:
+      A dictionary for a JSON file: survives, kendall_tau, pairs (their number) and reversed (the reversed pairs). The
+        entry survives is "no" if a pair of candidates is reversed and its intervals exclude 0 in both sets, "yes" if
+        no pair is reversed and both sets have more than one seed, and otherwise "undecided".
     """
     scores = [np.stack([values(runs[name], column.measure, column.part) for name in first]) for runs in (first, second)]
     agreement = compare_rankings(*scores, better=column.measure.better)
@@ -207,14 +244,14 @@ def orders_compared(
         }
         for (i, j), significant in zip(agreement.reversed, agreement.significant, strict=True)
     ]
-    untold = bool(swapped) or min(len(each[0]) for each in scores) < 2
-    survives = "no" if any(agreement.significant) else "cannot be told" if untold else "yes"
+    undecided = bool(swapped) or min(len(each[0]) for each in scores) < 2
+    survives = "no" if any(agreement.significant) else "undecided" if undecided else "yes"
     pairs = len(names) * (len(names) - 1) // 2
     return {"survives": survives, "kendall_tau": agreement.tau, "pairs": pairs, "reversed": swapped}
 
 
 def orders_words(study: Study, compared: Mapping[str, Any], question: str) -> list[Block]:
-    """The answer to a question that `orders_compared` decides, and the pairs that are reversed."""
+    """Answer a question that `orders_compared` decides, and list the reversed pairs."""
     answer = ("no", "yes")
     pairs = [
         (
@@ -225,12 +262,12 @@ def orders_words(study: Study, compared: Mapping[str, Any], question: str) -> li
         for pair in compared["reversed"]
     ]
     words = (
-        f"{question} {compared['survives'].capitalize()}. Kendall's tau is {compared['kendall_tau']:.2f}; "
-        f"{len(pairs)} of {compared['pairs']} pairs are reversed. (No: a pair is reversed, and its intervals exclude 0 "
-        "in both. Yes: no pair is reversed.)"
+        f"{question} {compared['survives'].capitalize()}. Kendall's tau is {compared['kendall_tau']:.2f}; reversed "
+        f"pairs: {len(pairs)} of {compared['pairs']}. (No: a pair is reversed, and its intervals exclude 0 in both "
+        "rankings. Yes: no pair is reversed.)"
     )
-    head = ("pair, in its first order", "neighbours", "significant in both")
-    return [words, *([Table(head, pairs, "Pairs whose order differs.")] if pairs else [])]
+    head = ("pair (better, worse) in the first ranking", "adjacent", "significant in both")
+    return [words, *([Table(head, pairs, "Pairs whose order differs between the rankings.")] if pairs else [])]
 
 
 def problem_tables(
@@ -240,12 +277,20 @@ def problem_tables(
     columns: Sequence[Column],
     rank_by: Sequence[Column],
 ) -> dict[str, Table]:
-    """Of one problem the columns at the end of each run and at its best epoch, and a ranking by each of `rank_by`.
+    """Make the tables of one problem: the columns at the end and at the best epoch of each run, and rankings.
 
-    runs: of each candidate. The tables' names begin with the problem's, as a folder.
+    Args:
+      study: the study.
+      problem: the problem.
+      runs: the problem's final runs of each candidate.
+      columns: the columns of the first two tables.
+      rank_by: the columns that each give a ranking of the candidates.
+
+    Returns:
+      The tables by name. The names begin with the problem's name, as a folder.
     """
     held = any("valid_loss" in run.history for own in runs.values() for run in own)
-    best = f"At each run's epoch of least {'validation' if held else 'test'} loss"
+    best = f"At each run's epoch of lowest {'validation' if held else 'test'} loss"
     tables = {
         "final": summary_table(study, runs, columns, "At the end of each run"),
         "best": summary_table(study, runs, columns, best, which="best"),
@@ -254,12 +299,12 @@ def problem_tables(
         ranked = rank_candidates(runs, column.measure, len(study.seeds), column.part)
         if ranked is not None:
             name = f"ranking_{column.part}_{column.measure.metric}"
-            tables[name] = ranking_table(study, ranked, column.measure, f"By final {column.label}")
+            tables[name] = ranking_table(study, ranked, column.measure, f"Ranking by final {column.label}")
     return {f"{problem.name}/{name}": table for name, table in tables.items()}
 
 
 def panels_of(study: Study, runs: Mapping[str, Sequence[Run]], columns: Sequence[Column]) -> dict[str, dict[str, Band]]:
-    """Of each column's label the candidates' curves over epochs, for `gdlab.plots.learning_panels`."""
+    """Return the candidates' curves over epochs by column label, as `gdlab.plots.learning_panels` takes them."""
     return {
         column.label: bands(
             {
@@ -275,9 +320,9 @@ def panels_of(study: Study, runs: Mapping[str, Sequence[Run]], columns: Sequence
 
 
 def seeds_note(study: Study) -> str:
-    """What a picture of the study's curves shows."""
+    """Describe the curves and shades in a figure of the study's learning curves."""
     count = len(study.seeds)
-    return "one seed" if count == 1 else f"mean of {count} seeds, shaded: 95% bootstrap interval"
+    return "one seed" if count == 1 else f"mean of {count} seeds; shaded: 95% interval"
 
 
 def published_beside(
@@ -287,9 +332,20 @@ def published_beside(
     published: Callable[[str, str, int], str | None],
     caption: str,
 ) -> Table:
-    """A row per candidate, a column per problem and length, and beside each what is published, where something is.
+    """Make a table of measured results, with published results in columns beside them.
 
-    published(problem, candidate, epochs): in words, or None. The least mean of a column has a star.
+    There is one row per candidate and one column per problem and number of epochs. The best mean of a column has a
+    star.
+
+    Args:
+      study: the study.
+      found: what the folders hold for each problem and candidate.
+      names: the candidates to show.
+      published: a function of (problem, candidate, epochs) that returns the published result as text, or None.
+      caption: the table's caption.
+
+    Returns:
+      The table.
     """
     head, columns = ["optimizer"], []
     for problem in study.problems:
@@ -300,7 +356,7 @@ def published_beside(
                 for name, each in own.items()
             }
             least = min(costs.values())
-            head.append(f"{problem.shown}, {problem.measure.label}, {epochs} epochs")
+            head.append(f"{problem.shown}, {problem.measure.label}, {counted(epochs, 'epoch')}")
             columns.append(
                 [
                     cell(problem.measure, own[name], len(study.seeds))
@@ -310,7 +366,7 @@ def published_beside(
             )
             theirs = [published(problem.name, name, epochs) for name in names]
             if any(theirs):
-                head.append(f"{problem.shown}, published, {epochs} epochs")
+                head.append(f"{problem.shown}, published, {counted(epochs, 'epoch')}")
                 columns.append([text or "-" for text in theirs])
     rows = [(study.candidate(name).shown, *cells) for name, *cells in zip(names, *columns, strict=True)]
     return Table(head, rows, caption)

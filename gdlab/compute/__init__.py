@@ -1,1 +1,1 @@
-"""What every compiled program needs: devices, threads, kept programs, and the rewriting of vectors as scalars."""
+"""Support for compiled programs: devices, threads, program caches, and vector programs rewritten as scalar ones."""

@@ -1,7 +1,7 @@
-"""Calls that XLA compiles as functions of their own, so that their results are computed once and stored.
+"""Calls that XLA compiles as separate functions, so that their results are computed once and stored.
 
-XLA's fusion copies cheap arithmetic into each of its users, and to it a polynomial is cheap, however long.
-(`jax.lax.optimization_barrier` does not help: XLA's CPU compiler drops it before it fuses.)
+XLA's fusion copies cheap arithmetic into every operation that uses it, and it considers any polynomial cheap,
+however long it is. (`jax.lax.optimization_barrier` does not help: XLA's CPU compiler removes it before fusion.)
 """
 
 import contextlib
@@ -17,10 +17,10 @@ _MARK = "stored_"
 
 
 def stored(function: Function) -> Function:
-    """`function` under jit, marked so that `gdlab.compute.scalars.as_scalars` may keep it a call of its own.
+    """Return `function` under jit, marked so that `gdlab.compute.scalars.as_scalars` may keep it as a separate call.
 
-    The mark is in the name that the traced program carries (`is_stored`). Elsewhere it is a jitted function like any
-    other.
+    The mark is part of the name that the traced program records (see `is_stored`). Everywhere else the result is an
+    ordinary jitted function.
     """
 
     @functools.wraps(function)
@@ -32,18 +32,18 @@ def stored(function: Function) -> Function:
 
 
 def is_stored(name: str) -> bool:
-    """Whether a call of this name in a traced program is one of a function that `stored` has marked."""
+    """Return whether this name in a traced program is that of a function marked by `stored`."""
     return name.startswith(_MARK)
 
 
 def stored_call(body: Callable[..., Any], *operands: Any) -> Any:
-    """`body(*operands)` as one call that XLA does not inline, where this version of JAX can say so."""
+    """Evaluate `body(*operands)` as one call that XLA does not inline, if this version of JAX supports that."""
     with metadata(inlineable="false"):
         return jax.jit(body)(*operands)
 
 
 def metadata(**attributes: str) -> Any:
-    """Attributes for the calls that are traced within; nothing where this version of JAX has none."""
+    """Return a context that sets attributes of the calls traced in it, if this version of JAX supports that."""
     try:
         from jax.experimental.xla_metadata import set_xla_metadata
     except ImportError:  # pragma: no cover

@@ -1,4 +1,4 @@
-"""Devices, and what XLA is told on each kind of them."""
+"""Devices, and the compiler options that suit each kind of device."""
 
 import functools
 from pathlib import Path
@@ -9,19 +9,22 @@ import jaxlib
 
 
 def local_devices(devices: Any) -> list[jax.Device]:
-    """`devices` as a list; None stands for all of this process's."""
+    """Return `devices` as a list; None means all devices of this process."""
     if devices is None:
         return list(jax.local_devices())
     found = [devices] if isinstance(devices, jax.Device) else list(devices)
     if not found or not all(isinstance(device, jax.Device) for device in found):
-        raise TypeError(f"devices: wanted a list of jax devices, such as jax.local_devices(), got {devices!r}")
+        raise TypeError(f"devices: expected a list of jax devices, such as jax.local_devices(), got {devices!r}")
     if len({device.platform for device in found}) > 1:
-        raise ValueError(f"devices: wanted devices of one kind, got {found}")
+        raise ValueError(f"devices: expected devices of the same platform, got {found}")
     return found
 
 
 def wide_vectors(device: jax.Device) -> dict[str, Any]:
-    """Compiler options of a program that is a loop over arrays: on a CPU with AVX-512, to use all of its width."""
+    """Return compiler options for a program that loops over arrays.
+
+    On a CPU with AVX-512 they make XLA use the full vector width.
+    """
     if device.platform == "cpu" and _has_avx512():
         return {"xla_cpu_prefer_vector_width": 512}
     return {}
@@ -36,15 +39,15 @@ def _has_avx512() -> bool:
 
 
 def repeatable(device: jax.Device) -> dict[str, Any]:
-    """Compiler options that keep a program's numbers the same from one process to the next.
+    """Return compiler options that keep a program's numbers the same from one process to the next.
 
-    On a GPU operations must be deterministic, and none may be chosen by the clock.
+    On a GPU, operations must be deterministic, and no algorithm may be chosen by timing.
     """
     return {"xla_gpu_deterministic_ops": True} if device.platform == "gpu" else {}
 
 
 def memory(device: jax.Device) -> float:
-    """Bytes that the device has, or on a CPU those that the system has to give."""
+    """Return the size of the device's memory in bytes, or on a CPU the memory that the system has available."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"])
@@ -56,5 +59,5 @@ def memory(device: jax.Device) -> float:
 
 
 def platform_of(device: jax.Device) -> str:
-    """What else the bits of a result depend on: versions, and the kind of device."""
+    """Describe what the bits of a result depend on besides the program: the versions and the kind of device."""
     return f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, {device.platform} {device.device_kind}"

@@ -1,4 +1,4 @@
-"""Traced and compiled programs: made once, kept, and told apart by what they compute."""
+"""Traced and compiled programs: a cache that keeps them, and digests that identify what they compute."""
 
 import hashlib
 import re
@@ -20,22 +20,23 @@ SETTINGS = (
     "jax_debug_nans",
     "jax_disable_jit",
 )
-"""Of JAX, what a traced program depends on."""
+"""The settings of JAX on which a traced program depends."""
 
 
 class Cache:
-    """Things that are expensive to make, by key; those that were not used for longest make room for new ones."""
+    """A cache of objects that are expensive to make. The least recently used ones are removed first."""
 
     def __init__(self, limit: int):
-        """limit: the number of things that are kept."""
+        """Create a cache that keeps at most `limit` objects."""
         self.limit = limit
         self._held: dict[Hashable, Future[Any]] = {}
         self._lock = threading.Lock()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What is held for the key and JAX's settings, made where there is none; threads do not make a thing twice.
+        """Return the object for `key` and the current settings of JAX, and call `make` if there is none.
 
-        A key that cannot be hashed cannot be remembered: the thing is made.
+        Several threads that ask for the same object make it only once. An object is made anew, and not cached, if
+        its key cannot be hashed.
         """
         key = (key, tuple(getattr(jax.config, name) for name in SETTINGS))
         try:
@@ -45,7 +46,7 @@ class Cache:
         with self._lock:
             held = self._held.pop(key, None)
             found = Future() if held is None else held
-            self._held[key] = found  # last: the one that was used most recently
+            self._held[key] = found  # moved to the end: the most recently used
             for oldest in list(self._held)[: -self.limit]:
                 del self._held[oldest]
         if held is None:
@@ -61,16 +62,21 @@ class Cache:
         return len(self._held)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all objects."""
         self._held.clear()
 
 
 def trace(
     function: Callable[..., Any], arguments: Sequence[Any], device: jax.Device, *, options: Any = None, donate: Any = ()
 ) -> Any:
-    """`function` traced with these shapes for the device; `.lower().compile()` makes the program.
+    """Trace `function` for arguments of these shapes on the device; `.lower().compile()` then makes the program.
 
-    options: of the compiler. donate: places of arguments whose memory the program takes.
+    Args:
+      function: the function to trace.
+      arguments: arrays, or the shapes and dtypes of arrays.
+      device: the device of the program, its arguments and its results.
+      options: compiler options.
+      donate: the positions of arguments whose memory the program may reuse.
     """
     place = jax.sharding.SingleDeviceSharding(device)
     jitted = jax.jit(
@@ -80,10 +86,11 @@ def trace(
 
 
 def digest_programs(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None:
-    """By which programs are told apart: two that share it compute the same on one version of JAX and kind of device.
+    """Return a digest that identifies what the programs compute, or None if that cannot be known.
 
-    It covers the programs' text and the arrays that their functions close over. None where they call back into Python:
-    what is behind the call cannot be told.
+    Programs with the same digest compute the same results on the same version of JAX and the same kind of device.
+    The digest covers the text of the programs and the arrays that their functions close over. It is None for a
+    program that calls back into Python, because the code behind the call is unknown.
     """
     digest = hashlib.sha256()
     for one, text in zip(traced, (each.as_text() for each in lowered), strict=True):
@@ -96,7 +103,10 @@ def digest_programs(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None
 
 
 def digest_jaxpr(closed: core.ClosedJaxpr) -> str:
-    """Text that two traced programs share only if they are the same: the jaxpr without addresses, and its constants."""
+    """Return a digest that two traced programs share only if they are the same.
+
+    It covers the jaxpr, without memory addresses, and the constants.
+    """
     digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
     for constant in closed.consts:
         _update(digest, np.asarray(constant))
@@ -104,12 +114,12 @@ def digest_jaxpr(closed: core.ClosedJaxpr) -> str:
 
 
 def digest_array(array: np.ndarray) -> str:
-    """Shape, dtype and a digest of the values."""
+    """Return the shape, the dtype and a digest of the values, as text."""
     return f"{array.shape} {array.dtype} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
 
 
 def digest_arrays(tree: Any) -> str:
-    """A digest of all arrays of the tree, with their shapes and dtypes."""
+    """Return a digest of all arrays of the tree, including their shapes and dtypes."""
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(tree):
         array = np.ascontiguousarray(leaf)

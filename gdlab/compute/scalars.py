@@ -1,11 +1,13 @@
-"""One lane's program over short vectors, rewritten over scalars, so that a batch is a plain loop over lanes.
+"""The program of one lane (one run of the batch), rewritten from short vectors to scalars.
 
-XLA compiles `vmap` of arithmetic on vectors of length two into many passes over arrays of shape (lanes, 2), with a sum
-over the short axis between them. Scalars under `vmap` have the lanes as their only axis: whole steps fuse, and every
-pass runs at the full width of the vector unit. `as_scalars` traces a function once and evaluates its jaxpr with every
-array held as a NumPy array of scalars: elementwise primitives are bound element by element, those that only move
-elements (slices, reshapes, transposes, ...) become NumPy indexing, sums become chains of additions. What it does not
-know is bound whole, on stacked arrays, and the result is taken apart again: always right, and reported as not `plain`.
+A batch then becomes a plain loop over lanes. XLA compiles `vmap` of arithmetic on vectors of length two into many
+passes over arrays of shape (lanes, 2), separated by sums over the short axis. Scalars under `vmap` have the lanes
+as their only axis: whole steps are fused, and every pass runs at the full width of the vector unit. `as_scalars`
+evaluates the jaxpr of a function that was traced once, with every array represented by a NumPy array of scalars.
+Elementwise primitives are bound element by element, primitives that only move elements (slices, reshapes,
+transposes, ...) become NumPy indexing, and sums become chains of additions. Any other primitive is bound once on
+stacked arrays, and its result is split into scalars again: this is always correct, and the program is then reported
+as not `plain`.
 """
 
 import itertools
@@ -21,7 +23,7 @@ from jax.extend import core
 from gdlab.compute.calls import is_stored, stored_call
 
 Cells = np.ndarray
-"""An array of dtype object, shaped like the value that it stands for, one scalar in each place."""
+"""An array of dtype object with the shape of the value that it represents, and one scalar per element."""
 
 ELEMENTWISE = frozenset(
     [
@@ -103,17 +105,20 @@ FOLDS: dict[str, Callable[[Any, Any], Any]] = {
     "reduce_or": jax.lax.bitwise_or,
 }
 LARGEST = 4096
-"""Scalars that one primitive may become; longer programs take longer to compile than they save."""
+"""The maximum number of scalars that one primitive may become; longer programs cost more to compile than they save."""
 
 
 class TooLargeError(Exception):
-    """The program is over the limit, or holds values (random keys, 16 bits) that are not to be taken apart."""
+    """The program exceeds the limit, or holds values (random keys, 16-bit numbers) that must stay in arrays."""
 
 
 class ScalarProgram(NamedTuple):
-    """run: takes and returns flat lists of scalars, in the order of the flattened arrays' elements.
+    """A program over scalars.
 
-    plain: whether every primitive became scalar arithmetic. size: how many scalar operations there are.
+    Attributes:
+      run: takes and returns flat lists of scalars, in the order of the elements of the flattened arrays.
+      plain: whether every primitive became scalar arithmetic.
+      size: the number of scalar operations.
     """
 
     run: Callable[[Sequence[Any]], list[Any]]
@@ -122,10 +127,17 @@ class ScalarProgram(NamedTuple):
 
 
 def as_scalars(closed: core.ClosedJaxpr, *, store: bool = False, limit: int) -> ScalarProgram:
-    """`closed`, to be run on scalars: one after another, those of the first argument, of the second, and so on.
+    """Rewrite `closed` to run on scalars: those of the first argument, then those of the second, and so on.
 
-    store: whether functions that `gdlab.compute.calls.stored` has marked stay calls of their own, as is good for CPUs.
-    limit: of scalar operations. Raises TooLargeError above it, and for random keys and other extended dtypes.
+    Args:
+      closed: the traced program.
+      store: whether functions that `gdlab.compute.calls.stored` has marked remain separate calls, which benefits
+        CPUs.
+      limit: the maximum number of scalar operations.
+
+    Raises:
+      TooLargeError: if the program exceeds the limit, or holds 16-bit numbers, random keys or other extended
+        dtypes.
     """
     counter = _Walker(False, limit)
     inputs = [var.aval for var in closed.jaxpr.invars]
@@ -176,13 +188,13 @@ def _take_apart(array: Any) -> Cells:
 
 def _require_plain_dtype(aval: Any) -> None:
     if jnp.issubdtype(aval.dtype, jnp.floating) and aval.dtype.itemsize < 4:
-        raise TooLargeError("holds numbers of 16 bits, whose sums are to be accumulated in 32")
+        raise TooLargeError(f"expected at least 32 bits, in which sums are accumulated, got dtype {aval.dtype}")
     if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
-        raise TooLargeError(f"holds values of dtype {aval.dtype}")
+        raise TooLargeError(f"expected numbers, got values of dtype {aval.dtype}")
 
 
 class _Walker:
-    """Evaluates jaxprs on cells; counts what it binds, and notes whether anything had to be bound whole."""
+    """Evaluates jaxprs on cells, counts the operations, and records whether any primitive was bound on whole arrays."""
 
     def __init__(self, store: bool, limit: int):
         self.store, self.limit = store, limit
@@ -211,7 +223,7 @@ class _Walker:
     def count(self, number: int) -> None:
         self.size += number
         if number > LARGEST or self.size > self.limit:
-            raise TooLargeError(f"more than {self.limit} scalar operations")
+            raise TooLargeError(f"expected at most {self.limit} scalar operations, got more")
 
     def bind(self, eqn: Any, inputs: list[Cells]) -> list[Cells]:
         name, params = eqn.primitive.name, eqn.params
@@ -230,7 +242,7 @@ class _Walker:
         if name == "split":
             ends = np.cumsum(params["sizes"])[:-1]
             return list(np.split(inputs[0], ends, axis=params["axis"]))
-        if name == "unstack":  # of jax 0.12
+        if name == "unstack":  # a primitive of JAX 0.12
             rows = np.moveaxis(inputs[0], params["axis"], 0)
             return [rows[i : i + 1].reshape(rows.shape[1:]) for i in range(len(rows))]
         if name in CALLS:
@@ -242,7 +254,7 @@ class _Walker:
         return self.whole(eqn, inputs)
 
     def elementwise(self, eqn: Any, inputs: list[Cells], shape: tuple[int, ...]) -> Cells:
-        wide = [np.broadcast_to(cells, shape) for cells in inputs]  # a scalar predicate or bound may come with arrays
+        wide = [np.broadcast_to(cells, shape) for cells in inputs]  # a scalar predicate or bound may accompany arrays
         return _cells(
             [eqn.primitive.bind(*(cells[place] for cells in wide), **eqn.params) for place in np.ndindex(shape)], shape
         )
@@ -254,7 +266,7 @@ class _Walker:
         rows = cells.transpose([*kept, *axes]).reshape(*shape, -1)
         self.count(rows.size)
         if rows.shape[-1] == 0:
-            raise TooLargeError("a sum of nothing")
+            raise TooLargeError("expected at least one element to reduce, got none")
         return _cells([reduce(combine, rows[place]) for place in np.ndindex(shape)], shape)
 
     def dot(self, eqn: Any, inputs: list[Cells]) -> Cells:

@@ -1,4 +1,4 @@
-"""Threads that share work: one for each core of a CPU, or for each other device."""
+"""Threads that share jobs: one per CPU core, or one or more per device of another kind."""
 
 import os
 import threading
@@ -14,18 +14,24 @@ Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """The processor's cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_devices(devices: Sequence[jax.Device], *, callers: int = 1) -> list[jax.Device]:
-    """The device that each of a crew's threads works on: one thread per core of CPUs, `callers` per other device."""
+    """Return the device of each thread of a crew.
+
+    There is one thread per CPU core, or `callers` threads per device of another kind.
+    """
     count = max(usable_cores(), len(devices)) if devices[0].platform == "cpu" else callers * len(devices)
     return [devices[k % len(devices)] for k in range(count)]
 
 
 def with_settings(function: Callable[..., Result]) -> Callable[..., Result]:
-    """`function`, to be called in another thread with this one's 64-bit setting, which a `with` block may have made."""
+    """Return `function` wrapped to run in another thread with the 64-bit setting of this thread.
+
+    The setting needs to be carried over because a `with` block may have changed it for this thread only.
+    """
     wide = jax.config.read("jax_enable_x64")
 
     def called(*arguments: Any) -> Result:
@@ -38,13 +44,17 @@ def with_settings(function: Callable[..., Result]) -> Callable[..., Result]:
 class Crew:
     """Threads that share jobs. The first error, or an interrupt, stops all of them.
 
-    stopped: set when no further job is to begin; a long job looks at it between its steps.
+    Attributes:
+      devices: the device of each thread; a device may occur several times.
+      stopped: an event that is set when no further job may begin; a long job checks it between its steps.
     """
 
     def __init__(self, devices: Sequence[jax.Device], *, on_stop: Callable[[], None] = lambda: None):
-        """One thread for each of `devices`, which it hands to its jobs; a device may stand there several times.
+        """Create a crew with one thread per entry of `devices`.
 
-        on_stop: called once `stopped` is set.
+        Args:
+          devices: the device that each thread passes to its jobs. A device may occur several times.
+          on_stop: called after `stopped` is set.
         """
         self.devices = list(devices)
         self.stopped = threading.Event()
@@ -56,9 +66,10 @@ class Crew:
         self._on_stop()
 
     def run(self, work: Callable[[Item, jax.Device], Result], jobs: Iterable[Item]) -> list[Result]:
-        """`work(job, device)` of every job, the results in order of the jobs.
+        """Call `work(job, device)` for every job and return the results in the order of the jobs.
 
-        Raises the first error of a job after those that were running have ended.
+        If a job raises an error, no further job begins, and the first error is raised once the running jobs have
+        ended.
         """
         waiting = deque(enumerate(jobs))
         results: dict[int, Result] = {}
@@ -89,7 +100,7 @@ class Crew:
 
 
 def ahead(make: Callable[[Item], Result], jobs: Sequence[Item], threads: int) -> Iterator[Result]:
-    """`make(job)` of each job in order, of which so many threads make the next ones while the caller works."""
+    """Yield `make(job)` for each job in order; meanwhile, `threads` threads make the next ones in advance."""
     make = with_settings(make)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()

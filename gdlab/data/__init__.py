@@ -1,4 +1,4 @@
-"""Labelled images and text as arrays, their preparation, and the augmentation that runs on the device."""
+"""Labelled images and text as arrays, their preparation, and augmentation that runs on the device."""
 
 from gdlab.data.augmentation import crop_and_flip, normalize
 from gdlab.data.datasets import DATASETS, DataError, Dataset, Split, find, load, places

@@ -1,4 +1,4 @@
-"""Readers of the archives in which the data sets are published: bytes in memory, nothing unpacked onto the disk."""
+"""Readers of the archives in which the data sets are published; they work in memory and unpack nothing to disk."""
 
 import contextlib
 import gzip
@@ -16,11 +16,12 @@ from gdlab.types import NameTable
 
 
 class Contents(NamedTuple):
-    """What a data set's archives hold.
+    """The contents of a data set's archives.
 
-    images: by split ("train", "test"), NHWC in 0..255.
-    labels: by kind of label ("label", CIFAR-100's "coarse_label") and split, from 0.
-    classes: by kind of label, the names; empty where the archives have none.
+    Attributes:
+      images: the images of each split ("train", "test"), NHWC in 0..255.
+      labels: the labels of each kind ("label", and "coarse_label" for CIFAR-100) and split, counted from 0.
+      classes: the class names of each kind of label; empty if the archives have none.
     """
 
     images: dict[str, UInt8[np.ndarray, "count height width channels"]]
@@ -29,14 +30,20 @@ class Contents(NamedTuple):
 
 
 def read_cifar10(files: Mapping[str, Path]) -> Contents:
-    """CIFAR-10, binary version: records of one label and the red, the green and the blue 32 x 32 pixels by row."""
+    """Read the binary version of CIFAR-10.
+
+    Each record is one label, followed by 32 x 32 red, then green, then blue pixels, row by row.
+    """
     (archive,) = files.values()
     splits = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
     return _cifar(archive, "cifar-10-batches-bin", splits, {"label": ("batches.meta.txt", 10)})
 
 
 def read_cifar100(files: Mapping[str, Path]) -> Contents:
-    """CIFAR-100, binary version: as CIFAR-10, with a label of 20 superclasses before the one of 100 classes."""
+    """Read the binary version of CIFAR-100.
+
+    The format is that of CIFAR-10, with a label of 20 superclasses in front of the label of 100 classes.
+    """
     (archive,) = files.values()
     kinds = {"coarse_label": ("coarse_label_names.txt", 20), "label": ("fine_label_names.txt", 100)}
     return _cifar(archive, "cifar-100-binary", {"train": ["train.bin"], "test": ["test.bin"]}, kinds)
@@ -45,7 +52,10 @@ def read_cifar100(files: Mapping[str, Path]) -> Contents:
 def _cifar(
     archive: Path, folder: str, splits: Mapping[str, list[str]], kinds: Mapping[str, tuple[str, int]]
 ) -> Contents:
-    """kinds: kind of label -> the file of its classes' names and their number, in the order of the label bytes."""
+    """Read a binary version of CIFAR.
+
+    `kinds` maps each kind of label, in the order of the label bytes, to the file of its class names and their number.
+    """
     names = [file for file, _ in kinds.values()]
     found = read_members(archive, folder, [*names, *(file for files in splits.values() for file in files)])
     classes = {kind: _names(f"{archive}: {folder}/{file}", found[file], count) for kind, (file, count) in kinds.items()}
@@ -65,9 +75,10 @@ def _cifar(
 
 
 def read_stl10(files: Mapping[str, Path]) -> Contents:
-    """STL-10: the red, the green and the blue 96 x 96 pixels of each image by *column*; labels from 1 in other files.
+    """Read STL-10.
 
-    The 100,000 images without labels are passed over.
+    Each image is 96 x 96 red, then green, then blue pixels, *column* by column. The labels are in separate files and
+    count from 1. The 100,000 images without labels are skipped.
     """
     (archive,) = files.values()
     folder, size = "stl10_binary", 3 * 96 * 96
@@ -86,7 +97,7 @@ def read_stl10(files: Mapping[str, Path]) -> Contents:
 
 
 def read_mnist(files: Mapping[str, Path]) -> Contents:
-    """MNIST and Fashion-MNIST: four gzipped files in the IDX format (a magic number, big-endian sizes, the bytes)."""
+    """Read MNIST or Fashion-MNIST: four gzipped files in the IDX format (a magic number, big-endian sizes, bytes)."""
     images, labels = {}, {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images[split] = _idx(files[f"{prefix}-images-idx3-ubyte.gz"], (28, 28))[..., None]
@@ -107,38 +118,42 @@ READERS: NameTable[Callable[[Mapping[str, Path]], Contents]] = NameTable(
         "fashion_mnist": read_mnist,
     },
 )
-"""Name of a data set -> reader of its files, which are given by their published names.
+"""The reader of each data set; it takes a mapping from the published names of the files to their paths.
 
-Every reader raises DataError with the file and the byte where the content is not as published; counts may differ.
+If the content is not in the published format, a reader raises DataError with the file and the byte. The number of
+images may differ from the published one.
 """
 
 
-def read_members(archive: Path, folder: str, wanted: Sequence[str]) -> dict[str, bytes]:
-    """The contents of the wanted files of the folder in a .tar.gz, in one pass to the end, where gzip has its checksum.
+def read_members(archive: Path, folder: str, files: Sequence[str]) -> dict[str, bytes]:
+    """Return the contents of the given files of one folder in a .tar.gz archive.
 
-    Raises DataError where the archive is damaged, lacks a file, or has a name that points out of it.
+    The archive is read in one pass to its end, where gzip verifies the checksum. Raises DataError if the archive is
+    damaged, lacks a file, or has a member whose path leads outside the archive.
     """
-    paths = {PurePosixPath(folder, file): file for file in wanted}
+    paths = {PurePosixPath(folder, file): file for file in files}
     found = {}
     with _damage(archive) as raw, gzip.GzipFile(fileobj=raw) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
-                    raise DataError(f"{archive}: wanted names within the archive, got the member {member.name!r}")
+                    raise DataError(
+                        f"{archive}: expected only paths inside the archive, got the member {member.name!r}"
+                    )
                 if path in paths and member.isreg() and (content := tar.extractfile(member)) is not None:
                     found[paths[path]] = content.read()
         while stream.read(1 << 20):
             pass
     for path, file in paths.items():
         if file not in found:
-            raise DataError(f"{archive}: wanted the member {path}, got an archive without it")
+            raise DataError(f"{archive}: expected the member {path}, got an archive without it")
     return found
 
 
 @contextlib.contextmanager
 def _damage(archive: Path) -> Iterator[BinaryIO]:
-    """The file, open for reading; what the decompressors raise becomes a DataError that says how far they came."""
+    """Open the file for reading; errors of the decompressors become a DataError with the byte they had reached."""
     with archive.open("rb") as raw:
         try:
             yield raw
@@ -151,43 +166,46 @@ def _damage(archive: Path) -> Iterator[BinaryIO]:
 def _records(where: str, content: bytes, size: int) -> UInt8[np.ndarray, "count size"]:
     if not content or len(content) % size:
         raise DataError(
-            f"{where}: wanted records of {size} bytes, got {len(content) % size} bytes "
+            f"{where}: expected records of {size} bytes, got {len(content) % size} bytes "
             f"at byte {len(content) // size * size}, where the file ends"
         )
     return np.frombuffer(content, np.uint8).reshape(-1, size)
 
 
 def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of unsigned bytes in a gzipped IDX file; shape: of one item."""
+    """Return the array of unsigned bytes in a gzipped IDX file; `shape` is the expected shape of one item."""
     with _damage(path) as raw, gzip.GzipFile(fileobj=raw) as stream:
         content = stream.read()
     magic, header = 0x0801 + len(shape), 8 + 4 * len(shape)
     if (came := int.from_bytes(content[:4], "big")) != magic or len(content) < header:
-        raise DataError(f"{path}: wanted the magic number {magic} and {header} bytes of header at byte 0, got {came}")
+        raise DataError(f"{path}: expected the magic number {magic} and {header} bytes of header at byte 0, got {came}")
     count, *sizes = (int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4))
     if tuple(sizes) != shape:
-        raise DataError(f"{path}: wanted items of shape {shape} at byte 8, got {tuple(sizes)}")
-    if not count or len(content) != (wanted := header + count * int(np.prod(shape))):
-        raise DataError(f"{path}: wanted {wanted if count else 'more'} bytes for {count} items, got {len(content)}")
+        raise DataError(f"{path}: expected items of shape {shape} at byte 8, got {tuple(sizes)}")
+    if not count or len(content) != (expected := header + count * int(np.prod(shape))):
+        raise DataError(f"{path}: expected {expected if count else 'more'} bytes for {count} items, got {len(content)}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(count, *shape)
 
 
 def _names(where: str, content: bytes, count: int) -> tuple[str, ...]:
     names = tuple(line.strip() for line in content.decode("utf-8", "replace").splitlines() if line.strip())
     if len(set(names)) != count or len(names) != count:
-        raise DataError(f"{where}: wanted {count} different names of classes, got {len(set(names))}")
+        raise DataError(f"{where}: expected {count} distinct class names, got {len(set(names))}")
     return names
 
 
 def _require_pairs(where: str, images: int, labels: int) -> None:
     if images != labels:
-        raise DataError(f"{where}: wanted {images} labels, one an image, got {labels}")
+        raise DataError(f"{where}: expected {images} labels, one per image, got {labels}")
 
 
 def _require_labels(where: str, labels: np.ndarray, low: int, high: int, *, start: int = 0, step: int = 1) -> None:
-    """start: the first label's byte in the file; step: bytes from one label to the next."""
+    """Raise DataError unless all labels are in the range.
+
+    `start` is the offset of the first label in the file, and `step` the number of bytes from one label to the next.
+    """
     wrong = np.flatnonzero((labels < low) | (labels > high))
     if len(wrong):
         first = int(wrong[0])
         at = start + first * step
-        raise DataError(f"{where}: wanted labels of {low} to {high}, got {labels[first]} at byte {at}")
+        raise DataError(f"{where}: expected labels from {low} to {high}, got {labels[first]} at byte {at}")

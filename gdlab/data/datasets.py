@@ -1,4 +1,4 @@
-"""Data sets by name, as arrays: from folders that tensorflow-datasets prepared, or from scikit-learn."""
+"""Data sets as arrays, by name: from folders in the format of tensorflow-datasets, or from scikit-learn."""
 
 import contextlib
 import hashlib
@@ -20,18 +20,31 @@ from gdlab.types import NameTable
 
 
 class DataError(OSError):
-    """Data that is missing, unfinished or damaged; the message says where it was looked for and what helps."""
+    """Raised if data is missing, unfinished or damaged; the message says where it was expected and what to do."""
 
 
 class Split(NamedTuple):
-    """Images, NHWC in 0..255, and the number of each one's class."""
+    """The images and labels of one part of a data set.
+
+    Attributes:
+      images: uint8 images in 0..255, of shape (count, height, width, channels).
+      labels: the class of each image, counted from 0.
+    """
 
     images: UInt8[np.ndarray, "count height width channels"]
     labels: Int[np.ndarray, " count"]
 
 
 class Dataset(NamedTuple):
-    """provenance: where the arrays come from: source, version, folder, archives, and how the images were encoded."""
+    """A data set of labelled images.
+
+    Attributes:
+      name: the name in `DATASETS`.
+      train: the training part.
+      test: the test part.
+      classes: the names of the classes.
+      provenance: the origin of the arrays: the source, version, folder and archives, and how the images were encoded.
+    """
 
     name: str
     train: Split
@@ -55,9 +68,19 @@ DATASETS: NameTable[tuple[int, int, int]] = NameTable(
 
 
 def places(data_dir: str | Path | None = None) -> list[Path]:
-    """Where `load` looks, in order: `data_dir`, $GDLAB_DATA_DIR, ~/tensorflow_datasets."""
+    """Return the folders in which `load` searches for data sets, in order.
+
+    Args:
+      data_dir: a folder to search first. None: no such folder.
+
+    Returns:
+      `data_dir` and $GDLAB_DATA_DIR, if they are given, and ~/tensorflow_datasets.
+
+    Raises:
+      TypeError: if `data_dir` is not a path.
+    """
     if data_dir is not None and not isinstance(data_dir, (str, Path)):
-        raise TypeError(f"data_dir: wanted a path, got {describe(data_dir)}")
+        raise TypeError(f"data_dir: expected a path, got {describe(data_dir)}")
     found = [Path(data_dir)] if data_dir is not None else []
     if os.environ.get("GDLAB_DATA_DIR"):
         found.append(Path(os.environ["GDLAB_DATA_DIR"]))
@@ -65,12 +88,23 @@ def places(data_dir: str | Path | None = None) -> list[Path]:
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """The data set `name` of `DATASETS`, its training and its test part.
+    """Load the training and the test part of a data set.
 
-    "digits" comes with scikit-learn: 1,797 images of 8 x 8, the last 297 of a fixed shuffle for the test. The others
-    are read from prepared folders, `places(data_dir)/<name>/<version>`, the latest version that is whole. Decoded
-    arrays are kept in $GDLAB_CACHE_DIR or ~/.cache/gdlab; a file there that is damaged is written anew. Raises KeyError
-    for an unknown name and DataError where the data is missing, unfinished or damaged.
+    "digits" is part of scikit-learn: 1,797 images of 8 x 8 pixels, of which the last 297 of a fixed shuffle are the
+    test part. The other data sets are read from prepared folders, `places(data_dir)/<name>/<version>`; the latest
+    complete version is used. The decoded arrays are cached in $GDLAB_CACHE_DIR or ~/.cache/gdlab, and a damaged cache
+    file is replaced.
+
+    Args:
+      name: a name in `DATASETS`.
+      data_dir: a folder to search first; see `places`.
+
+    Returns:
+      A `Dataset`.
+
+    Raises:
+      KeyError: if the name is unknown.
+      DataError: if the data is missing, unfinished or damaged.
     """
     shape = DATASETS[name]
     if name == "digits":
@@ -78,7 +112,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     folder, looked = find(name, data_dir)
     helps = command(name, data_dir)
     if folder is None:
-        raise DataError(f"{name}: wanted a prepared folder, looked in {', '.join(looked)}; prepare it: {helps}")
+        raise DataError(f"{name}: expected a prepared folder, looked in {', '.join(looked)}; prepare it with: {helps}")
     try:
         return _prepared(name, folder, shape)
     except _DamageError as error:
@@ -86,20 +120,31 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
 
 def command(name: str, data_dir: str | Path | None = None) -> str:
-    """The command that prepares the data set where `load(name, data_dir)` looks first."""
+    """Return the command that prepares the data set in the folder that `load(name, data_dir)` searches first."""
     where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
-    return f"python -m gdlab.data prepare {name}{where}"
+    return f"gdlab data prepare {name}{where}"
 
 
 class _DamageError(Exception):
-    """What is wrong with the content of a prepared folder."""
+    """Raised if the content of a prepared folder is damaged."""
 
 
 def find(name: str, data_dir: str | Path | None = None) -> tuple[Path | None, list[str]]:
-    """The folder that `load` reads, None where there is none, and the places looked in before it with what they lack.
+    """Find the prepared folder of a data set.
 
-    Only folders are looked at whose name is a version, so those that tensorflow-datasets has not finished are passed
-    over. "digits" has none. Raises KeyError for an unknown name.
+    Only folders whose name is a version count, so folders that tensorflow-datasets has not finished are skipped.
+    "digits" has no folder.
+
+    Args:
+      name: a name in `DATASETS`.
+      data_dir: a folder to search first; see `places`.
+
+    Returns:
+      The folder that `load` reads, or None if there is none, and the places searched before it, each with what is
+      missing there.
+
+    Raises:
+      KeyError: if the name is unknown.
     """
     DATASETS[name]
     looked = []
@@ -122,7 +167,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def lacks(name: str, folder: Path) -> str:
-    """What keeps the folder from being a whole one of the data set `name`; "" where it is. No record is read."""
+    """Return what the folder lacks to be a complete one of the data set `name`, or ""; no record is read."""
     try:
         info = json.loads((folder / "dataset_info.json").read_text())
         json.loads((folder / "features.json").read_text())
@@ -131,7 +176,7 @@ def lacks(name: str, folder: Path) -> str:
         return f"without {Path(error.filename).name}"
     except (OSError, ValueError, KeyError, TypeError):
         return "with a damaged dataset_info.json or features.json"
-    if name != "mnist" and not (folder / "label.labels.txt").is_file():  # MNIST's classes are their numbers
+    if name != "mnist" and not (folder / "label.labels.txt").is_file():  # the classes of MNIST have no names
         return "without label.labels.txt"
     for split in ("train", "test"):
         count = splits.get(split, 0)
@@ -156,9 +201,9 @@ def _digits() -> Dataset:
 
 
 def _prepared(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
-    """From the cache where that is of the folder as it is now, from the folder otherwise.
+    """Read the data set from the cache if that matches the present state of the folder, otherwise from the folder.
 
-    A folder has one file in the cache, so that one that is prepared anew takes the old one's place.
+    A folder has a single file in the cache, so a folder that is prepared again replaces its old file.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
     stamp = json.dumps([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
@@ -168,22 +213,22 @@ def _prepared(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
     if (dataset := _read(name, cached, stamp)) is not None:
         return dataset
     dataset = _decode(name, folder, shape)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the data
+    with contextlib.suppress(OSError):  # without a cache, loading takes longer but still works
         _write(dataset, cached, stamp)
     return dataset
 
 
 def _read(name: str, cached: Path, stamp: str) -> Dataset | None:
-    """The data set in the cache; None where it is not there, or damaged, or of another state of the folder."""
+    """Return the data set from the cache; None if it is missing, damaged, or from another state of the folder."""
     try:
         with cached.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if str(archive["stamp"]) != stamp or archive.zip.testzip() is not None:  # NumPy alone skips checksums
+            if str(archive["stamp"]) != stamp or archive.zip.testzip() is not None:  # NumPy does not verify checksums
                 return None
             train = Split(archive["train_images"], archive["train_labels"])
             test = Split(archive["test_images"], archive["test_labels"])
             provenance = json.loads(str(archive["provenance"]))
             return Dataset(name, train, test, tuple(archive["classes"].tolist()), provenance)
-    except Exception:  # a damaged file raises whatever the zip, npy and text readers stumble over
+    except Exception:  # with a damaged file, the zip, npy and text readers may raise anything
         return None
 
 
@@ -205,7 +250,7 @@ def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
     import tensorflow_datasets as tfds
     from PIL import Image
 
-    def quiet(record: logging.LogRecord) -> bool:  # each split is read once, in order: group sizes do not matter
+    def quiet(record: logging.LogRecord) -> bool:  # each split is read once, in order, so group sizes do not matter
         return "group size" not in record.getMessage()
 
     logger = logging.getLogger("absl")
@@ -231,7 +276,7 @@ def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
         archives = _archives(folder)
         if not all(part.labels.min() >= 0 and part.labels.max() < len(classes) for part in parts):
             raise ValueError(f"labels outside 0 to {len(classes) - 1}")
-    except Exception as error:  # the readers raise whatever they like, RuntimeError for a wrong checksum
+    except Exception as error:  # the readers may raise anything, such as RuntimeError for a checksum
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _DamageError(reason) from error
     finally:
@@ -240,14 +285,14 @@ def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
         "source": "tensorflow-datasets",
         "version": folder.name,
         **archives,
-        "folder": str(folder.resolve()),  # the cache outlives the working directory
+        "folder": str(folder.resolve()),  # absolute, because the cache outlives the working directory
         "encoding": ", ".join(sorted(encodings)) + (" (lossy)" if "JPEG" in encodings else ""),
     }
     return Dataset(name, parts[0], parts[1], classes, origin)
 
 
 def _archives(folder: Path) -> dict[str, str]:
-    """What `prepare` wrote down about the files that the folder was made of; nothing for another's folder."""
+    """Return what `prepare` recorded about the files the folder was made from; empty if others made the folder."""
     try:
         sources = json.loads((folder / "sources.json").read_text())
     except FileNotFoundError:

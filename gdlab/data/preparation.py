@@ -1,4 +1,4 @@
-"""From the published archive of a data set to a folder as tensorflow-datasets makes it, without TensorFlow."""
+"""Preparation of data sets: from a published archive to a folder of tensorflow-datasets, without TensorFlow."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ from gdlab.records.files import atomic_path, require_folder, write_json
 
 
 class SourceFile(NamedTuple):
-    """A file of a data set as its authors publish it."""
+    """A published file of a data set: its address, size in bytes and SHA-256 checksum."""
 
     url: str
     size: int
@@ -27,9 +27,9 @@ class SourceFile(NamedTuple):
 
 
 def source_files(name: str) -> dict[str, SourceFile]:
-    """File name -> address, size and checksum of every file of the data set, from the registry of tensorflow-datasets.
+    """Return every published file of a data set by its name, as registered in tensorflow-datasets.
 
-    Raises KeyError for a name that is not in `READERS`.
+    Raises KeyError if the data set is not in `READERS`.
     """
     READERS[name]
     import tensorflow_datasets as tfds
@@ -45,20 +45,31 @@ def prepare(
     *,
     any_checksum: bool = False,
 ) -> Path:
-    """Prepare the data set `name` in the first of `places(data_dir)`; returns the folder that `load` then reads.
+    """Prepare a data set from its published archive, in the first folder of `places(data_dir)`.
 
-    archive: the published file, or files, or the folder they are in; nothing is downloaded then. Without it the files
-    are downloaded to `<place>/downloads/<name>` and kept there.
-    any_checksum: take a given archive whose checksum is not the published one, such as one of your own in the same
-    format; its number of images is free then, and the folder's provenance says so.
+    The prepared folder is renamed to its final name once it is complete. If the process is killed, it leaves a hidden
+    folder next to it, which is never read and which a later run removes after a day. A complete folder is left
+    unchanged.
 
-    The folder appears under its name when it is whole, by a rename; a killed run leaves a hidden folder beside it that
-    nothing reads and that a run a day later removes. A whole folder is left as it is. Raises KeyError for an unknown
-    name, ValueError for "digits", which needs no preparation, DataError where an archive is not as published or cannot
-    be fetched, and another OSError where the place cannot be written to.
+    Args:
+      name: the name of a data set in `DATASETS`.
+      archive: the published file or files, or the folder that contains them; nothing is downloaded in this case.
+        Default: the files are downloaded to `<place>/downloads/<name>` and kept there.
+      data_dir: the folder in which to prepare the data set; see `places`.
+      any_checksum: accept a given archive whose checksum differs from the published one, such as an archive of your
+        own in the same format. It may have any number of images, and the data set's provenance records the fact.
+
+    Returns:
+      The folder that `load` then reads.
+
+    Raises:
+      KeyError: if the name is unknown.
+      ValueError: if the name is "digits", which needs no preparation.
+      DataError: if an archive is not as published or cannot be downloaded.
+      OSError: if the folder cannot be written to.
     """
     if name == "digits":
-        raise ValueError("name: wanted a data set with an archive, got 'digits', which comes with scikit-learn")
+        raise ValueError("name: expected a data set with an archive, got 'digits', which is part of scikit-learn")
     DATASETS[name]
     import tensorflow_datasets as tfds
 
@@ -67,8 +78,8 @@ def prepare(
     if target.exists():
         if not (lack := lacks(name, target)):
             return target
-        # It may hold another format of the same data: not ours to remove.
-        raise DataError(f"{target}: wanted no folder or a whole one, got one {lack}; move it away and run this again")
+        # The folder is not removed, because it may hold the same data in another format.
+        raise DataError(f"{target}: expected no folder or a complete one, got one {lack}; move it away and try again")
     require_folder(target.parent)
     if archive:
         paths = [archive] if isinstance(archive, (str, Path)) else archive
@@ -87,7 +98,7 @@ def prepare(
         try:
             os.rename(folder, target)
         except OSError:
-            if lacks(name, target):  # otherwise another process was first
+            if lacks(name, target):  # otherwise another process has finished first
                 raise
     return target
 
@@ -101,29 +112,32 @@ def _sources(name: str, files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 
 def _given(name: str, paths: Sequence[Path]) -> dict[str, Path]:
-    """Published name -> file, of the given files or folders; a lone file may have any name where one is wanted."""
-    wanted = source_files(name)
-    if len(wanted) == 1 and len(paths) == 1 and not paths[0].is_dir():
-        found = dict.fromkeys(wanted, paths[0])
+    """Find the published files among the given files and folders, and return them by their published names.
+
+    If the data set has a single file and a single file is given, that file may have any name.
+    """
+    expected = source_files(name)
+    if len(expected) == 1 and len(paths) == 1 and not paths[0].is_dir():
+        found = dict.fromkeys(expected, paths[0])
     else:
         found = {path.name: path for path in paths if not path.is_dir()}
-        found |= {file: path / file for path in paths if path.is_dir() for file in wanted if (path / file).exists()}
-    if missing := [file for file in wanted if file not in found]:
-        raise DataError(f"{name}: wanted {', '.join(missing)} in --archive, got {', '.join(map(str, paths))}")
-    for file in wanted:
+        found |= {file: path / file for path in paths if path.is_dir() for file in expected if (path / file).exists()}
+    if missing := [file for file in expected if file not in found]:
+        raise DataError(f"{name}: expected {', '.join(missing)} in --archive, got {', '.join(map(str, paths))}")
+    for file in expected:
         if not found[file].is_file():
-            raise DataError(f"{name}: wanted an archive, got {found[file]}, which is not a file")
-    return {file: found[file] for file in wanted}
+            raise DataError(f"{name}: expected an archive, got {found[file]}, which is not a file")
+    return {file: found[file] for file in expected}
 
 
-def _verify(path: Path, wanted: SourceFile) -> None:
+def _verify(path: Path, expected: SourceFile) -> None:
     """Raise DataError unless the file has the published size and checksum."""
-    want, got = f"{wanted.size} bytes", f"{path.stat().st_size} bytes"
+    want, got = f"{expected.size} bytes", f"{path.stat().st_size} bytes"
     if got == want:
-        want, got = f"SHA-256 {wanted.sha256}", f"SHA-256 {_sha256(path)}"
+        want, got = f"SHA-256 {expected.sha256}", f"SHA-256 {_sha256(path)}"
     if got != want:
         raise DataError(
-            f"{path}: wanted the {want} of {wanted.url}, got {got}; "
+            f"{path}: expected the {want} of {expected.url}, got {got}; "
             "for an archive of your own in the same format pass --any-checksum"
         )
 
@@ -134,51 +148,51 @@ def _sha256(path: Path) -> str:
 
 
 def _download(name: str, folder: Path, otherwise: str) -> dict[str, Path]:
-    """The published files in `folder`, fetched where they are missing or not whole.
+    """Download the published files that are missing or damaged in `folder`, and return all of them by name.
 
-    otherwise: the command that, with an archive, prepares without a network.
+    `otherwise` is the command that prepares the data set from an archive, for those without a network.
     """
     files = {}
-    for file, wanted in source_files(name).items():
+    for file, expected in source_files(name).items():
         files[file] = folder / file
         if files[file].exists():
             with contextlib.suppress(DataError):
-                _verify(files[file], wanted)
+                _verify(files[file], expected)
                 continue
         with atomic_path(files[file]) as temporary:
             try:
-                _fetch(wanted, temporary, file)
+                _fetch(expected, temporary, file)
             except (OSError, http.client.HTTPException) as error:
                 urls = [each.url for each in source_files(name).values()]
                 raise DataError(
-                    f"{name}: could not download {wanted.url}: {getattr(error, 'reason', error)}; fetch "
+                    f"{name}: could not download {expected.url}: {getattr(error, 'reason', error)}; fetch "
                     f"{', '.join(urls)} by other means, then: {otherwise} --archive "
                     f"{'FILE' if len(urls) == 1 else 'FOLDER'}"
                 ) from error
     return files
 
 
-def _fetch(wanted: SourceFile, path: Path, file_name: str) -> None:
+def _fetch(expected: SourceFile, path: Path, file_name: str) -> None:
     from tqdm import tqdm
 
     with (
-        urllib.request.urlopen(wanted.url, timeout=60) as answer,
+        urllib.request.urlopen(expected.url, timeout=60) as answer,
         path.open("wb") as file,
-        tqdm(total=wanted.size, unit="B", unit_scale=True, desc=file_name, disable=None) as bar,
+        tqdm(total=expected.size, unit="B", unit_scale=True, desc=file_name, disable=None) as bar,
     ):
         while block := answer.read(1 << 20):
             file.write(block)
             bar.update(len(block))
     size = path.stat().st_size
-    if size != wanted.size:
-        raise OSError(f"the connection ended after {size} of {wanted.size} bytes")
-    if (digest := _sha256(path)) != wanted.sha256:
-        raise OSError(f"wanted SHA-256 {wanted.sha256}, got {digest}")
+    if size != expected.size:
+        raise OSError(f"the connection ended after {size} of {expected.size} bytes")
+    if (digest := _sha256(path)) != expected.sha256:
+        raise OSError(f"expected SHA-256 {expected.sha256}, got {digest}")
 
 
 @contextlib.contextmanager
 def _staging(place: Path, prefix: str) -> Iterator[Path]:
-    """A hidden folder in `place`, gone at the end; those that killed runs left there a day ago or longer go as well."""
+    """Create a temporary hidden folder in `place`, and remove those that killed processes left a day ago or longer."""
     for left in place.glob(f"{prefix}*"):
         with contextlib.suppress(FileNotFoundError):  # another process may be removing it
             if time.time() - left.stat().st_mtime > 24 * 3600:
@@ -188,7 +202,7 @@ def _staging(place: Path, prefix: str) -> Iterator[Path]:
 
 
 def _build(name: str, contents: Contents, data_dir: Path) -> Path:
-    """The folder of the data set in `data_dir`, written by tensorflow-datasets: its features, its order of examples."""
+    """Let tensorflow-datasets write the data set to `data_dir`, with its own features and order; return the folder."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_cls(name)(data_dir=data_dir, file_format="array_record")
@@ -198,8 +212,8 @@ def _build(name: str, contents: Contents, data_dir: Path) -> Path:
     def split_generators(_: object) -> dict[str, Iterator]:
         return {split: _examples(contents, split, with_id="id" in builder.info.features) for split in contents.images}
 
-    builder._split_generators = split_generators  # the builder's own reads the archive with TensorFlow
-    tfds.display_progress_bar(False)  # it would show names of temporary files, as would the lines it prints
+    builder._split_generators = split_generators  # the original method reads the archive with TensorFlow
+    tfds.display_progress_bar(False)  # the bar and the printed lines show names of temporary files
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
@@ -209,7 +223,10 @@ def _build(name: str, contents: Contents, data_dir: Path) -> Path:
 
 
 def _examples(contents: Contents, split: str, *, with_id: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Key and example, in the archive's order: the same keys as the published builder's, so the same shuffle."""
+    """Yield keys and examples in the order of the archive.
+
+    The keys are those of the original builder, so the examples are shuffled in the same way.
+    """
     from PIL import Image
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Text as streams of words: Penn Treebank in Mikolov's files, and any folder of files like them."""
+"""Text as streams of words: the Penn Treebank in Mikolov's files, and any folder with files in the same format."""
 
 import itertools
 import math
@@ -17,12 +17,21 @@ from gdlab.data.datasets import DataError, places
 END = "<eos>"
 UNKNOWN = "<unk>"
 FOLDERS = {"ptb": ("ptb", "ptb/data", "simple-examples/data")}
-"""Of each text that has a name, the folders below a place for data where its files are looked for; the last one is how
-Mikolov's archive unpacks."""
+"""For each named text, the subfolders of `places(data_dir)` that may hold its files; the last one is the folder
+that Mikolov's archive unpacks to."""
 
 
 class Text(NamedTuple):
-    """Three parts as numbers of words; vocabulary[number] is the word. provenance: the folder and how it was read."""
+    """A text in three parts, with words replaced by their indices in the vocabulary.
+
+    Attributes:
+      name: the name of the text.
+      train: the word indices of the training part.
+      valid: the word indices of the validation part.
+      test: the word indices of the test part.
+      vocabulary: the words; `vocabulary[index]` is the word with that index.
+      provenance: the folder of the text and how it was read.
+    """
 
     name: str
     train: Int[np.ndarray, " tokens"]
@@ -33,7 +42,12 @@ class Text(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Words and the words that follow them; see `windows`."""
+    """Windows of a text; see `windows`.
+
+    Attributes:
+      inputs: the word indices of each window.
+      targets: for each of the inputs, the index of the word that follows it.
+    """
 
     inputs: Int[np.ndarray, "count steps"]
     targets: Int[np.ndarray, "count steps"]
@@ -46,26 +60,36 @@ def load_text(
     vocabulary_size: int | None = None,
     unknown: str | None = None,
 ) -> Text:
-    """The text "ptb", or that of a folder.
+    """Load the Penn Treebank, or the text in a folder.
 
-    The folder has ptb.train.txt, ptb.valid.txt and ptb.test.txt, or train.txt, valid.txt and test.txt: UTF-8, lines
-    ended by LF or CR LF, words apart by spaces and tabs and by nothing else that Unicode calls a blank; "<eos>" is put
-    at every line's end. "ptb" is looked for in `places(data_dir)`, in ptb, ptb/data and simple-examples/data. The Text
-    has that name, or the folder's own. Words are numbered by falling frequency in the training part, equal ones in
-    alphabetical order; Penn Treebank has 10,000.
+    The folder contains ptb.train.txt, ptb.valid.txt and ptb.test.txt, or train.txt, valid.txt and test.txt. The files
+    are UTF-8, and lines end with LF or CR LF. Words are separated by spaces and tabs, but not by other characters that
+    Unicode classifies as white space. "<eos>" is added at the end of every line. Words are indexed in order of
+    decreasing frequency in the training part, and alphabetically for equal frequencies. The Penn Treebank has 10,000
+    words.
 
-    vocabulary_size: keep exactly so many words: "<unk>", "<eos>", `unknown`, and the most frequent others; what is cut
-    is read as "<unk>". unknown: what words of the other parts that training does not have are read as; it joins the
-    vocabulary. None: "<unk>" where vocabulary_size cuts words, since then rare words are read so in any case; else such
-    words are an error, which a closed vocabulary such as Penn Treebank's never meets.
+    Args:
+      name: "ptb" for the Penn Treebank, which may be in the subfolders ptb, ptb/data and simple-examples/data of
+        `places(data_dir)`; or a folder, whose name becomes the name of the text.
+      data_dir: a folder to search first; see `places`.
+      vocabulary_size: the exact size of the vocabulary: "<unk>", "<eos>", `unknown`, and the most frequent other words.
+        All other words are replaced by "<unk>". None: keep all words.
+      unknown: the word that replaces words that do not occur in the training part; it becomes part of the vocabulary.
+        None: "<unk>" if `vocabulary_size` removes words, because rare words are then replaced in the same way. If it
+        removes none, such words are an error, which a closed vocabulary such as that of the Penn Treebank never causes.
 
-    Raises DataError where a file cannot be read, has no words or is not UTF-8, and for words that training does not
-    have, with the file and the place in it; ValueError where training has fewer words than vocabulary_size.
+    Returns:
+      A `Text`.
+
+    Raises:
+      DataError: if a file is missing, cannot be read, is not UTF-8 or has no words, or if a word does not occur in the
+        training part; the message names the file and the position in it.
+      ValueError: if the training part has fewer words than `vocabulary_size`, or `unknown` is not one word.
     """
     if vocabulary_size is not None:
         require_count("vocabulary_size", vocabulary_size)
     if unknown is not None and (not isinstance(unknown, str) or not _WORD.fullmatch(unknown)):
-        raise ValueError(f"unknown: wanted one word, such as {UNKNOWN!r}, or None, got {unknown!r}")
+        raise ValueError(f"unknown: expected one word, such as {UNKNOWN!r}, or None, got {unknown!r}")
     label, folder = _find(name, data_dir)
     prefix = "ptb." if os.path.exists(folder / "ptb.train.txt") else ""
     files = {part: folder / f"{prefix}{part}.txt" for part in ("train", "valid", "test")}
@@ -84,8 +108,8 @@ def load_text(
         if None in found:
             place = found.index(None)
             raise DataError(
-                f"{files[part]}: wanted words of the training part, got {words[part][place]!r} at "
-                f'{_where(contents[part], place)}; unknown="{UNKNOWN}" reads such words as that'
+                f"{files[part]}: expected words of the training part, got {words[part][place]!r} at "
+                f'{_where(contents[part], place)}; pass unknown="{UNKNOWN}" to replace such words'
             )
         return np.array(found, np.int32)
 
@@ -96,25 +120,36 @@ def load_text(
 
 
 def windows(tokens: Int[np.ndarray, " tokens"], batch_size: int, steps: int) -> Windows:
-    """The text cut into `batch_size` streams of equal length, and those into windows of `steps` words.
+    """Cut a text into `batch_size` streams of equal length, and each stream into windows of `steps` words.
 
-    Row w batch_size + s is window w of stream s, so that batches of `batch_size` consecutive rows go on where the batch
-    before stopped; a target is the word after its input. What does not fill a window of all streams is left out, at the
-    ends of the text and of every stream: less than batch_size (steps + 1) words, as in the reader of TensorFlow's
-    tutorial; Zaremba's streams begin at rounded multiples of words / batch_size, less than batch_size words later.
-    Raises ValueError where there are too few words for one window.
+    Row w * batch_size + s is window w of stream s, so each batch of `batch_size` consecutive rows continues where the
+    batch before it stopped. Words that do not fill a window in every stream are left out, at the end of the text and of
+    each stream: fewer than batch_size * (steps + 1) words, as in the reader of TensorFlow's tutorial. In the code of
+    Zaremba et al., streams begin at rounded multiples of words / batch_size, fewer than batch_size words later.
+
+    Args:
+      tokens: the word indices of the text, a vector of integers.
+      batch_size: the number of streams.
+      steps: the number of words per window.
+
+    Returns:
+      `Windows`, in which each target is the word after its input.
+
+    Raises:
+      TypeError: if `tokens` is not a vector of integers.
+      ValueError: if there are too few words for one window.
     """
     require_count("batch_size", batch_size)
     require_count("steps", steps)
     tokens = np.asarray(tokens)
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        raise TypeError(f"tokens: wanted a vector of integers, got {describe(tokens)}")
+        raise TypeError(f"tokens: expected a vector of integers, got {describe(tokens)}")
     length = len(tokens) // batch_size
     count = (length - 1) // steps
     if count < 1:
         raise ValueError(
-            f"tokens: wanted at least {batch_size * (steps + 1)} words for {batch_size} streams and windows of {steps},"
-            f" got {len(tokens)}"
+            f"tokens: expected at least {batch_size * (steps + 1)} words for {batch_size} streams and windows of "
+            f"{steps}, got {len(tokens)}"
         )
     streams = tokens[: batch_size * length].reshape(batch_size, length)
 
@@ -128,19 +163,31 @@ def windows(tokens: Int[np.ndarray, " tokens"], batch_size: int, steps: int) -> 
 def unigram_perplexity(
     train: Int[np.ndarray, " tokens"], test: Int[np.ndarray, " others"], vocabulary: int, *, smoothing: float = 0.0
 ) -> float:
-    """exp of the mean -log p of test's words, p being their frequency in train: what knowing no context reaches.
+    """Perplexity of a text under word frequencies: the exponential of the mean of -log p over the words of `test`.
 
-    smoothing: added to every word's count; with 0, the frequencies of greatest likelihood, words of test that train
-    lacks raise ValueError. vocabulary: how many words there are.
+    Here p is the frequency of a word in `train`. This is the perplexity of a model that does not use the context.
+
+    Args:
+      train: the word indices from which frequencies are estimated.
+      test: the word indices to evaluate.
+      vocabulary: the number of words in the vocabulary.
+      smoothing: the number added to the count of every word. With the default 0, the frequencies are the maximum
+        likelihood estimate.
+
+    Returns:
+      The perplexity.
+
+    Raises:
+      ValueError: if an index is out of range, a part is empty, or, without smoothing, `train` lacks a word of `test`.
     """
     require_count("vocabulary", vocabulary)
     require_number("smoothing", smoothing, 0.0)
     for name, words in (("train", train), ("test", test)):
         if not len(words) or np.min(words) < 0 or np.max(words) >= vocabulary:
-            raise ValueError(f"{name}: wanted numbers of words from 0 to {vocabulary - 1}, got {_range(words)}")
+            raise ValueError(f"{name}: expected word indices from 0 to {vocabulary - 1}, got {_range(words)}")
     counts = np.bincount(train, minlength=vocabulary) + smoothing
     if (missing := np.flatnonzero(counts[np.asarray(test)] == 0)).size:
-        raise ValueError(f"smoothing: wanted more than 0, since train lacks word {test[missing[0]]} of test, got 0")
+        raise ValueError(f"smoothing: expected a number above 0, as train lacks word {test[missing[0]]} of test, got 0")
     return math.exp(-float(np.mean(np.log(counts[np.asarray(test)] / counts.sum()))))
 
 
@@ -151,7 +198,7 @@ def _range(words: Int[np.ndarray, " tokens"]) -> str:
 def _vocabulary(
     counts: Counter[str], size: int | None, unknown: str | None, source: Path
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The words by falling frequency, and those that are read as UNKNOWN since only `size` are wanted."""
+    """Return the vocabulary by decreasing frequency, and the words to replace by UNKNOWN because of its size."""
     if unknown is not None:
         counts[unknown] += 0
     cut: list[str] = []
@@ -160,8 +207,8 @@ def _vocabulary(
         counts.update(dict.fromkeys(always, 0))
         if not len(always) <= size <= len(counts):
             raise ValueError(
-                f"vocabulary_size: wanted at least {len(always)}, for {', '.join(always)}, and at most {len(counts)}, "
-                f"with all words of {source}, got {size}"
+                f"vocabulary_size: expected at least {len(always)} ({', '.join(always)}) and at most {len(counts)} "
+                f"(all words of {source}), got {size}"
             )
         cut = sorted(counts, key=lambda word: (word not in always, -counts[word], word))[size:]
         counts[UNKNOWN] += sum(counts.pop(word) for word in cut)
@@ -169,20 +216,22 @@ def _vocabulary(
 
 
 def _find(name: str | Path, data_dir: str | Path | None) -> tuple[str, Path]:
-    """The text's name and its folder."""
+    """Return the name of the text and its folder."""
     if not isinstance(name, (str, Path)):
-        raise TypeError(f"name: wanted {', '.join(FOLDERS)} or a folder's path, got {describe(name)}")
+        raise TypeError(f"name: expected {', '.join(FOLDERS)} or a folder's path, got {describe(name)}")
     if str(name) not in FOLDERS:
         folder = Path(name).expanduser()
-        if not os.path.isdir(folder):  # Path's own raises for a name that is too long
-            raise DataError(f"name: wanted {', '.join(FOLDERS)} or a folder with train.txt, got {name}, which is none")
+        if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
+            raise DataError(
+                f"name: expected {', '.join(FOLDERS)} or a folder with train.txt, got {name}, which is neither"
+            )
         return folder.resolve().name, folder
     looked = [place / below for place in places(data_dir) for below in FOLDERS[str(name)]]
     for folder in looked:
         if any(os.path.exists(folder / file) for file in (f"{name}.train.txt", "train.txt")):
             return str(name), folder
     raise DataError(
-        f"{name}: wanted a folder with {name}.train.txt, {name}.valid.txt and {name}.test.txt, looked in "
+        f"{name}: expected a folder with {name}.train.txt, {name}.valid.txt and {name}.test.txt, looked in "
         f"{', '.join(map(str, looked))}"
     )
 
@@ -191,33 +240,33 @@ def _read(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: wanted a file of text, got none") from None
+        raise DataError(f"{path}: expected a text file, got none") from None
     except OSError as error:
-        raise DataError(f"{path}: wanted a file of text, got an error: {error.strerror or error}") from error
+        raise DataError(f"{path}: expected a text file, got an error: {error.strerror or error}") from error
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: wanted UTF-8, got byte 0x{content[error.start]:02x} at offset {error.start}"
+            f"{path}: expected UTF-8, got byte 0x{content[error.start]:02x} at offset {error.start}"
         ) from None
     if not _WORD.search(text):
-        raise DataError(f"{path}: wanted words, got none up to the end at offset {len(content)}")
+        raise DataError(f"{path}: expected words, got none before the end of the file at offset {len(content)}")
     return text
 
 
 _WORD = re.compile(r"(?:[^ \t\r\n]+|\r(?!\n))+")
-"""Not `str.split`, which also splits at form feeds, no-break spaces and the like."""
+"""Matches one word; `str.split` would also split at form feeds, no-break spaces and the like."""
 _WORD_OR_END = re.compile(_WORD.pattern + r"|\r?\n")
 
 
 def _words(text: str) -> list[str]:
-    """All lines' words, END after each line's; a last line needs no line break."""
+    """Return the words of all lines, with END after each line; the last line may lack its line break."""
     found = [END if word.endswith("\n") else word for word in _WORD_OR_END.findall(text)]
     return found if text.endswith("\n") else [*found, END]
 
 
 def _where(text: str, place: int) -> str:
-    """Line and offset in bytes of the word at the place in `_words(text)`."""
+    """Return the line and the byte offset of the word at index `place` of `_words(text)`."""
     before = text[: next(itertools.islice(_WORD_OR_END.finditer(text), place, None)).start()]
     line = before.count("\n") + 1
     return f"line {line}, offset {len(before.encode())}"

@@ -1,9 +1,15 @@
-"""Test functions for optimizers: each a pure `fn(x)` on one point, beside its domain, its minimizers and its source.
+"""Test functions for optimizers, each with its domain, its global minimizers and its source.
 
-`FUNCTIONS` maps names to `Function` records. A function of your own needs no entry anywhere: everything in gdlab takes
-a plain `fn`. Batches are `jax.vmap(fn)`; all functions work in float32 and float64, under jit, grad and hessian.
-Surveys used beside the original sources: Jamil & Yang 2013 (arXiv:1308.4008), Surjanovic & Bingham 2013 (Virtual
-Library of Simulation Experiments).
+`FUNCTIONS` maps names to `Function` records. Each function is a pure `fn(x)` of one point; for batches use
+`jax.vmap(fn)`. All functions work in float32 and float64, under jit, grad and hessian. A function of your own does
+not need to be registered: everything in gdlab accepts a plain `fn`.
+
+Besides the original sources, which each function names, two surveys were used.
+
+References:
+  Jamil and Yang, "A literature survey of benchmark functions for global optimisation problems", 2013
+    (https://arxiv.org/abs/1308.4008).
+  Surjanovic and Bingham, "Virtual Library of Simulation Experiments", 2013.
 """
 
 from gdlab.functions import any_dimension, two_dimensions

@@ -1,4 +1,4 @@
-"""What is known about a test function, the decorator that enters one in the table, and what is made of one."""
+"""The record of a test function, the decorator that registers one, and what is derived from a function."""
 
 import functools
 import math
@@ -29,14 +29,17 @@ def _unknown_minimum(dim: int | None = None) -> float:
 class Function(NamedTuple):
     """What is known about a test function. `fn` is the function; the record itself is not callable.
 
-    name: snake_case name.
-    fn: `fn(x)`, one point of shape (dim,) in, a scalar out; pure.
-    dim: the number of coordinates; None where any will do.
-    lower, upper: the customary domain, one number for all coordinates or an array of shape (dim,).
-    minimizers: `minimizers(dim)` gives all global minimizers in the domain, shape (count, dim), float64.
-    minimum: `minimum(dim)` gives the value there. Both may be called without `dim` where it is fixed.
-    source: who published it, where.
-    kinks: where it is not differentiable, in words; "" if it is differentiable everywhere.
+    Attributes:
+      name: the name in snake_case.
+      fn: the function, which is pure; `fn(x)` maps one point of shape (dim,) to a scalar.
+      dim: the number of coordinates, or None if the function takes any number.
+      lower: the lower end of the customary domain, one number for all coordinates or an array of shape (dim,).
+      upper: the upper end of the customary domain, likewise.
+      minimizers: `minimizers(dim)` returns all global minimizers in the domain, of shape (count, dim), in float64.
+        `dim` may be left out if it is fixed. By default the minimizers are unknown and none are returned.
+      minimum: `minimum(dim)` returns the value at the minimizers, with `dim` as above. NaN by default.
+      source: the publication that introduced the function.
+      kinks: where the function is not differentiable, in words; "" if it is differentiable everywhere.
     """
 
     name: str
@@ -50,18 +53,28 @@ class Function(NamedTuple):
     kinks: str = ""
 
     def bounds(self, dim: int | None = None) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
-        """The domain's lower and upper corners, each of shape (dim,)."""
+        """Return the lower and upper corners of the domain.
+
+        Args:
+          dim: the number of coordinates; may be left out if it is fixed.
+
+        Returns:
+          Two arrays of shape (dim,).
+
+        Raises:
+          ValueError: if `dim` is missing or is not the function's.
+        """
         size = self.dim if dim is None else dim
         if size is None:
-            raise ValueError(f"{self.name}: wanted a dimension, since the function takes any; got None")
+            raise ValueError(f"{self.name}: expected a dimension, because the function has no fixed one, got None")
         require_count("dim", size)
         if self.dim is not None and size != self.dim:
-            raise ValueError(f"{self.name}: wanted dimension {self.dim}, got {size}")
+            raise ValueError(f"{self.name}: expected dimension {self.dim}, got {size}")
         return np.broadcast_to(self.lower, size).astype(float), np.broadcast_to(self.upper, size).astype(float)
 
 
 ENTRIES: dict[str, Function] = {}
-"""All that `define` has entered, by name."""
+"""The functions that `define` has registered, by name."""
 
 
 def define(
@@ -76,15 +89,27 @@ def define(
     multiple: int = 1,
     kinks: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter a formula in the table, behind a check of its argument's shape and dtype."""
+    """Return a decorator that registers a formula, with a check of its argument's shape and dtype in front.
+
+    Args:
+      lower: the lower end of the domain, for all coordinates or for each.
+      upper: the upper end of the domain, likewise.
+      minimizers: all global minimizers, or a function of the dimension that returns them.
+      minimum: the value at the minimizers, or a function of the dimension that returns it.
+      source: the publication that introduced the function.
+      dim: the number of coordinates, if it is fixed.
+      smallest: the smallest dimension allowed.
+      multiple: the dimension must be a multiple of this number.
+      kinks: where the function is not differentiable, in words.
+    """
 
     def checked_dim(name: str, size: int | None) -> int:
         size = dim if size is None else size
-        wanted = f"{dim}" if dim else f"at least {smallest}" if multiple == 1 else f"a multiple of {multiple}"
+        expected = f"{dim}" if dim else f"at least {smallest}" if multiple == 1 else f"divisible by {multiple}"
         if size is not None:
             require_count("dim", size)
         if size is None or (dim and size != dim) or size < smallest or size % multiple:
-            raise ValueError(f"{name}: wanted dimension {wanted}, got {size}")
+            raise ValueError(f"{name}: expected dimension {expected}, got {size}")
         return size
 
     def enter(formula: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,10 +119,10 @@ def define(
         def fn(x: Any, **settings: float) -> Any:
             x = jnp.asarray(x)
             if not jnp.issubdtype(x.dtype, jnp.inexact):
-                raise TypeError(f"{name}: wanted a point of floating-point numbers, got dtype {x.dtype}")
+                raise TypeError(f"{name}: expected a point of floating-point numbers, got dtype {x.dtype}")
             if x.ndim != 1:
                 hint = "; for many points at once use jax.vmap" if x.ndim > 1 else ""
-                raise ValueError(f"{name}: wanted one point of shape ({dim or 'dim'},), got shape {x.shape}{hint}")
+                raise ValueError(f"{name}: expected one point of shape ({dim or 'dim'},), got shape {x.shape}{hint}")
             checked_dim(name, x.shape[0])
             return formula(x, **settings)
 
@@ -117,14 +142,22 @@ def define(
 
 
 OFF_ORIGIN = (0.13, -0.07)
-"""How far `off_origin` moves a function, in widths of its box: the first and the second coordinate, and so on in turn."""
+"""The distance by which `off_origin` moves a function, in widths of its box: for odd and for even coordinates."""
 
 
 def off_origin(function: Function, low: Any, high: Any) -> Function:
-    """`function` on the box from low to high, each of shape (dim,), moved with it where a minimizer is the origin.
+    """Move `function`, together with its box from `low` to `high`, if one of its minimizers is the origin.
 
-    For fair comparisons: weight decay, and steps in proportion to |x|, find the origin without a gradient. Other
-    functions stay where they are.
+    This makes comparisons fair, because weight decay, and steps proportional to |x|, find the origin without a
+    gradient. Other functions are not moved.
+
+    Args:
+      function: the function.
+      low: the lower corner of the box, of shape (dim,).
+      high: the upper corner of the box, of shape (dim,).
+
+    Returns:
+      A `Function` of fixed dimension whose domain is the (moved) box.
     """
     low, high = np.asarray(low, float), np.asarray(high, float)
     minimizers = function.minimizers(low.size)
@@ -149,9 +182,19 @@ def evaluate_grid(
     upper: Any = None,
     points: int = 201,
 ) -> Grid:
-    """Values of a function of two variables on a `points` x `points` grid over [lower, upper], in one compiled call.
+    """Evaluate a function of two variables on a grid of `points` x `points` points, in one compiled call.
 
-    fn: a function, or a `Function`, which brings its own domain. lower, upper: one number, or one per coordinate.
+    Args:
+      fn: a function of one point of shape (2,), or a `Function`, which provides its own domain.
+      lower: the lower corner of the grid, one number or one per coordinate. Default: that of the `Function`.
+      upper: the upper corner of the grid, likewise.
+      points: the number of points per axis, at least 2. Default 201.
+
+    Returns:
+      A `Grid`.
+
+    Raises:
+      ValueError: if the corners are missing, or are not finite with lower < upper.
     """
     if isinstance(fn, Function):
         default_lower, default_upper = fn.bounds(2)
@@ -161,10 +204,10 @@ def evaluate_grid(
     require_count("points", points, low=2)
     require_scalar_function("fn", fn, jnp.zeros(2))
     if lower is None or upper is None:
-        raise ValueError("lower, upper: wanted the corners of the grid, got None")
+        raise ValueError("lower, upper: expected the corners of the grid, got None")
     low, high = np.broadcast_to(lower, 2).astype(float), np.broadcast_to(upper, 2).astype(float)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise ValueError(f"lower, upper: wanted finite lower < upper, got {low} and {high}")
+        raise ValueError(f"lower, upper: expected finite lower < upper, got {low} and {high}")
     x, y = np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
     mesh = jnp.stack(jnp.meshgrid(jnp.asarray(x), jnp.asarray(y)), axis=-1)
     z = jax.jit(jax.vmap(jax.vmap(fn)))(mesh)

@@ -1,4 +1,4 @@
-"""Gradients by finite differences and by automatic differentiation, and a report that holds one against the other."""
+"""Gradients by finite differences and by automatic differentiation, and a report that compares one with the other."""
 
 from gdlab.gradients.check import check_gradient
 from gdlab.gradients.finite import (

@@ -1,4 +1,4 @@
-"""`check_gradient`: a gradient against finite differences over a whole ladder of steps."""
+"""`check_gradient`, which compares a gradient with finite differences over a whole range of steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -37,22 +37,38 @@ def check_gradient(
     coordinates: int = 64,
     seed: int = 0,
 ) -> GradientReport:
-    """Hold a gradient of `fn` at `x` against finite differences and report what is seen; it raises for nothing it sees.
+    """Compare a gradient of `fn` at `x` with finite differences and report the result.
 
-    fn: takes an array or a pytree of floating-point arrays, returns a scalar. x: where.
-    gradient: the gradient function under test; by default reverse-mode autodiff of `fn`, and then the forward mode is
-        held against it too (a function with a custom VJP has none, which the report says).
-    schemes: names from `SCHEMES`, or `Scheme`s. "complex" suits analytic functions only.
-    step: the absolute step that the column `step` judges; None: each scheme's default.
-    rtol: relative agreement asked for; None: 30 eps^(2/3) of the leaf's dtype (1e-9 in float64, 7e-4 in float32), or
-        10 eps of a narrower one. What the quotients cannot tell is reported as undecided, never as agreement.
-    coordinates: leaves with more elements are checked on so many: random coordinates, and one random direction in
-        which every element counts. seed: picks them.
+    Quotients are formed for a whole ladder of steps, and each scheme is judged at its most self-consistent step. A
+    component is judged relative to the leaf's largest one, or to eps^(1/3) times the slope of the function over a
+    unit step if that is larger, so that a gradient of zero can be checked too. A kink is detected where the forward
+    and the backward quotient remain different as h shrinks. What the quotients cannot decide is reported as
+    undecided, never as agreement.
 
-    A component is judged relative to the leaf's largest, or to eps^(1/3) times the function's slope over a unit step
-    where that is more, so that a gradient of zero can be checked too. Kinks are seen where the forward and the backward
-    quotient stay apart as h shrinks. In float32 enable x64 (`jax.config.update("jax_enable_x64", True)`) for a far
-    sharper check.
+    Disagreement is reported and does not raise. For float32 parameters, enable x64
+    (`jax.config.update("jax_enable_x64", True)`) to get a far sharper check.
+
+    Args:
+      fn: a function of an array or a pytree of floating-point arrays that returns a scalar.
+      x: the point at which the gradient is checked.
+      gradient: the gradient function to test. The default is reverse-mode autodiff of `fn`, which is then compared
+        with the forward mode too. (A function with a custom VJP has no forward mode, which the report states.)
+      schemes: names from `SCHEMES`, or `Scheme`s. "complex" suits analytic functions only. Default: forward, central,
+        central4 and richardson.
+      step: the absolute step that the column `step` judges. None uses each scheme's default.
+      rtol: the relative agreement required. The default, None, is 30 eps^(2/3) of the leaf's dtype (1e-9 in float64,
+        7e-4 in float32), or 10 eps for narrower dtypes.
+      coordinates: the number of directions to check in leaves that have more elements than this: random coordinates,
+        and one random direction in which every element counts. At least 2. Default 64.
+      seed: the seed that selects them. Default 0.
+
+    Returns:
+      A `GradientReport`, which prints as a table.
+
+    Raises:
+      TypeError: if `fn` or `gradient` is not callable, or if a leaf of `x` is not floating-point.
+      ValueError: if `fn` does not return a scalar, if `x` has no elements, if there are no schemes, or if the
+        gradient does not have the structure and the shapes of `x`.
     """
     require_scalar_function("fn", fn, x)
     require_floating_leaves(x)
@@ -65,15 +81,15 @@ def check_gradient(
     names = [schemes] if isinstance(schemes, (str, Scheme)) else schemes
     chosen = [as_scheme(scheme) for scheme in names]
     if not chosen:
-        raise ValueError("schemes: wanted at least one scheme, got none")
+        raise ValueError("schemes: expected at least one scheme, got none")
     if sum(jnp.size(leaf) for leaf in jax.tree.leaves(x)) == 0:
-        raise ValueError("x: wanted at least one number to check the gradient at, got none")
+        raise ValueError("x: expected at least one number to check the gradient at, got none")
 
     value = float(jax.jit(fn)(x))
     tested = jax.jit(autodiff(fn) if gradient is None else gradient)(x)
-    wanted, got = str(jax.tree.structure(x)), str(jax.tree.structure(tested))
-    if got != wanted:
-        raise ValueError(f"gradient: wanted the structure of x, {wanted}, got {got}")
+    expected, got = str(jax.tree.structure(x)), str(jax.tree.structure(tested))
+    if got != expected:
+        raise ValueError(f"gradient: expected the structure of x, {expected}, got {got}")
     refusal = _forward_mode_refusal(fn, x) if gradient is None else None
 
     rows: list[GradientRow] = []
@@ -85,7 +101,7 @@ def check_gradient(
         name = f"x{jax.tree_util.keystr(path)}"
         if jnp.shape(components[number]) != jnp.shape(leaf):
             raise ValueError(
-                f"gradient: wanted shape {jnp.shape(leaf)} for {name}, got {jnp.shape(components[number])}"
+                f"gradient: expected shape {jnp.shape(leaf)} for {name}, got {jnp.shape(components[number])}"
             )
         if jnp.size(leaf) == 0:
             continue
@@ -94,7 +110,7 @@ def check_gradient(
         eps = float(jnp.finfo(jnp.result_type(leaf)).eps)
         tolerance = float(rtol) if rtol is not None else min(30 * eps ** (2 / 3), 10 * eps if eps > 1e-6 else 1.0)
         asked = max(asked, tolerance)
-        fine = min(eps, float(jnp.finfo(jnp.float32).eps))  # narrower leaves are widened to float32
+        fine = min(eps, float(jnp.finfo(jnp.float32).eps))  # narrower leaves were widened to float32
         found, faults, agreement = _check_leaf(seen, chosen, tolerance, fine, value)
         if gradient is None:
             row, fault = _compare_modes(seen, refusal, tolerance)
@@ -113,15 +129,15 @@ def check_gradient(
 def _verdict(problems: list[str], agreements: list[tuple[float, str, str]], asked: float) -> str:
     if not problems:
         error, scheme, leaf = max(agreements)
-        where = f"of {leaf} against {scheme}, its most certain scheme"
-        return f"PASS: the largest error is {error:.1e}, {where}; asked for {asked:.1e}"
+        where = f"for {leaf} against {scheme}, the scheme with the least uncertainty"
+        return f"PASS: the largest error is {error:.1e}, {where}; the tolerance is {asked:.1e}"
     word = "UNDECIDED" if all(UNDECIDED in problem for problem in problems) else "FAIL"
-    hint = f" (asked for {asked:.1e}; enable x64, or ask for less with rtol)" if word == "UNDECIDED" else ""
+    hint = f" (the tolerance is {asked:.1e}; enable x64, or raise rtol)" if word == "UNDECIDED" else ""
     return f"{word}: {'; '.join(problems)}{hint}"
 
 
 def _compare_modes(seen: Seen, refusal: str | None, tolerance: float) -> tuple[GradientRow, list[str]]:
-    """The row of the forward mode, along the same directions, and its fault if the two modes differ."""
+    """Return the row of the forward mode, along the same directions, and a fault if the two modes differ."""
     nan = math.nan
     row = GradientRow("x", "forward mode", seen.exact.size, nan, nan, nan, nan, nan, nan, nan, ())
     if refusal is not None:
@@ -133,7 +149,7 @@ def _compare_modes(seen: Seen, refusal: str | None, tolerance: float) -> tuple[G
 
 
 def _forward_mode_refusal(fn: Callable[[Any], Any], x: PyTree) -> str | None:
-    """Why there is no forward mode (a custom VJP, for example), or None."""
+    """Return the reason why there is no forward mode (a custom VJP, for example), or None."""
     try:
         jax.jit(lambda x: jax.jvp(fn, (x,), (x,))).lower(x)
     except TypeError as error:
@@ -142,7 +158,7 @@ def _forward_mode_refusal(fn: Callable[[Any], Any], x: PyTree) -> str | None:
 
 
 def _directions(size: int, coordinates: int, key: jax.Array) -> jax.Array:
-    """Indices of the coordinates to check; -1, at the end of a selection, stands for a random direction."""
+    """Return the indices of the coordinates to check; a final -1 means one random direction."""
     if size <= coordinates:
         return jnp.arange(size)
     picked = jax.random.choice(key, size, (coordinates - 1,), replace=False)
@@ -160,7 +176,7 @@ def _examine(
     key: jax.Array,
     with_forward: bool,
 ) -> Seen:
-    """All quotients of one leaf, in one compiled program; leaves narrower than float32 are widened to it first."""
+    """Compute all quotients of one leaf in one compiled program, after widening narrower leaves to float32."""
     leaves, structure = jax.tree.flatten(x)
     leaves = [jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), jnp.float32)) for leaf in leaves]
     leaf = leaves[number].ravel()
@@ -197,7 +213,7 @@ def _examine(
 def _check_leaf(
     seen: Seen, schemes: Sequence[Scheme], tolerance: float, eps: float, value: float
 ) -> tuple[list[GradientRow], list[str], tuple[float, str]]:
-    """Rows, faults, and the error against the most certain scheme, of one leaf."""
+    """Return the rows of one leaf, its faults, and its error against the scheme with the least uncertainty."""
     steps = seen.ladder.max(axis=0)
     about_a_unit = np.where(np.isfinite(seen.one_sided[0]), seen.one_sided[0], 0.0)[:, : steps.size // 4]
     floor = eps ** (1 / 3) * np.abs(about_a_unit).max(initial=0.0)
@@ -207,7 +223,7 @@ def _check_leaf(
     faults: list[str] = []
     shared: tuple[str, ...] = ()
     if bad:
-        faults.append(f"the gradient is not finite in {bad} of {seen.exact.size}")
+        faults.append(f"the gradient is not finite in {bad} of {seen.exact.size} directions")
         shared += (f"{NON_FINITE} gradient",)
     if kinks.any():
         faults.append(f"not differentiable in {np.sum(kinks)} of {kinks.size} directions (kink)")
@@ -232,5 +248,5 @@ def _check_leaf(
     if not error <= (tolerance if settled else max(tolerance, 10 * doubt)):
         faults.append(f"differs from {name} by {error:.1e} (+- {doubt:.1e})")
     elif not settled:
-        faults.append(f"{UNDECIDED}, even {name} is sure only to {doubt:.1e}")
+        faults.append(f"{UNDECIDED}, because even {name} has an uncertainty of {doubt:.1e}")
     return rows, faults, (error, name)

@@ -1,9 +1,10 @@
-"""What a ladder of difference quotients shows: their rounding, the most self-consistent step, its order, kinks.
+"""Conclusions from a ladder of difference quotients: their rounding, the most self-consistent step, its order, kinks.
 
-For each leaf and scheme the quotient D(h) is formed for h = 1/2, 1/4, ... down to the dtype's last digits (times the
-size of x). Its step is then chosen by its own consistency, never by the gradient under test: the doubt of D(h) is the
-largest of its rounding noise, of |D(h) - D(h/2)|, and of what it differs from any finer quotient beyond that one's own
-noise; h* is where the doubt is least. A coarse step at which a ripple happens to cancel is unmasked by the finer ones.
+For each leaf and scheme the quotient D(h) is formed for h = 1/2, 1/4, ... down to the last digits of the dtype (times
+the size of x). The step of the scheme is then chosen by its own consistency, never by the gradient under test. The
+uncertainty of D(h) is the largest of its rounding noise, of |D(h) - D(h/2)|, and of its differences from all finer
+quotients beyond their own noise; h* is the step with the least uncertainty. The finer steps expose a coarse step at
+which a ripple happens to cancel.
 """
 
 import math
@@ -16,27 +17,45 @@ from gdlab.gradients.report import GradientRow
 
 
 class Seen(NamedTuple):
-    """What was evaluated for one leaf; all arrays lead with the directions, but one_sided with its two sides."""
+    """What was evaluated for one leaf.
 
-    exact: Any  # (directions,): the gradient under test along each direction
-    forward: Any  # (directions,): the same by forward mode
-    ladder: Any  # (directions, steps)
-    size: Any  # (directions,): |x| there
-    one_sided: Any  # (2, directions, steps): forward and backward quotients
-    found: list[Any]  # for each scheme: quotients (directions, steps), those at the step used, and that step
+    All arrays have the directions as their first axis, except `one_sided`, whose first axis is its two sides.
+
+    Attributes:
+      exact: the gradient under test along each direction, of shape (directions,).
+      forward: the same by forward mode, of shape (directions,).
+      ladder: the steps, of shape (directions, steps).
+      size: |x| along each direction, of shape (directions,).
+      one_sided: the forward and backward quotients, of shape (2, directions, steps).
+      found: for each scheme, its quotients of shape (directions, steps), those at the step used, and that step.
+    """
+
+    exact: Any
+    forward: Any
+    ladder: Any
+    size: Any
+    one_sided: Any
+    found: list[Any]
 
 
 class Ladder(NamedTuple):
-    """D(h) of one scheme for all steps and directions of one leaf, and the rounding noise in it."""
+    """The quotients D(h) of one scheme for all steps and directions of one leaf, and their rounding noise.
+
+    Attributes:
+      scheme: the scheme.
+      estimates: the quotients, of shape (steps, directions).
+      used: the quotients at the step that would be used, of shape (directions,).
+      noise: the rounding noise, of shape (steps,).
+    """
 
     scheme: Scheme
-    estimates: np.ndarray  # (steps, directions)
-    used: np.ndarray  # (directions,): at the step that would be used
-    noise: np.ndarray  # (steps,)
+    estimates: np.ndarray
+    used: np.ndarray
+    noise: np.ndarray
 
 
 def rounding_noise(estimates: np.ndarray, seen: Seen, eps: float, value: float) -> np.ndarray:
-    """Rounding in D(h), of shape (directions, steps): eps |f| / h on the stencil, or what the smallest steps show."""
+    """Estimate the rounding in D(h), of shape (directions, steps), from eps |f| / h and from the smallest steps."""
     slope = np.max(np.abs(np.where(np.isfinite(seen.one_sided), seen.one_sided, 0.0)), axis=(0, 1))
     changes = np.abs(np.diff(estimates, axis=1)) * seen.ladder[:, 1:]
     smallest = changes[:, -max(changes.shape[1] // 4, 3) :]
@@ -46,13 +65,13 @@ def rounding_noise(estimates: np.ndarray, seen: Seen, eps: float, value: float) 
 
 
 def carried_noise(estimates: np.ndarray, eps: float) -> np.ndarray:
-    """Rounding in D(h) of a scheme that subtracts nothing, of the shape of estimates: eps times its size."""
+    """Estimate the rounding in D(h) of a scheme that subtracts nothing: eps times the size of D(h), per estimate."""
     sizes = np.max(np.abs(np.where(np.isfinite(estimates), estimates, 0.0)), axis=0)
     return np.broadcast_to(4 * eps * sizes, estimates.shape)
 
 
 def judge_ladder(rungs: Ladder, exact: np.ndarray, steps: np.ndarray, floor: float) -> tuple[GradientRow, float, float]:
-    """The row of one scheme, its relative uncertainty and its relative error at the most self-consistent step."""
+    """Return the row of one scheme, and its relative uncertainty and error at the most self-consistent step."""
     changes = np.abs(np.diff(rungs.estimates, axis=0)).max(axis=1)  # (steps - 1,)
     changes = np.where(np.isfinite(changes), changes, np.inf)
     doubts = np.maximum(changes, rungs.noise[:-1])
@@ -83,10 +102,11 @@ def judge_ladder(rungs: Ladder, exact: np.ndarray, steps: np.ndarray, floor: flo
 
 
 def observed_order(changes: np.ndarray, noise: np.ndarray) -> float:
-    """log2 of the ratio of successive changes |D(2h) - D(h)| / |D(h) - D(h/2)|, at the smallest steps clear of noise.
+    """Estimate the order as log2 of |D(2h) - D(h)| / |D(h) - D(h/2)| at the smallest steps that are clear of noise.
 
-    The last two such ratios are extrapolated: what they miss of the order falls with h^2. NaN where there are no two,
-    or where they differ by over 0.2: the steps clear of noise are then too coarse for the leading term to lead.
+    The last two of these ratios are extrapolated, because their deviation from the order decreases like h^2. The
+    result is NaN if there are no two ratios, or if they differ by more than 0.2: the steps clear of noise are then
+    too coarse for the leading term to dominate.
     """
     clear = np.append(np.isfinite(changes) & (changes > 50 * noise[1:]), False)
     start = int(np.argmax(clear))
@@ -98,10 +118,11 @@ def observed_order(changes: np.ndarray, noise: np.ndarray) -> float:
 
 
 def find_kinks(sided: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Which directions have a kink at x: |forward - backward| does not fall as h shrinks, down to the noise.
+    """Return which directions have a kink at x: |forward - backward| does not decrease as h shrinks, down to the noise.
 
-    For a smooth function it falls with h f'': by 4 over the last two halvings that are clear of noise, by 16 over four.
-    The next coarser steps must show the gap too, so that one unusually large rounding error is not taken for a kink.
+    For a smooth function it decreases like h f'': by a factor of 4 over the last two halvings that are clear of
+    noise, and by 16 over four. The next coarser steps must show the gap too, so that a single unusually large
+    rounding error is not mistaken for a kink.
     """
     gap = np.abs(sided[0] - sided[1])
     kinks = np.zeros(gap.shape[0], bool)
@@ -118,11 +139,12 @@ def find_kinks(sided: np.ndarray, noise: np.ndarray) -> np.ndarray:
 def is_too_small(
     used: np.ndarray, size: np.ndarray, eps: float, noise: np.ndarray, steps: np.ndarray, bearable: float
 ) -> bool:
-    """Whether x + h is x or moves by something else than h, or whether rounding in the quotient at h is unbearable.
+    """Return whether h is lost or changed when added to x, or whether rounding in the quotient at h is excessive.
 
-    Bearable is 100 times what the scheme can reach, at its best step here or in theory, eps^(p / (p + 1)).
+    Rounding is excessive above 100 times what the scheme can reach, at its best step here or in theory,
+    eps^(p / (p + 1)).
     """
     if not (np.abs(used) >= 50 * eps * np.maximum(size, eps)).all():
         return True
-    rounding = noise[-1] * steps[-1] / float(used.min())  # at the ladder's foot all noise grows as 1 / h
+    rounding = noise[-1] * steps[-1] / float(used.min())  # at the smallest steps all noise grows as 1 / h
     return bool(rounding > bearable)

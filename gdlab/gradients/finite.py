@@ -1,4 +1,4 @@
-"""Finite-difference schemes and the gradient functions that they make; automatic differentiation beside them."""
+"""Finite-difference schemes and the gradient functions that they define, and automatic differentiation."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -20,17 +20,18 @@ from gdlab.arguments import (
 from gdlab.types import NameTable, Number
 
 Line = Callable[[Any], Any]
-"""`line(t)`: the function's value at displacement t along one coordinate or direction; line(0) is the point itself."""
+"""`line(t)` returns the function value at displacement t along a coordinate or direction; line(0) is at the point."""
 
 
 class Scheme(NamedTuple):
-    """One way to turn values on a line into a derivative.
+    """A way to turn function values on a line into a derivative.
 
-    name: how tables and figures call it.
-    order: p, where the truncation error is O(h^p).
-    quotient: `quotient(line, h)` estimates d line / dt at t = 0; pure, so any formula of yours is a scheme.
-    default_step: `default_step(x)` gives h for a coordinate of value x, in x's dtype.
-    subtractive: whether it subtracts nearby values, so that rounding errors grow like 1 / h.
+    Attributes:
+      name: the name in tables and figures.
+      order: p, if the truncation error is O(h^p).
+      quotient: `quotient(line, h)` estimates d line / dt at t = 0. Any pure formula of your own makes a scheme.
+      default_step: `default_step(x)` returns h for a coordinate of value x, in x's dtype.
+      subtractive: whether the scheme subtracts nearby values, so that rounding errors grow like 1 / h. Default True.
     """
 
     name: str
@@ -52,15 +53,26 @@ def _balanced_step(order: int, factor: float = 1.0) -> Callable[[Float[Array, ""
 
 
 def stencil(name: str, offsets: Sequence[float], weights: Sequence[float], order: int) -> Scheme:
-    """The scheme sum_k weights[k] line(offsets[k] h) / h, of the given order; a first-derivative stencil of your own.
+    """Return the scheme sum_k weights[k] line(offsets[k] h) / h, for a first-derivative stencil of your own.
 
-    Raises ValueError unless the weights sum to 0 and their first moment is 1.
+    Args:
+      name: the name of the scheme.
+      offsets: the points of the stencil, in units of h.
+      weights: one weight per offset.
+      order: the order p of the truncation error O(h^p).
+
+    Returns:
+      The `Scheme`.
+
+    Raises:
+      ValueError: if there is not one weight per offset, if the weights do not sum to 0, or if their first moment is
+        not 1.
     """
     if len(offsets) != len(weights):
-        raise ValueError(f"weights: wanted one for each of the {len(offsets)} offsets, got {len(weights)}")
+        raise ValueError(f"weights: expected {len(offsets)} weights, one per offset, got {len(weights)}")
     if abs(sum(weights)) > 1e-9 or abs(np.dot(offsets, weights) - 1) > 1e-9:
         raise ValueError(
-            f"weights: wanted sum 0 and first moment 1, got {sum(weights):g} and {np.dot(offsets, weights):g}"
+            f"weights: expected sum 0 and first moment 1, got {sum(weights):g} and {np.dot(offsets, weights):g}"
         )
 
     def quotient(line: Line, h: Any) -> Any:
@@ -71,9 +83,18 @@ def stencil(name: str, offsets: Sequence[float], weights: Sequence[float], order
 
 
 def richardson(levels: int = 3) -> Scheme:
-    """Richardson's extrapolation of central differences at h, h/2, ..., h/2^(levels-1): order 2 levels.
+    """Return Richardson's extrapolation of central differences at h, h/2, ..., h/2^(levels-1).
 
-    R[i][j] = R[i][j-1] + (R[i][j-1] - R[i-1][j-1]) / (4^j - 1), the last corner of the table (Richardson 1911).
+    R[i][j] = R[i][j-1] + (R[i][j-1] - R[i-1][j-1]) / (4^j - 1), the last corner of the table, has order 2 levels.
+
+    Args:
+      levels: the number of steps, at least 2. Default 3.
+
+    Returns:
+      The `Scheme`.
+
+    References:
+      Richardson, 1911.
     """
     require_count("levels", levels, low=2)
 
@@ -92,7 +113,7 @@ def _complex_quotient(line: Line, h: Any) -> Any:
     value = line(1j * h)
     if not jnp.iscomplexobj(value):
         raise TypeError(
-            "complex step: wanted a function that carries complex numbers through, got a real value from it"
+            "complex step: expected a function that returns complex values for complex points, got a real value"
         )
     return jnp.imag(value) / h
 
@@ -121,26 +142,29 @@ SCHEMES: NameTable[Scheme] = NameTable(
         "richardson": richardson(),
     },
 )
-"""The schemes by name. `complex` (Squire & Trapp 1998) is exact to rounding, but needs an analytic function: no abs,
-max, comparison, conj or norm of a complex argument. In float32, whatever the scheme, about 2e-5 relative is the limit
-of the subtractive ones."""
+"""The schemes by name.
+
+`complex` (Squire and Trapp, "Using complex variables to estimate derivatives of real functions", 1998) is exact up to
+rounding, but needs an analytic function: no abs, max, comparison, conj or norm of a complex argument. In float32 the
+relative error of the subtractive schemes cannot fall below about 2e-5.
+"""
 
 
 def as_scheme(scheme: str | Scheme) -> Scheme:
-    """The scheme itself, or the one of that name."""
+    """Return the scheme itself, or the scheme with that name."""
     if isinstance(scheme, Scheme):
         return scheme
     if not isinstance(scheme, str):
-        raise TypeError(f"scheme: wanted a name or a Scheme, got {describe(scheme)}")
+        raise TypeError(f"scheme: expected a name or a Scheme, got {describe(scheme)}")
     return SCHEMES[scheme]
 
 
 def require_floating_leaves(x: PyTree) -> None:
-    """Raise TypeError, naming the leaf, unless every leaf of `x` is floating."""
+    """Raise TypeError, naming the leaf, unless every leaf of `x` is floating-point."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             where = f"x{jax.tree_util.keystr(path)}"
-            raise TypeError(f"{where}: wanted floating-point numbers, got dtype {jnp.result_type(leaf)}")
+            raise TypeError(f"{where}: expected floating-point numbers, got dtype {jnp.result_type(leaf)}")
 
 
 def finite_difference(
@@ -148,16 +172,23 @@ def finite_difference(
     scheme: str | Scheme = "central",
     step: Number | None = None,
 ) -> Callable[[Any], Any]:
-    """A function that estimates the gradient of `fn` by finite differences; jittable and vmappable.
+    """Return a function that estimates the gradient of `fn` by finite differences; it works under jit and vmap.
 
-    fn: takes an array or a pytree of floating-point arrays, returns a scalar.
-    scheme: a name in `SCHEMES` (forward, backward, central, central4, central6, central8, complex, richardson) or a
-        `Scheme` of your own.
-    step: h, in the units of x, the same for every coordinate and used as it is; may be traced. None picks, for each
-        coordinate, the h that balances truncation and rounding for its dtype, eps^(1/(order+1)) max(1, |x_i|).
+    Args:
+      fn: a function of an array or a pytree of floating-point arrays that returns a scalar.
+      scheme: a name in `SCHEMES` (forward, backward, central, central4, central6, central8, complex, richardson) or a
+        `Scheme` of your own. Default "central".
+      step: h in the units of x, used unchanged for every coordinate; may be traced. None chooses for each coordinate
+        the h that balances truncation and rounding in its dtype, eps^(1/(order+1)) max(1, |x_i|).
 
-    Returns `gradient(x)`, of the structure, shapes and dtypes of x. Raises for a non-positive step, an unknown scheme,
-    and, when called, for leaves that are not floating and for a function whose value is no real scalar.
+    Returns:
+      The function `gradient(x)`, whose result has the structure, shapes and dtypes of x. It raises TypeError if a leaf
+      is not floating-point, and TypeError or ValueError if the value of `fn` is not a real scalar.
+
+    Raises:
+      TypeError: if `fn` is not callable.
+      ValueError: if the step is not positive.
+      KeyError: if there is no scheme with that name.
     """
     require_callable("fn", fn)
     chosen = as_scheme(scheme)
@@ -196,7 +227,7 @@ def along(
     number: int,
     direction: Array,
 ) -> Line:
-    """`fn` on the line through the point, in the flat `direction` of leaf `number`."""
+    """Return `fn` on the line through the point, in the flat `direction` of leaf `number`."""
 
     def line(t: Any) -> Any:
         moved = (leaves[number].ravel() + t * direction).reshape(leaves[number].shape)
@@ -206,7 +237,7 @@ def along(
 
 
 def by_blocks(f: Callable[[Array], Any], indices: Array, size: int) -> Any:
-    """`f` over all indices, side by side as long as copies of `size` numbers for each stay within 2^22 numbers."""
+    """Apply `f` to all indices, vectorized in blocks of at most 256 indices and 2^22 numbers (`size` per index)."""
     block = max(1, min(256, 2**22 // max(size, 1)))
     if indices.size <= block:
         return jax.vmap(f)(indices)
@@ -214,9 +245,14 @@ def by_blocks(f: Callable[[Array], Any], indices: Array, size: int) -> Any:
 
 
 def autodiff(fn: Callable[[Any], Any], mode: str = "reverse") -> Callable[[Any], Any]:
-    """The gradient function by automatic differentiation.
+    """Return the gradient function of `fn` by automatic differentiation.
 
-    mode: "reverse", one backward pass, or "forward", one pass a coordinate.
+    Args:
+      fn: a function of an array or a pytree of arrays that returns a scalar.
+      mode: "reverse" makes one backward pass, "forward" one pass per coordinate. Default "reverse".
+
+    Returns:
+      The gradient function.
     """
     require_callable("fn", fn)
     require_choice("mode", mode, ("reverse", "forward"))
@@ -230,11 +266,18 @@ def error_curve(
     steps: Float[Any, " steps"],
     reference: Float[Any, " dim"] | None = None,
 ) -> Float[np.ndarray, " steps"]:
-    """The relative error of a scheme at x for each step: max_i |estimate_i - reference_i| / max_i |reference_i|.
+    """Compute the relative error of a scheme per step: max_i |estimate_i - reference_i| / max_i |reference_i|.
 
-    steps: absolute steps; powers of two are added to x without rounding.
-    reference: the true gradient; by default reverse-mode autodiff in x's own dtype. Give one computed in float64 to
-        judge float32.
+    Args:
+      fn: a function of one point that returns a scalar.
+      x: the point.
+      scheme: a name in `SCHEMES`, or a `Scheme`.
+      steps: the absolute steps. Powers of two are added to x without rounding.
+      reference: the true gradient. The default is reverse-mode autodiff in x's own dtype; to judge float32, pass a
+        gradient computed in float64.
+
+    Returns:
+      The errors, one per step.
     """
     require_callable("fn", fn)
     truth = np.asarray(autodiff(fn)(x) if reference is None else reference, float)

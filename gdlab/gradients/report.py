@@ -1,4 +1,4 @@
-"""The report that holds a gradient against finite differences, as a record that prints as a table."""
+"""The report that compares a gradient with finite differences, a record that prints as a table."""
 
 import math
 from typing import NamedTuple
@@ -7,15 +7,22 @@ KINK, NON_FINITE, TOO_SMALL, UNDECIDED = "kink", "non-finite", "step too small",
 
 
 class GradientRow(NamedTuple):
-    """One leaf under one scheme. Errors and the uncertainty are relative to the leaf's largest gradient component.
+    """One leaf under one scheme.
 
-    leaf, scheme: names. directions: how many coordinates (and random directions) were checked.
-    step: the step that `finite_difference` would use, or the one given (the largest over the leaf).
-    error: the disagreement at that step.
-    best_step, best_error, uncertainty: the most self-consistent step, the disagreement there, the quotient's own doubt.
-    order: the observed order of the truncation error; NaN where none can be told.
-    expected_order: the scheme's.
-    flags: among "kink", "non-finite" and "step too small", with details.
+    Errors and the uncertainty are relative to the leaf's largest gradient component.
+
+    Attributes:
+      leaf: the name of the leaf.
+      scheme: the name of the scheme.
+      directions: the number of coordinates (and random directions) that were checked.
+      step: the step that `finite_difference` would use, or the step given; the largest over the leaf.
+      error: the disagreement at that step.
+      best_step: the most self-consistent step.
+      best_error: the disagreement at the best step.
+      uncertainty: the uncertainty of the quotient itself at the best step.
+      order: the observed order of the truncation error, or NaN if it cannot be determined.
+      expected_order: the order of the scheme.
+      flags: any of "kink", "non-finite" and "step too small", with details.
     """
 
     leaf: str
@@ -32,12 +39,17 @@ class GradientRow(NamedTuple):
 
 
 class GradientReport(NamedTuple):
-    """What `check_gradient` saw; `print` it for a table.
+    """The result of `check_gradient`, which prints as a table.
 
-    ok: the gradient is finite, agrees everywhere with the most certain scheme within rtol, which that scheme is able to
-    tell, and the function has no kink at x. verdict: the same in words, PASS, FAIL or UNDECIDED.
-    rows: one for each leaf and scheme. checked, against: the two sides. value: the function's value at x.
-    rtol: the agreement that was asked for.
+    Attributes:
+      ok: whether the gradient is finite and agrees everywhere, within rtol, with the scheme of least uncertainty, whose
+        uncertainty must be small enough to decide, and the function has no kink at x.
+      verdict: the same in words: PASS, FAIL or UNDECIDED, with the reason.
+      rows: one row per leaf and scheme.
+      checked: the gradient under test.
+      against: what it is compared with.
+      value: the value of the function at x.
+      rtol: the agreement that was required.
     """
 
     ok: bool

@@ -1,4 +1,4 @@
-"""Hyperparameters as labelled axes: what a caller may write for them, checked against the factories that take them."""
+"""Hyperparameters as labelled axes: the forms in which a caller may pass them, checked and converted to arrays."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +11,17 @@ from gdlab.arguments import describe
 
 
 class Layout(NamedTuple):
-    """Settings of hyperparameters as labelled axes, and the lanes that they make.
+    """Settings of hyperparameters as labelled axes, and the lanes that they define.
 
-    A lane is one run of a batch. The lanes of one category (an optimizer on a function, say) are counted along the
-    axes, and within a setting along its repeats (starts or seeds), which are fastest.
+    A lane is one run of a batch. A category is the dimension "optimizer" or "function". For each optimizer and
+    function, the lanes are numbered along the axes, and within a setting along its repeats (starts or seeds), which
+    vary fastest.
 
-    numbers: of each argument, its values as an array over categories and axes. axes: the axes with their lengths.
-    categories: of each category its names, None where there is one without a name. repeats: lanes of one setting.
+    Attributes:
+      numbers: for each argument, its values as an array over categories and axes.
+      axes: the length of each axis.
+      categories: for each category, its names; None for a category with a single entry that has no name.
+      repeats: the number of lanes per setting.
     """
 
     numbers: dict[str, xr.DataArray]
@@ -27,26 +31,32 @@ class Layout(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """Lanes of one category."""
+        """The number of lanes per optimizer and function."""
         return int(np.prod(list(self.axes.values()), dtype=np.int64)) * self.repeats
 
     def differing(self) -> list[bool]:
-        """Of each argument, whether lanes of one category may differ in it: whether it has an axis."""
+        """Return, for each argument, whether it has an axis.
+
+        Without one, its value is the same in all lanes of an optimizer on a function.
+        """
         return [any(str(d) in self.axes for d in values.dims) for values in self.numbers.values()]
 
     def repeat(self, lanes: Int[np.ndarray, " lanes"] | range) -> Int[np.ndarray, " lanes"]:
-        """The start or seed of each of these lanes."""
+        """Return the index of the start or seed of each of these lanes."""
         return np.asarray(lanes) % self.repeats
 
     def values(self, name: str, lanes: Int[np.ndarray, " lanes"] | range | None, **category: int) -> np.ndarray:
-        """The argument's values at these lanes of the category; with None, the value that all of them share.
+        """Return the argument's values at these lanes; with None, the one value that all lanes share.
 
-        category: the place in each category, such as optimizer=0, function=2.
+        Args:
+          name: the argument.
+          lanes: the numbers of the lanes, a range of them, or None.
+          **category: the index in each category, such as optimizer=0, function=2.
         """
         here = self.numbers[name].isel({d: i for d, i in category.items() if d in self.numbers[name].dims})
         if lanes is None:
             return np.asarray(here.values.reshape(-1)[0])
-        if isinstance(lanes, range):  # a setting's lanes lie side by side
+        if isinstance(lanes, range):  # the lanes of a setting are consecutive
             settings = np.arange(lanes.start // self.repeats, -(-lanes.stop // self.repeats))
             ends = np.minimum((settings + 1) * self.repeats, lanes.stop)
             counts = ends - np.maximum(settings * self.repeats, lanes.start)
@@ -58,7 +68,10 @@ class Layout(NamedTuple):
         return found if counts is None else np.repeat(found, counts)
 
     def padded_values(self, lanes: Any, length: int, dtype: Any, **category: int) -> list[np.ndarray]:
-        """Of each argument its values: the one that all lanes share, or those of `lanes`, filled up to `length`."""
+        """Return the values of each argument: one shared value, or those of `lanes`, padded to `length`.
+
+        The padding repeats the last value.
+        """
         found = []
         for name, differs in zip(self.numbers, self.differing(), strict=True):
             values = self.values(name, lanes if differs else None, **category).astype(dtype)
@@ -66,9 +79,13 @@ class Layout(NamedTuple):
         return found
 
     def coordinates(self, dropped: Sequence[str]) -> dict[str, Any]:
-        """The coordinates of a result: an index for each axis without values, and each argument's values along its own.
+        """Return the coordinates of a result.
 
-        dropped: dimensions that the result does not have; values along them are those of the first entry.
+        They are an index for each axis that has no values, and the values of each argument along its own
+        dimensions.
+
+        Args:
+          dropped: dimensions that the result does not have; the values along them are those of the first entry.
         """
         found: dict[str, Any] = {
             axis: np.arange(length, dtype=np.int32) for axis, length in self.axes.items() if axis not in self.numbers
@@ -81,12 +98,18 @@ class Layout(NamedTuple):
 
 
 def lay_out(given: Any, categories: Mapping[str, list[str] | None], reserved: Sequence[str], repeats: int) -> Layout:
-    """The layout of hyperparameters as a caller writes them.
+    """Return the layout of hyperparameters in any of the forms that a caller may pass.
 
-    given: a mapping from arguments to a number, a 1-D array or an `xarray.DataArray`; or a list of mappings, the points
-    of a search, whose axis is "trial"; or such lists by optimizer. categories, repeats: of `Layout`; one of the
-    categories is "optimizer". reserved: names that an argument cannot have. Raises TypeError and ValueError, in one
-    line.
+    Args:
+      given: a mapping from arguments to a number, a 1-D array or an `xarray.DataArray`; or a list of mappings, the
+        points of a search, along the axis "trial"; or a mapping from optimizers to such lists.
+      categories: as in `Layout`; one of the categories is "optimizer".
+      reserved: names that an argument cannot have.
+      repeats: as in `Layout`.
+
+    Raises:
+      TypeError: if a value has a type that cannot be an axis of numbers.
+      ValueError: if names, shapes or coordinates do not fit.
     """
     categories = dict(categories)
     optimizers = categories["optimizer"]
@@ -100,7 +123,8 @@ def lay_out(given: Any, categories: Mapping[str, list[str] | None], reserved: Se
         return Layout(arrays, {"trial": len(given)}, categories, repeats)
     if not isinstance(given, Mapping):
         raise TypeError(
-            f"hyperparameters: wanted a mapping from arguments to values, or a list of such, got {describe(given)}"
+            f"hyperparameters: expected a mapping from arguments to values, or a list of such mappings, got "
+            f"{describe(given)}"
         )
     arrays = {
         str(name): _aligned(str(name), _values(str(name), v, categories, reserved), categories)
@@ -111,7 +135,7 @@ def lay_out(given: Any, categories: Mapping[str, list[str] | None], reserved: Se
 
 
 def _axes(arrays: Mapping[str, xr.DataArray], categories: Mapping[str, list[str] | None]) -> dict[str, int]:
-    """The axes of all arrays with their lengths; ValueError where arrays disagree."""
+    """Return the axes of all arrays with their lengths; raise ValueError if the arrays disagree."""
     axes: dict[str, int] = {}
     lengths = {dimension: len(names) if names else 1 for dimension, names in categories.items()}
     labels: dict[str, xr.DataArray] = {}
@@ -122,29 +146,31 @@ def _axes(arrays: Mapping[str, xr.DataArray], categories: Mapping[str, list[str]
                     known_labels = labels.setdefault(dimension, array.coords[dimension])
                     if not known_labels.equals(array.coords[dimension]):
                         raise ValueError(
-                            f"hyperparameters[{name!r}]: wanted the coordinates of {dimension!r} that the other "
-                            f"arguments have, {known_labels.values.tolist()}, got "
+                            f"hyperparameters[{name!r}]: expected the same coordinates of {dimension!r} as in the "
+                            f"other arguments, {known_labels.values.tolist()}, got "
                             f"{array.coords[dimension].values.tolist()}"
                         )
                 axes[dimension] = length
             known = lengths.setdefault(dimension, length)
             if known != length:
-                raise ValueError(f"hyperparameters[{name!r}]: wanted {known} values along {dimension!r}, got {length}")
+                raise ValueError(
+                    f"hyperparameters[{name!r}]: expected {known} values along {dimension!r}, got {length}"
+                )
     for axis in axes:
         if axis in arrays and arrays[axis].dims != (axis,):
-            raise ValueError(f"hyperparameters: {axis!r} is the name of an axis and of another argument")
+            raise ValueError(f"hyperparameters: expected different names for axes and arguments, got {axis!r} for both")
     return axes
 
 
 def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | None]) -> xr.DataArray:
-    """The array with its optimizers and functions in the order of ours, by their labels where it has them."""
+    """Return the array with its optimizers and functions in the order of `names`, matched by label if it has labels."""
     for dimension, ours in names.items():
         if dimension in array.dims and dimension in array.coords:
             theirs = [str(label) for label in array.coords[dimension].values]
             if ours is None or sorted(theirs) != sorted(ours):
-                wanted = ours or "a mapping, which was not given"
+                expected = ours or "a mapping, and none was passed"
                 raise ValueError(
-                    f"hyperparameters[{name!r}]: wanted values for each {dimension} of {wanted}, got {theirs}"
+                    f"hyperparameters[{name!r}]: expected a value for each {dimension} in {expected}, got {theirs}"
                 )
             array = array.isel({dimension: [theirs.index(label) for label in ours]})
     return array
@@ -152,12 +178,15 @@ def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | Non
 
 def _values(name: str, values: Any, categories: Mapping[str, Any], reserved: Sequence[str]) -> xr.DataArray:
     if name in reserved:
-        raise ValueError(f"hyperparameters: {name!r} is a name of the result's own; rename the factory's argument")
+        raise ValueError(
+            f"hyperparameters: expected a name that is not reserved for the result, got {name!r}; rename the factory's "
+            "argument"
+        )
     if not isinstance(values, xr.DataArray):
         array = _numeric(name, values)
         if array.ndim > 1:
             raise ValueError(
-                f"hyperparameters[{name!r}]: wanted a number or a 1-D array of values (or an xarray.DataArray that "
+                f"hyperparameters[{name!r}]: expected a number or a 1-D array of values (or an xarray.DataArray that "
                 f"names its dimensions), got shape {array.shape}"
             )
         values = xr.DataArray(array, dims=(name,)[: array.ndim], coords={name: array} if array.ndim else None)
@@ -165,34 +194,36 @@ def _values(name: str, values: Any, categories: Mapping[str, Any], reserved: Seq
         values = values.copy(data=_numeric(name, values.values))
         bad = [str(d) for d in values.dims if d in reserved and d not in (*categories, "trial")]
         if bad:
-            raise ValueError(f"hyperparameters[{name!r}]: {bad[0]!r} is a dimension of the result's own")
+            raise ValueError(
+                f"hyperparameters[{name!r}]: expected dimensions that are not reserved for the result, got {bad[0]!r}"
+            )
     if values.size == 0:
-        raise ValueError(f"hyperparameters[{name!r}]: wanted at least one value, got none")
+        raise ValueError(f"hyperparameters[{name!r}]: expected at least one value, got none")
     return values
 
 
 def _numeric(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
-        what = (
-            f"it cannot be traced; make one sweep for each of {np.unique(array).tolist()} and join the datasets, or "
-            f"fix it with functools.partial(factory, {name}=...)"
+        hint = (
+            f", which cannot be traced; run one sweep for each of {np.unique(array).tolist()} and join the datasets, "
+            f"or fix the argument with functools.partial(factory, {name}=...)"
         )
         if array.dtype.kind not in "bUS":
-            what = "wanted numbers"
-        raise TypeError(f"hyperparameters[{name!r}]: {what}; got values of dtype {array.dtype}")
+            hint = ""
+        raise TypeError(f"hyperparameters[{name!r}]: expected numbers, got values of dtype {array.dtype}{hint}")
     return array.astype(np.float64)
 
 
 def _trials(points: Sequence[Any], reserved: Sequence[str]) -> dict[str, np.ndarray]:
     if not points:
-        raise ValueError("hyperparameters: wanted at least one point, got an empty list")
+        raise ValueError("hyperparameters: expected at least one point, got an empty list")
     for point in points:
         if not isinstance(point, Mapping) or set(point) != set(points[0]):
             raise ValueError(
-                f"hyperparameters: wanted mappings that all have the arguments {list(points[0])}, got {point!r}"
+                f"hyperparameters: expected mappings that all have the arguments {list(points[0])}, got {point!r}"
                 if isinstance(points[0], Mapping)
-                else f"hyperparameters: wanted a list of mappings from arguments to numbers, got {points[0]!r}"
+                else f"hyperparameters: expected a list of mappings from arguments to numbers, got {points[0]!r}"
             )
     return {str(name): _values(str(name), [point[name] for point in points], {}, reserved).values for name in points[0]}
 
@@ -201,13 +232,13 @@ def _trials_by_optimizer(
     given: Mapping[Hashable, Any], optimizers: list[str], reserved: Sequence[str]
 ) -> tuple[dict[str, xr.DataArray], dict[str, int]]:
     if sorted(map(str, given)) != sorted(optimizers):
-        raise ValueError(f"hyperparameters: wanted points for each of {optimizers}, got those of {list(given)}")
+        raise ValueError(f"hyperparameters: expected points for each of {optimizers}, got points for {list(given)}")
     tables = [_trials(given[name], reserved) for name in optimizers]
     for name, table in zip(optimizers, tables, strict=True):
         if set(table) != set(tables[0]) or len(given[name]) != len(given[optimizers[0]]):
             raise ValueError(
-                f"hyperparameters[{name!r}]: wanted {len(given[optimizers[0]])} points with the arguments "
-                f"{list(tables[0])}, as for {optimizers[0]!r}, got {len(given[name])} with {list(table)}"
+                f"hyperparameters[{name!r}]: expected {len(given[optimizers[0]])} points with the arguments "
+                f"{list(tables[0])}, as for {optimizers[0]!r}, got {len(given[name])} points with {list(table)}"
             )
     arrays = {
         name: xr.DataArray(np.stack([table[name] for table in tables]), dims=("optimizer", "trial"))

@@ -1,4 +1,4 @@
-"""Points of a search space: independent, or of a low-discrepancy sequence."""
+"""Ranges of hyperparameters, and points sampled from them: independent, or from a low-discrepancy sequence."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -10,7 +10,13 @@ from gdlab.arguments import describe, require_choice, require_count, require_num
 
 
 class Range(NamedTuple):
-    """The values from low to high that one hyperparameter is sampled from, evenly in logarithm or in itself."""
+    """The range that one hyperparameter is sampled from, as `log_range` and `linear_range` return it.
+
+    Attributes:
+      low: the lower end.
+      high: the upper end.
+      logarithmic: whether the logarithm of the value is sampled evenly, rather than the value itself.
+    """
 
     low: float
     high: float
@@ -18,14 +24,38 @@ class Range(NamedTuple):
 
 
 def log_range(low: float, high: float) -> Range:
-    """Values from low to high, sampled evenly in logarithm; 0 < low < high."""
+    """Return a range whose values are sampled evenly in their logarithm.
+
+    This suits hyperparameters that vary over orders of magnitude, such as a learning rate.
+
+    Args:
+      low: the lower end, greater than 0.
+      high: the upper end, greater than `low`.
+
+    Returns:
+      The range, for `sample_hyperparameters`.
+
+    Raises:
+      ValueError: unless 0 < low < high.
+    """
     require_number("low", low, 0.0, open_low=True)
     require_number("high", high, low, open_low=True)
     return Range(float(low), float(high), True)
 
 
 def linear_range(low: float, high: float) -> Range:
-    """Values from low to high, sampled evenly; low < high."""
+    """Return a range whose values are sampled evenly.
+
+    Args:
+      low: the lower end.
+      high: the upper end, greater than `low`.
+
+    Returns:
+      The range, for `sample_hyperparameters`.
+
+    Raises:
+      ValueError: unless low < high.
+    """
     require_number("low", low)
     require_number("high", high, low, open_low=True)
     return Range(float(low), float(high), False)
@@ -34,21 +64,37 @@ def linear_range(low: float, high: float) -> Range:
 def sample_hyperparameters(
     ranges: Mapping[str, Range], count: int, *, method: str = "sobol", seed: int = 0
 ) -> list[dict[str, float]]:
-    """`count` points of a search space, as the list that `sweep` takes for its hyperparameters.
+    """Sample points of a search space, as the list that `sweep` takes for its hyperparameters.
 
-    ranges: of each argument, a `log_range` or a `linear_range`. method: "random" (independent, uniform: Bergstra &
-    Bengio 2012, JMLR 13), or the low-discrepancy sequences "sobol" (scrambled; best at powers of two), "halton" and
-    "latin_hypercube" of `scipy.stats.qmc`. The same seed gives the same points.
+    Args:
+      ranges: for each argument, a `log_range` or a `linear_range`.
+      count: the number of points.
+      method: "random" samples independently and uniformly (random search); "sobol" (scrambled; best at powers of
+        two), "halton" and "latin_hypercube" are the low-discrepancy methods of `scipy.stats.qmc`. Default "sobol".
+      seed: the same seed gives the same points. Default 0.
+
+    Returns:
+      A list of `count` dicts, each from arguments to numbers.
+
+    Raises:
+      TypeError: if a range is not a `log_range` or a `linear_range`.
+      ValueError: if `ranges` is not a mapping or is empty, and for an unknown method.
+
+    References:
+      Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", 2012, Journal of Machine Learning
+        Research 13.
     """
     require_count("count", count)
     require_choice("method", method, tuple(_SAMPLERS))
     if not isinstance(ranges, Mapping) or not ranges:
         raise ValueError(
-            f"ranges: wanted a mapping from arguments to log_range or linear_range, got {describe(ranges)}"
+            f"ranges: expected a mapping from arguments to log_range or linear_range, got {describe(ranges)}"
         )
     for name, entry in ranges.items():
         if not isinstance(entry, Range):
-            raise TypeError(f"ranges[{name!r}]: wanted log_range(low, high) or linear_range(low, high), got {entry!r}")
+            raise TypeError(
+                f"ranges[{name!r}]: expected log_range(low, high) or linear_range(low, high), got {entry!r}"
+            )
     unit = _SAMPLERS[method](len(ranges), count, seed)
     columns = {}
     for column, (name, entry) in zip(unit.T, ranges.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Networks as pairs of pure functions; Flax is imported nowhere else."""
+"""Networks as pairs of pure functions; no other package of gdlab imports Flax."""
 
 from gdlab.models.capsnet import CapsuleInputs, CapsuleOutputs, CapsuleSizes, capsnet
 from gdlab.models.classifier import linear_head

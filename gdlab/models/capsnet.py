@@ -1,4 +1,4 @@
-"""Capsules with dynamic routing (Sabour, Frosst & Hinton 2017)."""
+"""CapsNet: capsules with dynamic routing (Sabour, Frosst & Hinton 2017)."""
 
 import dataclasses
 import math
@@ -18,16 +18,24 @@ from gdlab.numerics import safe_sqrt
 
 
 class CapsuleInputs(NamedTuple):
-    """Images in [0, 1], (batch, height, width, channels), and classes (batch,); the decoder sees that capsule alone."""
+    """The inputs of a CapsNet.
+
+    Attributes:
+      images: images in [0, 1], of shape (batch, height, width, channels).
+      labels: the class of each image, of shape (batch,). The decoder receives the capsule of this class only.
+    """
 
     images: Any
     labels: Any
 
 
 class CapsuleOutputs(NamedTuple):
-    """The class capsules, their lengths, which are the evidence for each class, and the decoder's image.
+    """The outputs of a CapsNet.
 
-    reconstruction: pixels in [0, 1], in reading order.
+    Attributes:
+      lengths: the length of each class capsule, which is the evidence for the class.
+      capsules: the class capsules.
+      reconstruction: the image that the decoder returns: pixels in [0, 1], in row-major order.
     """
 
     lengths: Float[Array, "batch classes"]
@@ -37,11 +45,20 @@ class CapsuleOutputs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CapsuleSizes:
-    """The sizes of a CapsNet; the defaults are the paper's, smaller ones make a twin.
+    """The sizes of a CapsNet; the defaults are the paper's.
 
-    width: channels of the first convolution. capsules: primary capsules at each pixel, of `capsule_size` numbers.
-    class_size: numbers of a class's capsule. kernel: side of both convolutions' kernels, in pixels. decoder: sizes of
-    its hidden layers. routing: iterations of `route`. Raises TypeError and ValueError unless all are integers from 1.
+    Attributes:
+      width: the number of channels of the first convolution.
+      capsules: the number of primary capsules at each pixel.
+      capsule_size: the dimension of a primary capsule.
+      class_size: the dimension of a class capsule.
+      kernel: the side of the kernels of both convolutions, in pixels.
+      decoder: the sizes of the decoder's hidden layers.
+      routing: the number of iterations of `route`.
+
+    Raises:
+      TypeError: if a size is not an integer.
+      ValueError: if a size is less than 1.
     """
 
     width: int = 256
@@ -60,12 +77,12 @@ class CapsuleSizes:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """The names of all sizes, in order."""
+        """Return the names of all sizes in order."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def squash(s: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
-    """|s|^2 / (1 + |s|^2) s / |s| (equation 1); the gradient at a vector of zeros is 0."""
+    """Return |s|^2 / (1 + |s|^2) s / |s| (equation 1); the gradient at a vector of zeros is 0."""
     square = jnp.sum(jnp.square(s), axis=-1, keepdims=True)
     return s * safe_sqrt(square) / (1 + square)
 
@@ -73,19 +90,23 @@ def squash(s: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
 def route(
     predictions: Float[Array, "inputs batch outputs size"], iterations: int, *, learn_weights: bool = True
 ) -> Float[Array, "batch outputs size"]:
-    """Routing by agreement (procedure 1): logits start at 0; softmax over the outputs, weighted sum, squash, agreement.
+    """Route by agreement (procedure 1) and return the output capsules.
 
-    predictions: of every output capsule by every input capsule; the inputs' axis is in front because each input has a
-    matrix product of its own. learn_weights: whether gradients flow through the weights of all iterations, as in the
-    authors' code (Sarasra/models). With False the weights are constants, as in naturomics/CapsNet-Tensorflow and
-    XifengGuo/CapsNet-Pytorch. The paper leaves this open; the outputs are the same.
+    The logits start at 0. Each iteration takes their softmax over the outputs, the sum of the predictions with these
+    weights, and its squash; agreement with the predictions is then added to the logits.
+
+    `predictions` are those of every output capsule by every input capsule; the axis of the inputs comes first, because
+    each input has its own matrix product. With `learn_weights`, gradients flow through the weights of all iterations,
+    as in the authors' code (Sarasra/models); otherwise the weights are constants, as in naturomics/CapsNet-Tensorflow
+    and XifengGuo/CapsNet-Pytorch. The paper does not specify this; the outputs are the same.
     """
     if iterations < 1:
-        raise ValueError(f"iterations: wanted at least 1, got {iterations}")
+        raise ValueError(f"iterations: expected at least 1, got {iterations}")
     outputs = squash(jnp.sum(predictions, axis=0) / predictions.shape[2])  # all weights are equal
     logits = jnp.zeros((), predictions.dtype)
     for _ in range(iterations - 1):
-        # Products: as sums of broadcast arrays, routing and its gradient run up to three times as long on a CPU.
+        # Matrix products: with sums of broadcast arrays, routing and its gradient take up to three times as long on a
+        # CPU.
         logits = logits + _product("ibos,bos->ibo", predictions, outputs)
         weights = jax.nn.softmax(logits, axis=-1)
         if not learn_weights:
@@ -95,12 +116,12 @@ def route(
 
 
 def _product(subscripts: str, a: Array, b: Array) -> Array:
-    """`jnp.einsum` in full precision, where accelerators would round float32 to fewer digits by default."""
+    """Compute `jnp.einsum` in full precision; by default accelerators round float32 to fewer digits."""
     return jnp.einsum(subscripts, a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 class CapsNet(nn.Module):
-    """Convolution, primary capsules, class capsules, and a decoder of dense layers."""
+    """A convolution, primary capsules, class capsules, and a decoder of dense layers."""
 
     num_classes: int
     image_shape: Sequence[int]
@@ -110,7 +131,7 @@ class CapsNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: CapsuleInputs, train: bool | Bool[Array, ""] = False) -> CapsuleOutputs:
-        """Lengths, class capsules and reconstructions; train has no effect."""
+        """Return lengths, class capsules and reconstructions; `train` has no effect."""
         del train
         sizes, (images, labels) = self.sizes, inputs
         require_images(images, self.image_shape[-1], least=2 * sizes.kernel)
@@ -124,13 +145,13 @@ class CapsNet(nn.Module):
         return CapsuleOutputs(lengths, capsules, self._decode(chosen.reshape(len(x), -1).astype(self.dtype)))
 
     def _convolve(self, x: Array, outputs: int, stride: int, name: str) -> Array:
-        """A convolution with PyTorch's own initialization."""
+        """Apply a convolution with PyTorch's initialization."""
         kernel = self.sizes.kernel
         draw = uniform(1 / math.sqrt(kernel**2 * x.shape[-1]))
         return Convolution(outputs, kernel, stride, 0, self.dtype, draw, draw, name=name)(x)
 
     def _predict(self, primary: Float[Array, "batch inputs size"]) -> Float[Array, "inputs batch classes class_size"]:
-        """Each primary capsule's prediction of each class capsule: a matrix of its own times the capsule."""
+        """Return each primary capsule's prediction of each class capsule: the capsule times a matrix of its own."""
         sizes, wide = self.sizes, param_dtype(self.dtype)
         shape = (primary.shape[1], sizes.capsule_size, self.num_classes * sizes.class_size)
         kernel = self.param("routing", normal(0.1), shape, wide)
@@ -139,7 +160,7 @@ class CapsNet(nn.Module):
         return predictions.reshape(*by_input.shape[:2], self.num_classes, sizes.class_size)
 
     def _decode(self, x: Float[Array, "batch capsules"]) -> Float[Array, "batch pixels"]:
-        """The image that the decoder makes of the labelled class's capsule; the others are zeros."""
+        """Return the image decoded from the capsule of the labelled class; the other capsules are zeros."""
         layers = self.sizes.decoder
         for number, size in enumerate(layers):
             x = nn.relu(Linear(size, self.dtype, name=f"decoder_{number}")(x))
@@ -155,19 +176,37 @@ def capsnet(
     dtype: Any = jnp.float32,
     **sizes: Any,
 ) -> Model:
-    """CapsNet of Sabour, Frosst & Hinton 2017, figures 1 and 2; `apply` takes `CapsuleInputs`, gives `CapsuleOutputs`.
+    """CapsNet, a network of capsules with dynamic routing (figures 1 and 2 of the paper).
 
-    A convolution with ReLU; a second one of stride 2, whose channels are groups of numbers, the primary capsules of
-    each pixel; a capsule per class, found by routing; a decoder of dense layers that sees the labelled class's capsule
-    alone. Convolutions and dense layers are initialized as PyTorch's. The matrices before routing, whose initialization
-    the paper does not give, are N(0, 0.1^2): the authors' code has a normal of that width truncated at 0.2, and biases
-    that the paper lacks. The state is {}. 8,215,568 parameters at the defaults, 1,411,344 of them in the decoder.
+    A convolution with ReLU is followed by a second convolution of stride 2, whose channels are grouped into the primary
+    capsules of each pixel. Routing by agreement computes one capsule per class, and a decoder of dense layers
+    reconstructs the image from the capsule of the labelled class only. `apply` takes `CapsuleInputs` and returns
+    `CapsuleOutputs`; the state is {}. With the defaults there are 8,215,568 parameters, of which 1,411,344 are in the
+    decoder.
 
-    image_shape: (height, width, channels) of one image. learn_weights: see `route`. dtype: what products are computed
-    in; parameters, routing and outputs are float32, or float64 with float64. sizes: the fields of `CapsuleSizes`.
+    Convolutions and dense layers are initialized as in PyTorch. The paper does not give the initialization of the
+    matrices before routing; here it is N(0, 0.1^2). The authors' code uses a normal distribution of that width
+    truncated at 0.2, and has biases that the paper lacks.
 
-    Raises TypeError for sizes of other names, and TypeError or ValueError for sizes that are not integers from 1 and
-    for images of fewer pixels than two kernels.
+    Args:
+      num_classes: the number of classes. Default 10.
+      image_shape: the shape (height, width, channels) of one image. Default (28, 28, 1).
+      learn_weights: whether gradients flow through the weights of all routing iterations, as in the authors' code
+        (Sarasra/models). If False, the weights are constants, as in naturomics/CapsNet-Tensorflow and
+        XifengGuo/CapsNet-Pytorch. The paper does not specify this; the outputs are the same.
+      dtype: the dtype in which products are computed. Parameters, routing and outputs are float32, or float64 if
+        `dtype` is float64.
+      **sizes: fields of `CapsuleSizes`; the defaults are the paper's.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      TypeError: if `sizes` contains any other name, or a size is not an integer.
+      ValueError: if a size is less than 1, or an image is smaller than two kernels.
+
+    References:
+      Sabour, Frosst and Hinton, "Dynamic Routing Between Capsules", 2017 (https://arxiv.org/abs/1710.09829).
     """
     chosen = _choose(sizes)
     require_count("num_classes", num_classes)
@@ -176,7 +215,8 @@ def capsnet(
     least = 2 * chosen.kernel
     if len(image_shape) != 3 or min(image_shape[:2]) < least:
         raise ValueError(
-            f"image_shape: wanted (height, width, channels) of at least {least} pixels, got {tuple(image_shape)}"
+            f"image_shape: expected (height, width, channels) with sides of at least {least} pixels, got "
+            f"{tuple(image_shape)}"
         )
     require_dtype(dtype)
     module = CapsNet(num_classes, tuple(image_shape), chosen, learn_weights, jnp.dtype(dtype))
@@ -185,7 +225,7 @@ def capsnet(
 
 
 def _choose(sizes: Mapping[str, Any]) -> CapsuleSizes:
-    """The sizes by name, the others as in the paper; TypeError for a name that is none of theirs."""
+    """Return the given sizes with the paper's for all others; raise TypeError for an unknown name."""
     names = CapsuleSizes.names()
     unknown = sorted(sizes.keys() - set(names))
     if unknown:

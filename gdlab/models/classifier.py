@@ -1,8 +1,8 @@
-"""Image classifiers: what ResNet, WideResNet and VGG share.
+"""The common parts of ResNet, WideResNet and VGG.
 
-Each of them is a function from images to feature maps and a function from the maps' mean to logits. `classifier` joins
-two such functions to a `Model`. They build their layers by name inside the scope of the one module here, so that the
-tree of parameters has the names of their layers and nothing above them.
+Each of these classifiers is a function from images to feature maps and a function from the mean of the maps to logits;
+`classifier` joins the two into a `Model`. Both functions create named layers in the scope of a single module, so the
+tree of parameters has the names of the layers at its top level.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ from gdlab.models.layers import Linear, param_dtype, require_dtype, require_imag
 from gdlab.models.model import Model, from_linen
 
 Mode = bool | Bool[Array, ""]
-"""Whether the network is in training mode; may be traced."""
+"""Whether the network is in training mode; a traced value is allowed."""
 
 Features = Callable[[Array, Mode, Any], Array]
-"""`features(images, train, dtype)`: feature maps (batch, rows, columns, features) of images in the same dtype."""
+"""`features(images, train, dtype)` returns feature maps (batch, rows, columns, features) in the dtype of the images."""
 
 Head = Callable[[Array, int, Any], Array]
-"""`head(features, num_classes, dtype)`: logits (batch, num_classes) from features (batch, features)."""
+"""`head(features, num_classes, dtype)` returns logits (batch, num_classes) for features (batch, features)."""
 
 Block = Callable[..., nn.Module]
-"""`block(channels, stride, name=name)`: a module called as `block(x, train)`."""
+"""`block(channels, stride, name=name)` returns a module that is called with (x, train)."""
 
 
 class Classifier(nn.Module):
-    """Feature maps, their mean over pixels, and a head, all in `dtype`; logits in the parameters' dtype."""
+    """Feature maps, their mean over pixels, and a head, all in `dtype`; the logits have the parameters' dtype."""
 
     features: Features
     head: Head
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: Mode
     ) -> Float[Array, "batch classes"]:
-        """The logits."""
+        """Return the logits."""
         require_images(images, self.channels, least=self.smallest)
         maps = self.features(images.astype(self.dtype), train, self.dtype)
         logits = self.head(jnp.mean(maps, (1, 2)), self.num_classes, self.dtype)
@@ -55,12 +55,23 @@ class Classifier(nn.Module):
 def classifier(
     features: Features, head: Head, num_classes: int, *, channels: int = 3, smallest: int = 1, dtype: Any = jnp.float32
 ) -> Model:
-    """The `Model` of a convolutional classifier of images (batch, height, width, channels).
+    """Make a `Model` of a convolutional classifier for images of shape (batch, height, width, channels).
 
-    features, head: see `Features` and `Head`; they create their layers when they are called, each with a name.
-    smallest: the least height and width of an image, in pixels; smaller images raise ValueError. dtype: what the
-    network computes in, float32, bfloat16 or float64. Parameters, running statistics and logits are float32, or float64
-    with float64. Raises TypeError and ValueError for other numbers of classes or channels and other dtypes.
+    Args:
+      features: computes feature maps; see `Features`. It creates its layers when it is called, each with a name.
+      head: computes logits; see `Head`. It creates its layers in the same way.
+      num_classes: the number of classes.
+      channels: the number of channels of the images. Default 3.
+      smallest: the smallest height and width of an image in pixels; smaller images raise ValueError. Default 1.
+      dtype: the dtype in which the network computes: float32, bfloat16 or float64. Parameters, running statistics and
+        logits are float32, or float64 if `dtype` is float64.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      TypeError: if a number is not an integer, or `dtype` is not a floating-point type.
+      ValueError: if a number is less than 1, or `dtype` is float64 without jax_enable_x64.
     """
     require_count("num_classes", num_classes)
     require_count("channels", channels)
@@ -72,10 +83,10 @@ def classifier(
 def residual_stages(
     x: Array, train: Mode, *, block: Block, blocks: Sequence[int], width: int, name: str
 ) -> Float[Array, "batch rows columns features"]:
-    """Stages of residual blocks; each stage but the first halves the image and doubles the channels.
+    """Apply stages of residual blocks; each stage but the first halves the image and doubles the channels.
 
-    blocks: how many blocks each stage has. width: channels of the first stage. name: that of a stage without its
-    number: block 0 of the first is called `name` + "1_0".
+    `blocks` holds the number of blocks of each stage, and `width` is the number of channels of the first. Block 0 of
+    the first stage is named `name` + "1_0".
     """
     for stage, count in enumerate(blocks):
         for number in range(count):
@@ -92,5 +103,16 @@ def linear_head(
     initializer: Initializer | None = None,
     bias: Initializer | None = None,
 ) -> Float[Array, "batch classes"]:
-    """One linear layer, "fc"; initializer and bias default to the initialization of `torch.nn.Linear`."""
+    """One linear layer from features to logits, named "fc".
+
+    Args:
+      features: the features, of shape (batch, features).
+      num_classes: the number of classes.
+      dtype: the dtype in which the layer computes.
+      initializer: the initializer of the weights. None: that of `torch.nn.Linear`.
+      bias: the initializer of the bias. None: that of `torch.nn.Linear`.
+
+    Returns:
+      The logits, of shape (batch, num_classes).
+    """
     return Linear(num_classes, dtype, initializer, bias, name="fc")(features)

@@ -1,13 +1,13 @@
-"""Convolution as three bilinear primitives, and on a CPU each of them by the quickest algorithm for its shape.
+"""Convolution as three bilinear primitives, which run on a CPU with the fastest algorithm for their shape.
 
-XLA's CPU convolutions are many times slower than its matrix product on small images, and slower still inside a loop.
-The forward pass, the input's gradient and the kernel's gradient are one trilinear form seen from three sides: each is
-bilinear, and derivatives of any of them are the other two. So they are closed under forward and reverse mode to any
-order, and under `jax.vmap`, and each is lowered by its platform: on a GPU or TPU to XLA's convolution and its own
-gradients, on a CPU to matrix products (`gdlab.models.products`).
+On small images XLA's CPU convolutions are many times slower than its matrix product, and slower still inside a loop.
+The forward pass, the gradient of the input and the gradient of the kernel are three views of one trilinear form: each
+is bilinear, and the derivatives of each are the other two. They are therefore closed under forward and reverse mode to
+any order and under `jax.vmap`. Each is lowered by platform: on a GPU or TPU to XLA's convolution and its gradients, on
+a CPU to matrix products (`gdlab.models.products`).
 
-Under `jax.vmap` an operand that is not mapped is shared: the mapped one's lanes become more images or more channels.
-Where both are mapped there is one product a lane in a batch of products.
+Under `jax.vmap`, a lane is one entry of the mapped axis. If only one operand is mapped, the other is shared, and the
+lanes become additional images or channels. If both are mapped, there is one product per lane in a batch of products.
 """
 
 from collections.abc import Callable
@@ -31,21 +31,27 @@ def convolve(
     stride: int = 1,
     padding: int = 0,
 ) -> Float[Array, "batch new_height new_width outputs"]:
-    """The cross-correlation of images and kernels, with `padding` zeros on all sides, as `torch.nn.functional.conv2d`.
+    """Return the cross-correlation of images with a kernel, as `torch.nn.functional.conv2d` computes it.
 
-    Sums are in float32 at least. Not for grouped or dilated convolutions.
+    The images are padded with `padding` zeros on all sides. Sums are computed in float32 or a wider dtype. Grouped and
+    dilated convolutions are not supported.
     """
     require_count("stride", stride)
     require_count("padding", padding, low=0)
-    for name, value, axes in (("x", x, "batch, height, width"), ("kernel", kernel, "rows, columns, inputs")):
+    for name, value, axes in (
+        ("x", x, "batch, height, width, channels"),
+        ("kernel", kernel, "rows, columns, inputs, outputs"),
+    ):
         if getattr(value, "ndim", None) != 4 or not jnp.issubdtype(value.dtype, jnp.floating):
-            raise ValueError(f"{name}: wanted floating-point numbers ({axes}, channels), got {describe(value)}")
+            raise ValueError(f"{name}: expected a floating-point array ({axes}), got {describe(value)}")
     if x.shape[3] != kernel.shape[2]:
-        raise ValueError(f"kernel: wanted {x.shape[3]} inputs, as x has channels, got shape {kernel.shape}")
+        raise ValueError(f"kernel: expected {x.shape[3]} inputs, the channels of x, got shape {kernel.shape}")
     (_, height, width, _), (rows, columns, _, _) = x.shape, kernel.shape
     geometry = Geometry((height, width), (rows, columns), stride, padding)
     if min(geometry.outputs) < 1:
-        raise ValueError(f"kernel: wanted one that fits into the padded image, got {kernel.shape[:2]} for {x.shape}")
+        raise ValueError(
+            f"kernel: expected a size that fits into the padded image, got {kernel.shape[:2]} for images {x.shape}"
+        )
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
     return forward_p.bind(x.astype(dtype), kernel.astype(dtype), geometry=geometry, lanes=False)
 
@@ -68,7 +74,7 @@ def _xla_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
 
 
 def _shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, ...]:
-    """The result's shape, of one lane."""
+    """Return the shape of the result for one lane."""
     if name == "forward":
         return (a[0], *geometry.outputs, b[3])
     if name == "input_gradient":
@@ -76,7 +82,7 @@ def _shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, ...]:
     return (*geometry.kernel, a[3], b[3])
 
 
-# For each operand the axis that only it has, and where that axis is in the result.
+# For each operand, the axis that only this operand has, and the position of that axis in the result.
 PRIVATE_AXES = {
     "forward": ((0, 0), (3, 3)),
     "input_gradient": ((0, 0), (2, 3)),
@@ -85,7 +91,7 @@ PRIVATE_AXES = {
 
 
 def _primitive(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
-    """A bilinear primitive of (a, b) with parameters geometry and lanes: whether both have a leading axis of lanes."""
+    """Make a bilinear primitive of (a, b); its parameter `lanes` says whether both have a leading axis of lanes."""
     primitive = Primitive(f"convolution_{name}")
 
     def abstract(a: Any, b: Any, *, geometry: Geometry, lanes: bool) -> Any:
@@ -135,7 +141,7 @@ forward_p = _primitive("forward", products.forward, _xla_forward)
 input_gradient_p = _primitive("input_gradient", products.input_gradient, _xla_input_gradient)
 kernel_gradient_p = _primitive("kernel_gradient", products.kernel_gradient, _xla_kernel_gradient)
 
-# Each transposed with respect to its first and its second operand, of which the other is at hand.
+# The transpose of each primitive with respect to its first and to its second operand, given the other operand.
 ad.defbilinear(
     forward_p,
     lambda ct, x, kernel, **static: input_gradient_p.bind(ct, kernel, **static),

@@ -1,8 +1,8 @@
-"""Initial parameters drawn together: one vector of random numbers per kind of distribution, cut into all arrays.
+"""Joint initialization of all parameters: one vector of random numbers per kind of distribution, split into arrays.
 
-With one key per array, the program that initializes a ResNet18 takes a CPU 12 to 28 s to compile; with one draw that is
-cut afterwards it takes one or two. The initializers below therefore draw nothing: each returns zeros that carry their
-distribution, and `fill` replaces them by random numbers.
+With one key per array, the program that initializes a ResNet18 takes 12 to 28 s to compile on a CPU; with a single
+draw that is split afterwards, it takes 1 to 2 s. Therefore the initializers below draw nothing: each returns zeros that
+carry their distribution, and `fill` replaces them by random numbers.
 """
 
 import math
@@ -16,14 +16,14 @@ from flax import struct
 from jaxtyping import Array, PyTree
 
 Initializer = Callable[..., Any]
-"""`initializer(key, shape, dtype)`, as Flax calls it; returns an `Undrawn`, which a module sees as the array."""
+"""`initializer(key, shape, dtype)`, as Flax calls it, returns an `Undrawn`, which modules see as an array."""
 
 Sampler = Callable[..., Array]
-"""`sampler(key, shape, dtype)`: independent random numbers from one standard distribution."""
+"""`sampler(key, shape, dtype)` returns independent random numbers from one standard distribution."""
 
 
 def symmetric_uniform(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Uniform in [-1, 1)."""
+    """Draw from the uniform distribution on [-1, 1)."""
     return jax.random.uniform(key, shape, dtype, -1, 1)
 
 
@@ -32,7 +32,13 @@ SAMPLERS: tuple[Sampler, ...] = (jax.random.normal, symmetric_uniform)
 
 
 class Distribution(NamedTuple):
-    """`location + scale * u` with u from `sampler`, one of SAMPLERS; None: every element is `location`."""
+    """The distribution of `location + scale * u`, with u drawn by `sampler`.
+
+    Attributes:
+      location: the shift.
+      scale: the factor.
+      sampler: one of SAMPLERS; None means that every element is `location`.
+    """
 
     location: float
     scale: float = 0.0
@@ -40,42 +46,42 @@ class Distribution(NamedTuple):
 
 
 class Undrawn(struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
-    """An array yet to be drawn and its distribution, as it travels through Flax's `init`."""
+    """An array that has not been drawn yet, with its distribution; it passes through the `init` of Flax modules."""
 
     value: Any
     distribution: Distribution = struct.field(pytree_node=False)
 
     def unbox(self) -> Any:
-        """The array; Flax calls this where a module uses its parameter."""
+        """Return the array; Flax calls this when a module uses its parameter."""
         return self.value
 
     def replace_boxed(self, val: Any) -> "Undrawn":
-        """The same distribution around another array."""
+        """Return the same distribution with another array."""
         return self.replace(value=val)
 
     def add_axis(self, index: int, params: dict[Any, Any]) -> "Undrawn":
-        """Unchanged: the distribution is that of a single element."""
+        """Return self, because the distribution is that of a single element."""
         del index, params
         return self
 
     def remove_axis(self, index: int, params: dict[Any, Any]) -> "Undrawn":
-        """Unchanged: the distribution is that of a single element."""
+        """Return self, because the distribution is that of a single element."""
         del index, params
         return self
 
 
 def normal(std: float) -> Initializer:
-    """N(0, std^2)."""
+    """Return an initializer for N(0, std^2)."""
     return _undrawn(Distribution(0.0, std, jax.random.normal))
 
 
 def uniform(limit: float) -> Initializer:
-    """U(-limit, limit)."""
+    """Return an initializer for U(-limit, limit)."""
     return _undrawn(Distribution(0.0, limit, symmetric_uniform))
 
 
 def constant(value: float) -> Initializer:
-    """Every element is `value`."""
+    """Return an initializer that sets every element to `value`."""
     return _undrawn(Distribution(value))
 
 
@@ -88,10 +94,10 @@ def _undrawn(distribution: Distribution) -> Initializer:
 
 
 def fill(init: Callable[[], PyTree], key: Array) -> PyTree:
-    """The result of `init()`, with arrays that carry a distribution drawn from it; all others must be zeros.
+    """Return the result of `init()`, with every `Undrawn` array drawn from its distribution.
 
-    `init` is only evaluated abstractly. Random numbers are assigned in the order of the tree, so that an additional
-    array changes the values of those after it.
+    `init` is only evaluated abstractly, so all other arrays must be zeros. Random numbers are assigned in the order of
+    the tree, so an additional array changes the values of the arrays after it.
     """
     leaves, structure = jax.tree.flatten(jax.eval_shape(init), is_leaf=lambda leaf: isinstance(leaf, Undrawn))
     undrawn = [leaf for leaf in leaves if isinstance(leaf, Undrawn)]

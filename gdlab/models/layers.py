@@ -1,4 +1,4 @@
-"""The layers of the networks here, as PyTorch defines them; Flax's own differ in details that change results."""
+"""The layers of the networks, as PyTorch defines them; those of Flax differ in details that change results."""
 
 import math
 from typing import Any
@@ -14,15 +14,24 @@ from gdlab.models.initialization import Initializer, constant, normal, uniform
 
 
 def param_dtype(dtype: Any) -> Any:
-    """float64 for float64, else float32: parameters and statistics are kept so while layers compute in `dtype`."""
+    """Return the dtype of the parameters and statistics of layers that compute in `dtype`: float32 or float64."""
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
 class Convolution(nn.Module):
-    """A convolution with a square kernel; He initialization over the outputs, N(0, 2 / (size^2 outputs)).
+    """A convolution with a square kernel.
 
-    That is `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`. bias: its initializer; None: the
-    convolution has no bias.
+    The default initialization is N(0, 2 / (size^2 outputs)), that of He et al. over the outputs:
+    `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
+
+    Attributes:
+      outputs: the number of output channels.
+      size: the side of the kernel in pixels.
+      stride: the stride in pixels.
+      padding: the number of zeros on each side of the image.
+      dtype: the dtype in which the layer computes.
+      initializer: the initializer of the kernel; None means the default.
+      bias: the initializer of the bias; None means that there is no bias.
     """
 
     outputs: int
@@ -35,7 +44,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns outputs"]:
-        """The convolved images."""
+        """Return the convolved images."""
         initializer = self.initializer or normal(math.sqrt(2 / (self.size**2 * self.outputs)))
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", initializer, shape, param_dtype(self.dtype))
@@ -46,7 +55,14 @@ class Convolution(nn.Module):
 
 
 class Linear(nn.Module):
-    """x W + b; initializer and bias default to `torch.nn.Linear`'s U(-1/sqrt(inputs), 1/sqrt(inputs))."""
+    """x W + b.
+
+    Attributes:
+      outputs: the number of outputs.
+      dtype: the dtype in which the layer computes.
+      initializer: the initializer of W; None means U(-1/sqrt(inputs), 1/sqrt(inputs)), as in `torch.nn.Linear`.
+      bias: the initializer of b; None means the same distribution.
+    """
 
     outputs: int
     dtype: Any = jnp.float32
@@ -55,7 +71,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        """The outputs, for any leading axes."""
+        """Return the outputs, for any number of leading axes."""
         limit = 1 / math.sqrt(x.shape[-1])
         kernel, bias = self.initializer or uniform(limit), self.bias or uniform(limit)
         kernel = self.param("kernel", kernel, (x.shape[-1], self.outputs), param_dtype(self.dtype))
@@ -64,11 +80,12 @@ class Linear(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Each channel normalized to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015), as in PyTorch.
+    """Batch normalization as in PyTorch (Ioffe & Szegedy 2015).
 
-    Training normalizes by the batch's mean and biased variance, and moves the running statistics by the fraction
-    `momentum` towards the batch's mean and unbiased variance. Flax's layer uses the biased variance there, and its
-    momentum is 1 minus this one. train may be traced. Statistics are kept and computed in float32 at least.
+    Each channel is normalized to mean 0 and variance 1, then scaled and shifted. Training uses the mean and the biased
+    variance of the batch, and moves the running statistics by the fraction `momentum` towards the mean and the unbiased
+    variance of the batch. The layer of Flax uses the biased variance there, and its momentum is 1 minus this one.
+    `train` may be traced. Statistics are computed and stored in float32 or float64.
     """
 
     momentum: float = 0.1
@@ -79,7 +96,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "*batch channels"], train: bool | Bool[Array, ""]
     ) -> Float[Array, "*batch channels"]:
-        """The normalized values; every axis but the last is averaged over."""
+        """Return the normalized values; statistics are taken over all axes but the last."""
         channels, wide = x.shape[-1:], param_dtype(self.dtype)
         scale = self.param("scale", constant(1.0), channels, wide)
         bias = self.param("bias", constant(0.0), channels, wide)
@@ -89,7 +106,7 @@ class BatchNorm(nn.Module):
         if train is not False:
             axes, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
             if train is True and count == 1:
-                raise ValueError(f"batch normalization: wanted at least 2 values a channel, got shape {x.shape}")
+                raise ValueError(f"batch normalization: expected at least 2 values per channel, got shape {x.shape}")
             batch_mean = jnp.mean(x, axes, wide)
             batch_var = jnp.mean(jnp.square(x.astype(wide) - batch_mean), axes)
             unbiased = batch_var * (count / max(count - 1, 1))
@@ -103,32 +120,32 @@ class BatchNorm(nn.Module):
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, train: bool | Bool[Array, ""], key: Any) -> Float[Array, "*shape"]:
-    """In training, x with each value set to 0 with probability `rate` and the others scaled by 1 / (1 - rate).
+    """In training, set each value of x to 0 with probability `rate`, and scale the others by 1 / (1 - rate).
 
-    train may be traced. Raises ValueError where a key is needed and is None.
+    `train` may be traced. Raises ValueError if a key is needed but is None.
     """
     if rate == 0 or train is False:
         return x
     if key is None:
-        raise ValueError("key: wanted one for dropout in training, got None")
+        raise ValueError("key: expected a random key for dropout in training, got None")
     kept = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
     return jnp.where(jnp.logical_not(train), x, jnp.where(kept, x / (1 - rate), 0))
 
 
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """The maximum of every 3x3 window, stride 2, over an image with a border of one pixel of minus infinity.
+    """Return the maximum of every 3x3 window with stride 2; the image is padded with one pixel of minus infinity.
 
-    The gradient goes to the first of several equal values in reading order, as in PyTorch. XLA's own gradient of a
-    windowed reduction is a scatter, which is slow on CPUs. This takes the maximum of three columns, then of three rows,
-    from slices of even and of odd pixels.
+    Of several equal values, the first in row-major order receives the gradient, as in PyTorch. XLA's gradient of a
+    windowed reduction is a scatter, which is slow on CPUs; this function takes the maximum of three columns, then of
+    three rows, using slices of even and odd pixels.
     """
     return _pool_axis(_pool_axis(x, 2), 1)
 
 
 def max_pool_pairs(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """The maximum of every 2x2 window, stride 2; an odd last row or column is left out.
+    """Return the maximum of every 2x2 window with stride 2; an odd last row or column is left out.
 
-    The gradient goes to the first of several equal values in reading order, as in PyTorch.
+    Of several equal values, the first in row-major order receives the gradient, as in PyTorch.
     """
     for axis in (2, 1):
         count = x.shape[axis] // 2
@@ -140,29 +157,29 @@ def max_pool_pairs(x: Float[Array, "batch height width channels"]) -> Float[Arra
 
 
 def require_images(images: Any, channels: int, *, least: int = 1) -> None:
-    """Raise ValueError unless these are floating-point NHWC images of `channels` channels and `least` pixels a side."""
+    """Raise ValueError unless `images` are floating-point NHWC images of at least `least` pixels on each side."""
     shape = getattr(images, "shape", ())
     if len(shape) != 4 or tuple(shape)[-1:] != (channels,) or not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
-            f"inputs: wanted floating-point images (batch, height, width, {channels}), got {describe(images)}"
+            f"inputs: expected floating-point images (batch, height, width, {channels}), got {describe(images)}"
         )
     if min(shape[1:3]) < least:
-        raise ValueError(f"inputs: wanted images of at least {least} x {least} pixels, got {describe(images)}")
+        raise ValueError(f"inputs: expected images of at least {least} x {least} pixels, got {describe(images)}")
 
 
 def require_dtype(dtype: Any) -> None:
     """Raise TypeError or ValueError unless a network can compute in `dtype`."""
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype: wanted a floating-point type, got {jnp.dtype(dtype)}")
+        raise TypeError(f"dtype: expected a floating-point type, got {jnp.dtype(dtype)}")
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype: wanted jax_enable_x64 to be set for float64, got it unset")
+        raise ValueError("dtype: expected jax_enable_x64 to be set for float64, got jax_enable_x64=False")
 
 
 def _pool_axis(x: Array, axis: int) -> Array:
     size = x.shape[axis]
     count = (size - 1) // 2 + 1
     pads = [(0, 0)] * x.ndim
-    pads[axis] = (1, 2 * count + 1 - size)  # the border, and up to a whole number of pairs
+    pads[axis] = (1, 2 * count + 1 - size)  # the border, and padding to a whole number of pairs
     pairs = jnp.pad(x, pads, constant_values=-jnp.inf)
     pairs = pairs.reshape(*x.shape[:axis], count + 1, 2, *x.shape[axis + 1 :])
     even, odd = (jax.lax.index_in_dim(pairs, phase, axis + 1, keepdims=False) for phase in (0, 1))
@@ -171,5 +188,5 @@ def _pool_axis(x: Array, axis: int) -> Array:
 
 
 def _later_if_greater(one: Array, later: Array) -> Array:
-    """The maximum; of equal values the first gets the gradient, where `jnp.maximum` would share it. NaN propagates."""
+    """Return the maximum; of equal values the first gets the gradient, unlike in `jnp.maximum`. NaN propagates."""
     return jnp.where((later > one) | jnp.isnan(later), later, one)

@@ -14,7 +14,12 @@ from gdlab.models.model import AKey, Model
 
 
 class Memory(NamedTuple):
-    """The state of every layer after a window of text, from which the next window of each stream begins."""
+    """The state of all layers after a window of text, from which the next window of each stream continues.
+
+    Attributes:
+      hidden: the outputs of the last step.
+      cell: the cells of the last step.
+    """
 
     hidden: Float[Array, "layers batch width"]
     cell: Float[Array, "layers batch width"]
@@ -30,20 +35,39 @@ def lstm(
     limit: float = 0.05,
     dtype: Any = jnp.float32,
 ) -> Model:
-    """Embedding, `layers` LSTM layers of `width`, a linear layer to the words: Zaremba et al. 2014, "medium".
+    """LSTM language model; the defaults are the "medium" model of Zaremba et al.
 
-    `apply(params, memory, tokens, train=..., key=...)` takes words (batch, steps) and returns logits
-    (batch, steps, vocabulary) and the `Memory` after the last step, in training and in evaluation. A stream's next
-    window begins with that memory; no gradient flows back through it, since it is an argument. `init` returns a memory
-    of zeros for `batch_size` streams.
+    It consists of an embedding, LSTM layers, and a linear layer to the vocabulary.
+    `apply(params, memory, tokens, train=..., key=...)` takes word indices (batch, steps) and returns logits
+    (batch, steps, vocabulary) and the `Memory` after the last step, in training and in evaluation. The next window of
+    each stream starts with that memory; no gradient flows through it, because it is an argument. `init` returns a
+    memory of zeros for `batch_size` streams. With 10,000 words there are 19,775,200 parameters.
 
-    Gates are in the order input, forget, cell, output, as in `torch.nn.LSTM`, which has two biases, as Zaremba's code
-    has, where this has one. All parameters, biases included, are initialized as U(-limit, limit), as in Zaremba's code.
-    19,775,200 parameters with 10,000 words.
+    The gates are in the order input, forget, cell, output, as in `torch.nn.LSTM`. There is one bias, where
+    `torch.nn.LSTM` and the code of Zaremba et al. have two. All parameters, including the biases, are initialized as
+    U(-limit, limit), as in the code of Zaremba et al.
 
-    dropout: the fraction of values set to zero in the embedded words, between layers and before the linear layer, never
-    between time steps; above 0, training needs a key. width: a smaller one makes a twin. dtype: what the network
-    computes in; parameters, memory and logits are float32, or float64 with float64.
+    Args:
+      vocabulary: the number of words.
+      batch_size: the number of streams.
+      width: the number of units per layer. Default 650, the paper's.
+      layers: the number of LSTM layers. Default 2, the paper's.
+      dropout: the fraction of values set to zero in the embedded words, between layers and before the linear layer,
+        but not between time steps. Above 0, training needs a key. Default 0.5, the paper's.
+      limit: the bound of the uniform distribution of the initial parameters. Default 0.05, the paper's.
+      dtype: the dtype in which the network computes. Parameters, memory and logits are float32, or float64 if `dtype`
+        is float64.
+
+    Returns:
+      A `Model` whose state is a `Memory`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if a number is out of range, or `dtype` is float64 without jax_enable_x64.
+
+    References:
+      Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization", 2014
+      (https://arxiv.org/abs/1409.2329).
     """
     require_count("vocabulary", vocabulary, low=2)
     for name, value in (("batch_size", batch_size), ("width", width), ("layers", layers)):
@@ -80,7 +104,7 @@ def lstm(
         def dropped(x: Array, key: Any) -> Array:
             return drop(x, dropout, train, key)
 
-        x = jnp.take(params["embedding"].astype(dtype), inputs.T, axis=0)  # steps first
+        x = jnp.take(params["embedding"].astype(dtype), inputs.T, axis=0)  # with the axis of steps first
         hidden, cell = [], []
         for number in range(layers):
             own = jax.tree.map(lambda leaf: leaf.astype(dtype), params[f"layer{number}"])
@@ -97,7 +121,7 @@ def lstm(
 def _layer(
     params: PyTree, x: Float[Array, "steps batch width"], hidden: Array, cell: Array
 ) -> tuple[Float[Array, "steps batch width"], tuple[Array, Array]]:
-    """One layer over all steps; the inputs' share of the gates is one product for all steps together."""
+    """Apply one layer to all steps; the contribution of the inputs to the gates is a single product for all steps."""
     from_below = x @ params["input"] + params["bias"]
 
     def step(carried: tuple[Array, Array], below: Array) -> tuple[tuple[Array, Array], Array]:
@@ -116,4 +140,6 @@ def _require_tokens(tokens: Any, memory: Memory) -> None:
     shape: tuple[int, ...] = getattr(tokens, "shape", ())
     batch = memory.hidden.shape[1]
     if len(shape) != 2 or shape[0] != batch or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(f"inputs: wanted integers ({batch}, steps), as the memory has streams, got {describe(tokens)}")
+        raise ValueError(
+            f"inputs: expected integers ({batch}, steps), one row per stream of the memory, got {describe(tokens)}"
+        )

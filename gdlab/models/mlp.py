@@ -1,4 +1,4 @@
-"""A multilayer perceptron: the small network of quick demos and wide scans."""
+"""A multilayer perceptron, a small network for quick demonstrations and large scans."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from gdlab.models.model import Model, from_linen
 
 
 class Perceptron(nn.Module):
-    """Dense layers with ReLU between them, on inputs that are flattened to one row per example."""
+    """Dense layers with ReLU between them; inputs are flattened to one row per example."""
 
     sizes: Sequence[int]
     dtype: Any
@@ -23,7 +23,7 @@ class Perceptron(nn.Module):
     def __call__(
         self, inputs: Shaped[Array, "batch ..."], train: bool | Bool[Array, ""] = False
     ) -> Float[Array, "batch outputs"]:
-        """Logits in the parameters' dtype; train has no effect."""
+        """Return logits in the parameters' dtype; `train` has no effect."""
         del train
         x = inputs.reshape(len(inputs), -1).astype(self.dtype)
         for size in self.sizes[:-1]:
@@ -34,11 +34,23 @@ class Perceptron(nn.Module):
 def mlp(
     input_shape: Sequence[int], num_classes: int, *, hidden: Sequence[int] = (64, 64), dtype: Any = jnp.float32
 ) -> Model:
-    """Dense layers of the `hidden` sizes with ReLU, and a linear one of `num_classes`.
+    """Multilayer perceptron: dense layers with ReLU, and a linear layer to the classes.
 
-    input_shape: the shape of one example, such as (8, 8, 1). hidden: may be empty. dtype: what the layers compute in;
-    parameters and logits are float32, or float64 with float64. Layers are initialized as PyTorch's (`layers.Linear`).
-    For scikit-learn's digits, a network of the default sizes has 8,970 parameters.
+    The layers are initialized as `torch.nn.Linear`. With the default sizes, a network for scikit-learn's digits has
+    8,970 parameters.
+
+    Args:
+      input_shape: the shape of one example, such as (8, 8, 1).
+      num_classes: the number of classes.
+      hidden: the sizes of the hidden layers; may be empty. Default (64, 64).
+      dtype: the dtype in which the layers compute. Parameters and logits are float32, or float64 if `dtype` is float64.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      TypeError: if a size is not an integer, or `dtype` is not a floating-point type.
+      ValueError: if a size is less than 1, or `dtype` is float64 without jax_enable_x64.
     """
     for size in (*input_shape, *hidden):
         require_count("input_shape, hidden", size)

@@ -1,4 +1,4 @@
-"""A network as a pair of pure functions, and the one place where a Flax module becomes such a pair."""
+"""The type `Model`, a network as a pair of pure functions, and the conversion of Flax modules to this type."""
 
 from typing import NamedTuple, Protocol
 
@@ -13,19 +13,19 @@ AKey = Key[Array, ""] | UInt32[Array, "2"]
 
 
 class Init(Protocol):
-    """`init(key)` returns (params, state); it is one compiled program, and can be mapped over keys."""
+    """`init(key)` returns (params, state); it is a compiled function and can be mapped over keys."""
 
     def __call__(self, key: AKey) -> tuple[PyTree, PyTree]:
-        """Fresh (params, state)."""
+        """Return initial (params, state)."""
         ...
 
 
 class Apply(Protocol):
     """`apply(params, state, inputs, train=False, key=None)` returns (outputs, new state).
 
-    inputs, outputs: an array or a tuple of arrays, see the function that makes the network. train: a Python bool or a
-    traced scalar; where it is False, running statistics are returned unchanged. key: for dropout and noise; networks
-    without them need none.
+    Inputs and outputs are an array or a tuple of arrays, depending on the network. `train` is a Python bool or a traced
+    scalar; if it is False, running statistics are returned unchanged. `key` is a random key for dropout and noise;
+    networks without them need none.
     """
 
     def __call__(
@@ -37,23 +37,30 @@ class Apply(Protocol):
         train: bool | Bool[Array, ""] = False,
         key: AKey | None = None,
     ) -> tuple[PyTree, PyTree]:
-        """The outputs and the new state."""
+        """Return the outputs and the new state."""
         ...
 
 
 class Model(NamedTuple):
-    """A network. params are trained; state is carried from step to step (statistics, a memory) and may be {}."""
+    """A network as a pair of pure functions.
+
+    Attributes:
+      init: `init(key)` returns (params, state). The parameters are trained; the state is carried from step to step
+        (running statistics, a memory) and may be {}.
+      apply: `apply(params, state, inputs, train=False, key=None)` returns (outputs, new state). `train` may be traced;
+        if it is False, running statistics are returned unchanged. `key` is needed for dropout and noise.
+    """
 
     init: Init
     apply: Apply
 
 
 def from_linen(module: nn.Module, example: PyTree) -> Model:
-    """The Model of a Linen module called as `module(inputs, train)`.
+    """Make a `Model` from a Linen module that is called as `module(inputs, train)`.
 
-    example: shapes and dtypes of inputs that the module accepts (`jax.ShapeDtypeStruct`); the batch size must not
-    matter to the parameters. These are drawn by `gdlab.models.initialization.fill`. The collection `batch_stats`
-    becomes the state.
+    `example` holds the shapes and dtypes of valid inputs (`jax.ShapeDtypeStruct`); the parameters must not depend on
+    their batch size. `gdlab.models.initialization.fill` draws the parameters. The collection `batch_stats` becomes the
+    state.
     """
 
     @jax.jit

@@ -1,7 +1,6 @@
-"""The three passes of a convolution as matrix products, for CPUs; NHWC images, HWIO kernels.
+"""The three passes of a convolution as matrix products, for CPUs, with NHWC images and HWIO kernels.
 
-Which algorithm a convolution takes is `choose`, a rule of its shape alone. Whatever they get, they calculate in float32
-at least.
+`choose` selects the algorithm, which depends on the shape only. All algorithms compute in float32 or a wider dtype.
 """
 
 import math
@@ -20,7 +19,14 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Geometry(NamedTuple):
-    """What fixes a convolution but batch and channels; image is the unpadded size."""
+    """The parameters of a convolution, except for the batch size and the channels.
+
+    Attributes:
+      image: height and width of the image without padding.
+      kernel: rows and columns of the kernel.
+      stride: the stride in pixels, the same for both axes.
+      padding: the number of zeros on each side of the image.
+    """
 
     image: tuple[int, int]
     kernel: tuple[int, int]
@@ -37,11 +43,12 @@ class Geometry(NamedTuple):
 
 
 def choose(geometry: Geometry, inputs: int, outputs: int) -> str:
-    """The algorithm for all three passes; inputs and outputs are channels.
+    """Return the algorithm for all three passes, given the numbers of input and output channels.
 
-    "dense" where a pixel of at most four meets one of at most four: one product with the whole map's matrix, which
-    leaves out the taps that see only padding. "winograd" for 3x3 kernels of stride 1, where its tiles of 4x4 are at
-    least half full and there are channels enough to pay for its transforms. "patches" otherwise.
+    "dense" is for images of a few pixels, where the numbers of pixels before and after have a product of at most 16:
+    a single product with the matrix of the whole map, which leaves out the taps that see only padding. "winograd" is
+    for 3x3 kernels of stride 1, if its 4x4 tiles are at least half full and there are enough channels to make up for
+    the cost of its transforms. "patches" is for everything else.
     """
     if math.prod(geometry.image) * math.prod(geometry.outputs) <= 16:
         return "dense"
@@ -53,30 +60,30 @@ def choose(geometry: Geometry, inputs: int, outputs: int) -> str:
 
 
 def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """The convolution of x with kernel."""
+    """Return the convolution of x with the kernel."""
     algorithm = ALGORITHMS[choose(geometry, x.shape[3], kernel.shape[3])]
     return algorithm.forward(_wide(x), _wide(kernel), geometry).astype(x.dtype)
 
 
 def input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
-    """The cotangent of x where g is that of the result."""
+    """Return the cotangent of x, given the cotangent g of the result."""
     algorithm = ALGORITHMS[choose(geometry, kernel.shape[2], g.shape[3])]
     return algorithm.input_gradient(_wide(g), _wide(kernel), geometry).astype(g.dtype)
 
 
 def kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
-    """The cotangent of the kernel where g is that of the result."""
+    """Return the cotangent of the kernel, given the cotangent g of the result."""
     algorithm = ALGORITHMS[choose(geometry, x.shape[3], g.shape[3])]
     return algorithm.kernel_gradient(_wide(x), _wide(g), geometry).astype(x.dtype)
 
 
 def _wide(x: Array) -> Array:
-    """In float32 at least: processors without 16-bit arithmetic would convert for every product."""
+    """Convert x to float32 or a wider dtype; CPUs without 16-bit arithmetic would convert for every product."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _pad(x: Array, pads: Pads) -> Array:
-    """x with zeros around the image; fewer than none cut off."""
+    """Return x with zeros around the image; negative numbers of zeros crop it."""
     if pads == ((0, 0), (0, 0)):
         return x
     config = [(0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)]
@@ -91,7 +98,7 @@ def _ceil(number: int, divisor: int) -> int:
 
 
 def _patches(x: Array, size: Sequence[int], stride: int) -> Array:
-    """Every window as a row: (batch, rows, columns, size[0] size[1] channels)."""
+    """Return every window as a row, in shape (batch, rows, columns, size[0] * size[1] * channels)."""
 
     def neighbours(x: Array, axis: int) -> Array:
         count = (x.shape[axis] - size[axis - 1]) // stride + 1
@@ -104,16 +111,16 @@ def _patches(x: Array, size: Sequence[int], stride: int) -> Array:
 
 
 def _patches_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """One product of the windows with the kernel."""
+    """Multiply the windows with the kernel."""
     padded = _pad(x, ((geometry.padding,) * 2,) * 2)
     return _patches(padded, geometry.kernel, geometry.stride) @ kernel.reshape(-1, kernel.shape[3])
 
 
 def _patches_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
-    """For each phase of the stride a convolution of g with the mirrored kernel's taps of that phase.
+    """For each phase of the stride, convolve g with the taps of the mirrored kernel in that phase.
 
-    Pixel i gets g[o] W[t] where stride o + t = i + padding. With i = stride m + f and t = r + stride u, where r is
-    (f + padding) mod stride, o is m + (f + padding) // stride - u.
+    Pixel i receives g[o] W[t] if stride o + t = i + padding. With i = stride m + f and t = r + stride u, where r is
+    (f + padding) mod stride, this means o = m + (f + padding) // stride - u.
     """
     stride, padding, inputs = geometry.stride, geometry.padding, kernel.shape[2]
     counts = [_ceil(n, stride) for n in geometry.image]
@@ -139,7 +146,7 @@ def _patches_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Arra
 
 
 def _patches_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
-    """One product of the transposed windows with g."""
+    """Multiply the transposed windows with g."""
     windows = _patches(_pad(x, ((geometry.padding,) * 2,) * 2), geometry.kernel, geometry.stride)
     product = jax.lax.dot_general(windows, g, (((0, 1, 2), (0, 1, 2)), ((), ())))
     return product.reshape(*geometry.kernel, x.shape[3], g.shape[3])
@@ -149,7 +156,7 @@ def _patches_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
 
 
 def _tap_of(geometry: Geometry) -> np.ndarray:
-    """For (pixel, output) the tap of the kernel between them, counted from 1, or 0 where there is none."""
+    """Return, for each (pixel, output), the tap of the kernel between them, counted from 1, or 0 if there is none."""
     one_axis = []
     for n, k, outputs in zip(geometry.image, geometry.kernel, geometry.outputs, strict=True):
         tap = np.arange(n)[:, None] + geometry.padding - geometry.stride * np.arange(outputs)
@@ -160,7 +167,7 @@ def _tap_of(geometry: Geometry) -> np.ndarray:
 
 
 def _dense_matrix(kernel: Array, geometry: Geometry) -> Array:
-    """The matrix from all pixels and channels of an image to all of the result."""
+    """Return the matrix that maps all pixels and channels of an image to those of the result."""
     taps = kernel.reshape(-1, *kernel.shape[2:])
     zero = jnp.zeros(kernel.shape[2:], kernel.dtype)
     rows = [jnp.concatenate([taps[t - 1] if t else zero for t in row], 1) for row in _tap_of(geometry)]
@@ -168,20 +175,20 @@ def _dense_matrix(kernel: Array, geometry: Geometry) -> Array:
 
 
 def _dense_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """One product with the matrix of the whole map."""
+    """Multiply with the matrix of the whole map."""
     y = x.reshape(x.shape[0], -1) @ _dense_matrix(kernel, geometry)
     return y.reshape(x.shape[0], *geometry.outputs, kernel.shape[3])
 
 
 def _dense_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
-    """The same with the matrix transposed."""
+    """Multiply with the transposed matrix of the whole map."""
     matrix = _dense_matrix(kernel, geometry)
     x = jax.lax.dot_general(g.reshape(g.shape[0], -1), matrix, (((1,), (1,)), ((), ())))
     return x.reshape(g.shape[0], *geometry.image, kernel.shape[2])
 
 
 def _dense_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
-    """The gradient of the whole map's matrix, summed over the places where each tap stands in it."""
+    """Sum the gradient of the whole map's matrix over the entries that hold the same tap."""
     tap_of, inputs, outputs = _tap_of(geometry), x.shape[3], g.shape[3]
     matrix = jax.lax.dot_general(x.reshape(x.shape[0], -1), g.reshape(g.shape[0], -1), (((0,), (0,)), ((), ())))
     matrix = matrix.reshape(tap_of.shape[0], inputs, tap_of.shape[1], outputs)
@@ -199,14 +206,18 @@ def _dense_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
 TILE = 4
 TAPS = 3
 POINTS = (Fraction(0), Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction(-3, 2))
-"""Where polynomials are multiplied, beside infinity; the usual 0, 1, -1, 2, -2 leave errors four times as large."""
+"""The points, besides infinity, at which polynomials are evaluated.
+
+The usual points 0, 1, -1, 2, -2 lead to errors four times as large.
+"""
 
 
 def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(image, kernel, output): six pixels correlated with three taps are output^T ((kernel w) * (image d)).
+    """Return (image, kernel, output) so that output^T ((kernel w) * (image d)) correlates pixels d with taps w.
 
-    The Cook-Toom multiplication of polynomials, transposed: kernel evaluates one factor at the points and divides by
-    the Lagrange denominators, output^T evaluates the other, and image holds the coefficients of the numerators.
+    There are six pixels and three taps. The formula is the transpose of Cook-Toom multiplication of polynomials:
+    `kernel` evaluates one factor at the points and divides by the Lagrange denominators, output^T evaluates the other
+    factor, and `image` holds the coefficients of the numerators.
     """
 
     def times_root(coefficients: list[Fraction], root: Fraction) -> list[Fraction]:
@@ -219,7 +230,7 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return coefficients
 
     def powers(count: int) -> np.ndarray:
-        """The points' powers, and the leading coefficient for infinity."""
+        """Return the powers of the points, and for infinity the leading coefficient."""
         return _floats([[point**power for power in range(count)] for point in POINTS] + [[0] * (count - 1) + [1]])
 
     others = [[other for other in POINTS if other != point] for point in POINTS]
@@ -239,7 +250,7 @@ IMAGE, KERNEL, OUTPUT = _transforms()
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
-    """The sums matrix[i, a] parts[a] along a new axis: one loop for XLA, which is slow at stacking parts."""
+    """Return the sums of matrix[i, a] parts[a] along a new axis, as a single loop, as XLA is slow at stacking parts."""
     shape = [1] * (parts[0].ndim + 1)
     shape[axis] = matrix.shape[0]
     terms = [
@@ -250,9 +261,9 @@ def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
 
 
 def _both_axes(matrix: np.ndarray, x: Array, count: Sequence[int]) -> Array:
-    """Tiles of the images, transformed: (transformed rows, transformed columns, batch, *count, channels).
+    """Return transformed tiles of the images: (transformed rows, transformed columns, batch, *count, channels).
 
-    Tile i begins at pixel 4 i and is as wide as the matrix.
+    Tile i starts at pixel 4 i and has as many pixels as the matrix has columns.
     """
 
     def one_axis(x: Array, axis: int, new_axis: int, tiles: int) -> Array:
@@ -265,7 +276,7 @@ def _both_axes(matrix: np.ndarray, x: Array, count: Sequence[int]) -> Array:
 
 
 def _image_tiles(x: Array, padding: int, outputs: Sequence[int]) -> Array:
-    """(36, tiles of the whole batch, channels), for as many tiles as cover the outputs."""
+    """Return transformed tiles that cover the outputs, in shape (36, tiles of the whole batch, channels)."""
     count = [_ceil(n, TILE) for n in outputs]
     rows, columns = (
         (padding, TILE * tiles + TAPS - 1 - padding - n) for tiles, n in zip(count, x.shape[1:3], strict=True)
@@ -275,15 +286,15 @@ def _image_tiles(x: Array, padding: int, outputs: Sequence[int]) -> Array:
 
 
 def takes_winograd(geometry: Geometry) -> bool:
-    """Whether "winograd" can do it; padding of more than 2 would have it cut g for the input's gradient."""
+    """Whether "winograd" supports the geometry; with more than 2 pixels of padding, the input gradient would crop g."""
     return geometry.kernel == (TAPS, TAPS) and geometry.stride == 1 and geometry.padding < TAPS
 
 
 def _winograd_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """Tiles of 4x4 results by 36 products of transformed pixels and taps, where 144 would be direct.
+    """Compute 4x4 tiles of the result with 36 products of transformed pixels and taps instead of 144 products.
 
-    Winograd's minimal filtering F(4x4, 3x3) (Lavin & Gray 2016); each of the 36 is a matrix product over channels. In
-    float32 its largest error is about 3e-6 of the largest result.
+    This is Winograd's minimal filtering F(4x4, 3x3) (Lavin & Gray 2016, https://arxiv.org/abs/1509.09308). Each of the
+    36 products is a matrix product over channels. In float32 the largest error is about 3e-6 of the largest result.
     """
     outputs = geometry.outputs
     count = [_ceil(n, TILE) for n in outputs]
@@ -302,13 +313,13 @@ def _winograd_forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def _winograd_input_gradient(g: Array, kernel: Array, geometry: Geometry) -> Array:
-    """The convolution of g with the mirrored kernel."""
+    """Convolve g with the mirrored kernel."""
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     return _winograd_forward(g, mirrored, Geometry(geometry.outputs, geometry.kernel, 1, TAPS - 1 - geometry.padding))
 
 
 def _winograd_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
-    """The transposed transforms of the forward pass around products over all tiles."""
+    """Apply the transposed transforms of the forward pass, with products over all tiles between them."""
     count = [_ceil(n, TILE) for n in geometry.outputs]
     rows, columns = ((0, TILE * tiles - n) for tiles, n in zip(count, g.shape[1:3], strict=True))
     outputs = _both_axes(OUTPUT, _pad(g, (rows, columns)), count).reshape(IMAGE.size, -1, g.shape[3])
@@ -323,7 +334,13 @@ def _winograd_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
 
 
 class Algorithm(NamedTuple):
-    """The passes of (x, kernel, geometry), (g, kernel, geometry) and (x, g, geometry)."""
+    """The three passes of one algorithm.
+
+    Attributes:
+      forward: the pass `forward(x, kernel, geometry)`.
+      input_gradient: the pass `input_gradient(g, kernel, geometry)`.
+      kernel_gradient: the pass `kernel_gradient(x, g, geometry)`.
+    """
 
     forward: Callable[[Array, Array, Geometry], Array]
     input_gradient: Callable[[Array, Array, Geometry], Array]

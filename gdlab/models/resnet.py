@@ -1,4 +1,4 @@
-"""ResNet18 (He et al. 2016) as torchvision builds it, with torchvision's stem or the one for small images."""
+"""ResNet18 (He et al. 2016) as in torchvision, with torchvision's stem or the stem for small images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,11 +18,11 @@ BLOCKS = (2, 2, 2, 2)
 IMAGENET_CLASSES = 1000
 
 Stem = Callable[[Array, Mode, int, Any], Array]
-"""`stem(images, train, width, dtype)`: the layers before the first block, from images to maps of `width` channels."""
+"""`stem(images, train, width, dtype)` applies the layers before the first block; the maps have `width` channels."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution if the shape changes."""
 
     outputs: int
     stride: int
@@ -30,7 +30,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: Mode) -> Array:
-        """The block's result, of `outputs` channels."""
+        """Return the result of the block, with `outputs` channels."""
         y = Convolution(self.outputs, 3, self.stride, 1, self.dtype, name="conv1")(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train))
         y = Convolution(self.outputs, 3, 1, 1, self.dtype, name="conv2")(y)
@@ -42,13 +42,33 @@ class BasicBlock(nn.Module):
 
 
 def imagenet_stem(images: Array, train: Mode, width: int, dtype: Any) -> Array:
-    """torchvision's: a 7x7 convolution of stride 2, normalization, ReLU and a 3x3 pool of stride 2."""
+    """torchvision's stem: a 7x7 convolution of stride 2, batch normalization, ReLU and a 3x3 max pool of stride 2.
+
+    Args:
+      images: the images, of shape (batch, height, width, channels).
+      train: whether batch normalization is in training mode; may be traced.
+      width: the number of channels of the result.
+      dtype: the dtype in which the layers compute.
+
+    Returns:
+      The feature maps before the first block.
+    """
     x = Convolution(width, 7, 2, 3, dtype, name="conv1")(images)
     return max_pool(nn.relu(BatchNorm(dtype=dtype, name="bn1")(x, train)))
 
 
 def cifar_stem(images: Array, train: Mode, width: int, dtype: Any) -> Array:
-    """For images of 32 pixels: a 3x3 convolution of stride 1, normalization and ReLU, without a pool."""
+    """Stem for images of 32 pixels: a 3x3 convolution of stride 1, batch normalization and ReLU, without a pool.
+
+    Args:
+      images: the images, of shape (batch, height, width, channels).
+      train: whether batch normalization is in training mode; may be traced.
+      width: the number of channels of the result.
+      dtype: the dtype in which the layers compute.
+
+    Returns:
+      The feature maps before the first block.
+    """
     x = Convolution(width, 3, 1, 1, dtype, name="conv1")(images)
     return nn.relu(BatchNorm(dtype=dtype, name="bn1")(x, train))
 
@@ -56,19 +76,27 @@ def cifar_stem(images: Array, train: Mode, width: int, dtype: Any) -> Array:
 def two_layer_head(
     features: Float[Array, "batch features"], num_classes: int, dtype: Any
 ) -> Float[Array, "batch classes"]:
-    """torchvision's 1000 classes, "fc", and a second linear layer from them, "head", with nothing between the two.
+    """Two linear layers without an activation between them: torchvision's 1,000 classes, "fc", and "head".
 
-    This is how the source article gets ten classes from a network that was trained on ImageNet.
+    This is how the article that gdlab starts from obtains ten classes from a network trained on ImageNet.
+
+    Args:
+      features: the features, of shape (batch, features).
+      num_classes: the number of classes.
+      dtype: the dtype in which the layers compute.
+
+    Returns:
+      The logits, of shape (batch, num_classes).
     """
     x = Linear(IMAGENET_CLASSES, dtype, name="fc")(features)
     return Linear(num_classes, dtype, name="head")(x)
 
 
 STEMS: NameTable[Stem] = NameTable("stem", {"imagenet": imagenet_stem, "cifar": cifar_stem})
-"""Stems by the names that command lines and descriptions of tasks use."""
+"""Stems by name, as used in command lines and descriptions of tasks."""
 
 HEADS: NameTable[Head] = NameTable("head", {"linear": linear_head, "source": two_layer_head})
-"""Heads by the names that command lines and descriptions of tasks use."""
+"""Heads by name, as used in command lines and descriptions of tasks."""
 
 
 def resnet18(
@@ -80,13 +108,31 @@ def resnet18(
     channels: int = 3,
     dtype: Any = jnp.float32,
 ) -> Model:
-    """ResNet18: torchvision's architecture and initialization; images are (batch, height, width, channels).
+    """ResNet18 with torchvision's architecture and initialization.
 
-    stem: `imagenet_stem`, `cifar_stem` or a function like them. head: `linear_head`, `two_layer_head` or a function
-    like them. width: channels of the first stage; a smaller one makes a narrower twin. dtype: see `classifier`.
+    Images have shape (batch, height, width, channels). The network has 11,689,512 parameters with 1,000 classes,
+    11,699,522 with `two_layer_head` and 10 classes, and 11,173,962 with `cifar_stem` and 10 classes.
 
-    Parameters: 11,689,512 with 1,000 classes, 11,699,522 with `two_layer_head` and 10 classes, 11,173,962 with
-    `cifar_stem` and 10. `STEMS` and `HEADS` hold these functions by name.
+    Args:
+      num_classes: the number of classes.
+      stem: the layers before the first block: `imagenet_stem` (the default), `cifar_stem` or a similar function.
+        `STEMS` holds them by name.
+      head: the layers from features to logits: `linear_head` (the default), `two_layer_head` or a similar function.
+        `HEADS` holds them by name.
+      width: the number of channels of the first stage. Default 64; a smaller value makes the whole network narrower.
+      channels: the number of channels of the images. Default 3.
+      dtype: the dtype in which the network computes: float32, bfloat16 or float64. Parameters, running statistics and
+        logits are float32, or float64 if `dtype` is float64.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if a number is less than 1, or `dtype` is float64 without jax_enable_x64.
+
+    References:
+      He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 2016 (https://arxiv.org/abs/1512.03385).
     """
     require_callable("stem", stem)
     require_callable("head", head)
@@ -96,6 +142,6 @@ def resnet18(
 
 
 def _features(images: Array, train: Mode, dtype: Any, *, stem: Stem, width: int) -> Array:
-    """The stem, then four stages of blocks of width, 2 width, 4 width and 8 width channels."""
+    """Apply the stem, then four stages of blocks with width, 2 width, 4 width and 8 width channels."""
     x = stem(images, train, width, dtype)
     return residual_stages(x, train, block=partial(BasicBlock, dtype=dtype), blocks=BLOCKS, width=width, name="layer")

@@ -1,4 +1,4 @@
-"""The variational autoencoder (Kingma & Welling 2014) of dense layers."""
+"""A variational autoencoder (Kingma & Welling 2014) of dense layers."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,13 @@ from gdlab.models.model import AKey, Model, from_linen
 
 
 class VaeOutputs(NamedTuple):
-    """The posterior of the latents, a sample of them, and the pixels that the decoder makes of it.
+    """The outputs of a variational autoencoder.
 
-    mean, log_variance: those of q(z | x), a normal distribution with independent coordinates. latents: a sample of q.
-    logits: those of each pixel's probability p(x | latents), in reading order.
+    Attributes:
+      mean: the mean of q(z | x), a normal distribution with independent coordinates.
+      log_variance: the logarithm of the variance of q(z | x).
+      latents: a sample of q(z | x).
+      logits: the logits of the probability p(x | latents) of each pixel, in row-major order.
     """
 
     mean: Float[Array, "batch latent"]
@@ -28,7 +31,7 @@ class VaeOutputs(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder, mirror images of each other, ReLU between dense layers."""
+    """An encoder and a decoder of dense layers with ReLU, which mirror each other."""
 
     pixels: int
     hidden: Sequence[int]
@@ -43,9 +46,9 @@ class Autoencoder(nn.Module):
         self.decoder = [Linear(size, self.dtype) for size in (*reversed(self.hidden), self.pixels)]
 
     def encode(self, images: Float[Array, "batch ..."]) -> tuple[Array, Array]:
-        """Mean and log variance of the latents."""
-        if not jnp.issubdtype(images.dtype, jnp.floating):  # bytes would pass for pixels a few hundred times as bright
-            raise TypeError(f"images: wanted floating-point numbers in [0, 1], got dtype {images.dtype}")
+        """Return mean and log variance of the latents."""
+        if not jnp.issubdtype(images.dtype, jnp.floating):  # integers in 0..255 would be taken for values in [0, 1]
+            raise TypeError(f"images: expected floating-point numbers in [0, 1], got dtype {images.dtype}")
         x = images.reshape(len(images), -1).astype(self.dtype)
         for layer in self.encoder:
             x = nn.relu(layer(x))
@@ -53,14 +56,14 @@ class Autoencoder(nn.Module):
         return self.mean(x).astype(wide), self.log_variance(x).astype(wide)
 
     def decode(self, latents: Float[Array, "batch latent"]) -> Array:
-        """The pixels' logits."""
+        """Return the logits of the pixels."""
         x = latents.astype(self.dtype)
         for layer in self.decoder[:-1]:
             x = nn.relu(layer(x))
         return self.decoder[-1](x).astype(param_dtype(self.dtype))
 
     def __call__(self, images: Float[Array, "batch ..."], train: Any = False) -> VaeOutputs:
-        """One sample of the latents per image with a key for noise, their mean without one; train has no effect."""
+        """Use one sample of the latents per image, or their mean if there is no key; `train` has no effect."""
         del train
         mean, log_variance = self.encode(images)
         latents = mean
@@ -77,20 +80,36 @@ def vae(
     latent: int = 2,
     dtype: Any = jnp.float32,
 ) -> Model:
-    """A VAE of dense layers with ReLU: an encoder of the `hidden` sizes and a decoder of the same sizes in reverse.
+    """Variational autoencoder of dense layers with ReLU.
 
-    `apply(params, state, images, key=key)` returns `VaeOutputs` for a batch of images in [0, 1] of `input_shape`; the
-    latents are one reparametrized sample, in training and evaluation alike, or the mean where there is no key. The
-    state is {}. Layers are initialized as `torch.nn.Linear`. The default sizes are those of the Demon benchmark's
-    MNIST-VAE and make 1,068,820 parameters. `vae_encode` and `vae_decode` apply the halves on their own.
+    `apply(params, state, images, key=key)` returns `VaeOutputs` for a batch of images in [0, 1]. The latents are one
+    reparametrized sample, in training as in evaluation, or the mean if there is no key. The state is {}. `vae_encode`
+    and `vae_decode` apply the encoder and the decoder on their own.
 
-    latent: dimensions of the latent space. dtype: what the layers compute in; parameters and outputs are float32, or
-    float64 with float64.
+    The layers are initialized as `torch.nn.Linear`. The default sizes are those of the MNIST-VAE of the Demon benchmark
+    and lead to 1,068,820 parameters.
+
+    Args:
+      input_shape: the shape of one image. Default (28, 28, 1).
+      hidden: the sizes of the encoder's hidden layers; the decoder has the same sizes in reverse. Default (512, 256).
+      latent: the number of dimensions of the latent space. Default 2.
+      dtype: the dtype in which the layers compute. Parameters and outputs are float32, or float64 if `dtype` is
+        float64.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      TypeError: if a size is not an integer, or `dtype` is not a floating-point type.
+      ValueError: if a size is less than 1, `hidden` is empty, or `dtype` is float64 without jax_enable_x64.
+
+    References:
+      Kingma and Welling, "Auto-Encoding Variational Bayes", 2014 (https://arxiv.org/abs/1312.6114).
     """
     for size in (*input_shape, *hidden, latent):
         require_count("input_shape, hidden, latent", size)
     if not hidden:
-        raise ValueError("hidden: wanted at least one layer's size, got none")
+        raise ValueError("hidden: expected at least one layer size, got none")
     require_dtype(dtype)
     module = Autoencoder(math.prod(input_shape), tuple(hidden), latent, dtype)
     model = from_linen(module, jax.ShapeDtypeStruct((1, *input_shape), dtype))
@@ -100,14 +119,14 @@ def vae(
     ) -> tuple[VaeOutputs, PyTree]:
         if getattr(inputs, "shape", ())[1:] != tuple(input_shape):
             shape = ", ".join(map(str, input_shape))
-            raise ValueError(f"inputs: wanted images (batch, {shape}), got {describe(inputs)}")
+            raise ValueError(f"inputs: expected images (batch, {shape}), got {describe(inputs)}")
         return model.apply(params, state, inputs, train=train, key=key)
 
     return Model(model.init, apply)
 
 
 def _look(params: PyTree, method: str, inputs: Array) -> Any:
-    """The result of a method of the module, whose sizes are read off its parameters."""
+    """Return the result of a method of the module, whose sizes are inferred from its parameters."""
     layers = sorted((name for name in params if name.startswith("encoder_")), key=lambda name: int(name[8:]))
     hidden = tuple(params[name]["kernel"].shape[1] for name in layers)
     pixels, latent = params["encoder_0"]["kernel"].shape[0], params["mean"]["kernel"].shape[1]
@@ -118,23 +137,40 @@ def _look(params: PyTree, method: str, inputs: Array) -> Any:
 def vae_encode(
     params: PyTree, images: Shaped[Array, "batch ..."]
 ) -> tuple[Float[Array, "batch latent"], Float[Array, "batch latent"]]:
-    """Mean and log variance of q(z | x) for images in [0, 1], (batch, pixels) or (batch, height, width, channels).
+    """Encode images: return the mean and the log variance of q(z | x).
 
-    Raises TypeError for integers, ValueError where the number of pixels is not the parameters'.
+    Args:
+      params: the parameters of a `vae`.
+      images: images in [0, 1], of shape (batch, pixels) or (batch, height, width, channels).
+
+    Returns:
+      (mean, log variance), each of shape (batch, latent).
+
+    Raises:
+      TypeError: if the images are integers.
+      ValueError: if the images do not have the number of pixels that the parameters require.
     """
     pixels = params["encoder_0"]["kernel"].shape[0]
     if math.prod(images.shape[1:]) != pixels:
-        raise ValueError(f"images: wanted a batch of {pixels} pixels each, got {describe(images)}")
+        raise ValueError(f"images: expected images of {pixels} pixels, got {describe(images)}")
     mean, log_variance = _look(params, "encode", images)
     return mean, log_variance
 
 
 def vae_decode(params: PyTree, latents: Float[Array, "batch latent"]) -> Float[Array, "batch pixels"]:
-    """The probability of each pixel given the latents, in reading order; reshape it to get images.
+    """Decode latents: return the probability of each pixel.
 
-    Raises ValueError where the latents have not as many columns as the parameters have latent dimensions.
+    Args:
+      params: the parameters of a `vae`.
+      latents: the latents, of shape (batch, latent).
+
+    Returns:
+      The probabilities in row-major order, of shape (batch, pixels); reshape them to obtain images.
+
+    Raises:
+      ValueError: if the latents do not have the number of dimensions that the parameters require.
     """
-    wanted = params["mean"]["kernel"].shape[1]
-    if latents.shape[1:] != (wanted,):
-        raise ValueError(f"latents: wanted shape (batch, {wanted}), got {describe(latents)}")
+    expected = params["mean"]["kernel"].shape[1]
+    if latents.shape[1:] != (expected,):
+        raise ValueError(f"latents: expected shape (batch, {expected}), got {describe(latents)}")
     return jax.nn.sigmoid(_look(params, "decode", latents))

@@ -15,11 +15,16 @@ from gdlab.models.model import Model
 
 
 class PreActivationBlock(nn.Module):
-    """Normalization and ReLU before each of two 3x3 convolutions, and a shortcut.
+    """Two 3x3 convolutions, each after batch normalization and ReLU, and a shortcut.
 
-    Where the shape changes, the shortcut is a 1x1 convolution of the first ReLU's output, as in the authors' code
-    (szagoruyko/wide-residual-networks); elsewhere it is the input itself, before normalization. dropout: the rate at
-    which values of the second ReLU's output are set to zero in training.
+    If the shape changes, the shortcut is a 1x1 convolution of the output of the first ReLU, as in the authors' code
+    (szagoruyko/wide-residual-networks); otherwise it is the input before normalization.
+
+    Attributes:
+      outputs: the number of output channels.
+      stride: the stride of the first convolution.
+      dropout: the fraction of values in the output of the second ReLU that are set to zero in training.
+      dtype: the dtype in which the block computes.
     """
 
     outputs: int
@@ -29,7 +34,7 @@ class PreActivationBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: Mode) -> Array:
-        """The block's result, of `outputs` channels."""
+        """Return the result of the block, with `outputs` channels."""
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train))
         if self.stride != 1 or x.shape[-1] != self.outputs:
             x = Convolution(self.outputs, 1, self.stride, 0, self.dtype, name="shortcut")(y)
@@ -50,21 +55,40 @@ def wide_resnet(
     dropout: float = 0.0,
     dtype: Any = jnp.float32,
 ) -> Model:
-    """WRN-depth-widen for images (batch, height, width, channels) of any size: the last map's mean is taken.
+    """Wide residual network WRN-depth-widen, for images of any size.
 
-    Initialization is that of the authors' code: convolutions N(0, 2 / (size^2 outputs)), the linear layer's weights as
-    PyTorch's, its biases 0, which PyTorch's are not. Where the authors take the mean over 8 x 8 pixels, which is the
-    whole last map for CIFAR's images only, this takes it over the whole map. WRN-16-8 has 10,961,370 parameters with 10
-    classes.
+    Images have shape (batch, height, width, channels). WRN-16-8 has 10,961,370 parameters with 10 classes. The
+    initialization is that of the authors' code: N(0, 2 / (size^2 outputs)) for convolutions; for the linear layer
+    PyTorch's weights, but biases 0, unlike PyTorch. The authors take the mean over 8 x 8 pixels, which is the whole
+    last map only for CIFAR's images; here it is taken over the whole map.
 
-    depth: 6 n + 4, for three groups of n blocks with width widen (1, 2, 4) channels; the second and third group have
-    stride 2. width: channels of the first convolution; a smaller one makes a narrower twin. dropout: rate between a
-    block's convolutions; above 0, training needs a key. dtype: see `classifier`.
+    Args:
+      num_classes: the number of classes.
+      depth: the number of layers, 6 n + 4 for three groups of n blocks. The groups have width * widen, 2 width * widen
+        and 4 width * widen channels; the second and the third have stride 2. Default 16.
+      widen: the factor by which the first group is wider than the first convolution. Default 8.
+      width: the number of channels of the first convolution. Default 16; a smaller value makes the whole network
+        narrower.
+      channels: the number of channels of the images. Default 3.
+      dropout: the fraction of values set to zero between the convolutions of a block. Above 0, training needs a key.
+        Default 0.
+      dtype: the dtype in which the network computes: float32, bfloat16 or float64. Parameters, running statistics and
+        logits are float32, or float64 if `dtype` is float64.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if a number is out of range, `depth` is not 6 n + 4, or `dtype` is float64 without jax_enable_x64.
+
+    References:
+      Zagoruyko and Komodakis, "Wide Residual Networks", 2016 (https://arxiv.org/abs/1605.07146).
     """
     for name, value in (("widen", widen), ("width", width), ("depth", depth)):
         require_count(name, value)
     if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"depth: wanted 6 n + 4 with n of at least 1, such as 16, got {depth}")
+        raise ValueError(f"depth: expected 6 n + 4 with n >= 1, such as 16, got {depth}")
     require_number("dropout", dropout, 0.0, 1.0, open_high=True)
     block = partial(PreActivationBlock, dropout=dropout)
     features = partial(_features, block=block, blocks=(depth - 4) // 6, widen=widen, width=width)
@@ -73,7 +97,7 @@ def wide_resnet(
 
 
 def _features(images: Array, train: Mode, dtype: Any, *, block: Block, blocks: int, widen: int, width: int) -> Array:
-    """A 3x3 convolution, three groups of blocks, and the normalization and ReLU that the last block leaves out."""
+    """Apply a 3x3 convolution, three groups of blocks, and a final batch normalization with ReLU."""
     x = Convolution(width, 3, 1, 1, dtype, name="conv1")(images)
     block = partial(block, dtype=dtype)
     x = residual_stages(x, train, block=block, blocks=(blocks,) * 3, width=width * widen, name="group")

@@ -1,22 +1,25 @@
-"""Optimizers as optax gradient transformations: PyTorch's semantics, or the authors', each against an oracle.
+"""Optimizers as optax gradient transformations, each checked against an independent reference.
 
-`OPTIMIZERS` maps names to factories. A factory is `name(learning_rate=default, *, ...)` and returns an
-`optax.GradientTransformation`, which chains with everything in optax. What holds for all of them:
+`OPTIMIZERS` maps names to factories. A factory is called as `name(learning_rate=default, *, ...)` and returns an
+`optax.GradientTransformation`, which chains with everything in optax. The semantics are PyTorch's or those of the
+method's authors. The following rules hold for all factories:
 
-- Every numeric argument takes a number, a traced scalar (`jax.vmap` over a function that builds the optimizer scans
-  it) or a schedule `count -> number`, count from 0 (`gdlab.schedules`). Arguments annotated int or bool are static:
-  they shape the state or the program. `learning_rate` is a number >= 0.
-- A concrete number out of its range raises ValueError at construction, naming the value and the range.
-- weight_decay is L2, added to the gradient before all else, unless the docstring says that it is decoupled (taken from
-  the parameters); it is 0 by default unless the method's authors have another default.
-- Updates have the parameters' dtypes and the state keeps its own, whatever the dtype of a traced hyperparameter. Leaves
-  of 16 bits are calculated with in float32; numbers that stand for a whole model, and preconditioners, are kept in
-  float32 at least. Parameters are real; complex ones raise TypeError.
-- `evaluation_params(state, params)` gives the parameters to evaluate at: an average, where the optimizer keeps one.
+- Every numeric argument accepts a number, a traced scalar (to scan it, apply `jax.vmap` to a function that builds the
+  optimizer) or a schedule `count -> number` with count from 0 (`gdlab.schedules`). Arguments annotated int or bool
+  are static, because they determine the shape of the state or of the program. `learning_rate` is a number >= 0.
+- A concrete number outside its range raises ValueError at construction. The message gives the value and the range.
+- `weight_decay` is L2 regularization, added to the gradient before anything else, unless the docstring says that it
+  is decoupled (subtracted from the parameters). Its default is 0, unless the authors of the method have another
+  default.
+- Updates have the parameters' dtypes and the state keeps its own dtypes, whatever the dtype of a traced
+  hyperparameter. Arithmetic on 16-bit leaves is done in float32. Statistics of a whole model, and preconditioners,
+  are stored in float32 or wider. Parameters are real; complex ones raise TypeError.
+- `evaluation_params(state, params)` returns the parameters to evaluate at: an average, for optimizers that keep one.
 
-The pieces, `scale_by_...`, hand out a direction and chain with optax's; `transformation` makes a piece or a factory of
-one's own take schedules and keep dtypes; `check_contract` tells whether it keeps the contract that all of these keep;
-`one_of` makes several optimizers one, of which a traced number chooses.
+The building blocks named `scale_by_...` return an update direction and chain with those of optax. `transformation`
+makes any building block or factory accept schedules and keep dtypes. `check_contract` tests whether an optimizer
+satisfies the rules that all of these satisfy. `one_of` combines several optimizers into one, with a traced number
+that selects among them.
 """
 
 from gdlab.optimizers.adabelief import adabelief, scale_by_adabelief

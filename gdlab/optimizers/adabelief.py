@@ -1,4 +1,4 @@
-"""AdaBelief: steps divided by how far gradients stray from their average (Zhuang et al. 2020)."""
+"""AdaBelief: Adam with the squared distance of gradients from their average in place of the squared gradient."""
 
 import jax
 import optax
@@ -14,9 +14,16 @@ from gdlab.types import Hyperparameter
 def scale_by_adabelief(
     b1: Hyperparameter = 0.9, b2: Hyperparameter = 0.999, eps: Hyperparameter = 1e-16
 ) -> optax.GradientTransformation:
-    """m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) (g - m)^2 + eps; hands out mhat / (sqrt(shat) + eps).
+    """Scale gradients by AdaBelief's rule: mhat / (sqrt(shat) + eps).
 
-    mhat = m / (1 - b1^t), shat = s / (1 - b2^t). eps accumulates in s, as in the paper's algorithm and code.
+    Here m <- b1 m + (1 - b1) g and s <- b2 s + (1 - b2) (g - m)^2 + eps, with mhat = m / (1 - b1^t) and
+    shat = s / (1 - b2^t).
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.9.
+      b2: the decay of the average of squared distances from m. Default 0.999.
+      eps: a constant added both to s, where it accumulates as in the paper's algorithm and code, and to the
+        denominator. Default 1e-16.
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps)
@@ -43,12 +50,34 @@ def adabelief(
     eps: Hyperparameter = 1e-16,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """AdaBelief: x <- x - learning_rate (mhat / (sqrt(shat) + eps) + weight_decay x) (Zhuang et al. 2020, algorithm 2).
+    """AdaBelief: x <- x - learning_rate (mhat / (sqrt(shat) + eps) + weight_decay x).
 
-    The moments are those of `scale_by_adabelief`; the decay is decoupled, as in the authors' code, whose rectification
-    (RAdam's) is left out here. Equal to `optax.adabelief` and to pytorch-optimizer's with rectify=False. Where the
-    gradient is constant s is nothing but eps: steps grow large, which is the method. Defaults: the authors'. State: m
-    and s, two values a parameter.
+    Here m <- b1 m + (1 - b1) g and s <- b2 s + (1 - b2) (g - m)^2 + eps, and the hats divide by 1 - b1^t and
+    1 - b2^t. Each coordinate is scaled by how far its gradients stray from their average instead of by their size,
+    so that steps are long where successive gradients agree and short where they do not: an alternative to Adam with
+    the same arguments.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, the authors'.
+      b1: the decay of the average of gradients. Default 0.9, the authors'.
+      b2: the decay of the average of squared distances from m. Default 0.999, the authors'.
+      eps: a constant added both to s, where it accumulates, and to the denominator. Default 1e-16, the authors'.
+      weight_decay: decoupled weight decay, as in the authors' code. Default 0.
+
+    State:
+      m and s, two values per parameter.
+
+    Example:
+      >>> optimizer = adabelief(1e-3, eps=1e-12)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `optax.adabelief` and to pytorch-optimizer's AdaBelief with rectify=False. The rectification of
+    the authors' code, which is RAdam's, is left out. Where the gradient is constant, s consists of eps alone and
+    steps grow large; this is a property of the method.
+
+    References:
+      Zhuang et al., "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed Gradients", 2020,
+      algorithm 2 (https://arxiv.org/abs/2010.07468).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(

@@ -1,4 +1,4 @@
-"""Adafactor: a second moment kept as the product of its row and column means (Shazeer & Stern 2018)."""
+"""Adafactor: a second moment stored as the averages of its rows and columns."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,13 @@ from gdlab.types import Hyperparameter
 
 
 class AdafactorState(NamedTuple):
-    """steps: how many were done. One entry a leaf, in jax.tree's order: (row means, column means) of g^2, or (v,).
+    """State of Adafactor.
 
-    A leaf of shape (..., n, m) has row means (..., n, 1) and column means (..., 1, m).
+    Attributes:
+      steps: number of completed steps.
+      moments: one entry per leaf, in the order of `jax.tree.leaves`. A leaf of shape (..., n, m) has (row means,
+        column means) of g^2, averaged over the steps, of shapes (..., n, 1) and (..., 1, m); a leaf with fewer than
+        two axes has (v,).
     """
 
     steps: Int[Array, ""]
@@ -36,13 +40,36 @@ def adafactor(
 ) -> optax.GradientTransformation:
     """Adafactor: x <- x (1 - learning_rate weight_decay) - a u / max(1, rms(u) / clip_threshold), u = g / sqrt(v).
 
-    Shazeer & Stern 2018, algorithms 4 and 5, with a = max(eps2, rms(x)) min(learning_rate, 1 / sqrt(t)), t from 1. Row
-    and column means of g^2 are averaged with weight t^beta2_decay for the newest; v is their product divided by the
-    mean of the row means, over the last two axes; a leaf with fewer axes keeps v whole. v is at least eps1^2 and that
-    mean at least eps1; None takes the dtype's epsilon.
+    Here a = max(eps2, rms(x)) min(learning_rate, 1 / sqrt(t)), with t from 1. The means of g^2 over rows and over
+    columns (the last two axes) are averaged over the steps, with weight t^beta2_decay for the newest; v is the
+    product of the two averages, divided by the mean of the row averages. A leaf with fewer than two axes stores v
+    whole. This needs far less memory for a matrix than Adam's second moment, which is the reason to choose it for
+    large models.
 
-    Equal to `torch.optim.Adafactor` (d is clip_threshold, eps is (eps1, eps2)). `optax.adafactor` has other defaults,
-    factors large leaves only and adds eps to g^2. Defaults: PyTorch's. State: n + m values a matrix of n m.
+    Args:
+      learning_rate: the upper limit of the relative step size a / max(eps2, rms(x)), a number or a schedule.
+        Default 1e-2, PyTorch's.
+      beta2_decay: the exponent of the weight t^beta2_decay of the newest g^2, at most 0. Default -0.8, PyTorch's.
+      eps1: the lower bound of the mean of the row averages; v is at least eps1^2. Default None, the machine epsilon
+        of the dtype, as in PyTorch.
+      eps2: the lower bound of rms(x) in the step size. Default 1e-3, PyTorch's.
+      clip_threshold: the largest rms(u) that is not scaled down. Default 1, PyTorch's.
+      weight_decay: decoupled weight decay, scaled by learning_rate. Default 0, PyTorch's.
+
+    State:
+      The row and column averages, n + m values for a matrix of shape (n, m); v, one value per parameter, for leaves
+      with fewer than two axes.
+
+    Example:
+      >>> optimizer = adafactor(1e-2, beta2_decay=-0.5)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.Adafactor`, whose d is `clip_threshold` here and whose eps is (eps1, eps2).
+    `optax.adafactor` has other defaults, factors only large leaves and adds eps to g^2.
+
+    References:
+      Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", 2018, algorithms 4 and 5
+      (https://arxiv.org/abs/1804.04235).
     """
     require_number("beta2_decay", beta2_decay, -1e9, 0.0)
     if eps1 is not None:

@@ -1,4 +1,4 @@
-"""Adagrad and what followed from it: steps divided by the size of past gradients, coordinate by coordinate."""
+"""Adagrad, Adadelta and RMSprop: steps divided, coordinate by coordinate, by the size of past gradients."""
 
 from typing import NamedTuple
 
@@ -19,14 +19,24 @@ from gdlab.types import Hyperparameter
 
 
 class AdagradState(NamedTuple):
-    """steps: how many were done. sum_of_squares: of all gradients so far, shaped like the parameters."""
+    """State of Adagrad.
+
+    Attributes:
+      steps: number of completed steps.
+      sum_of_squares: the sum of the squares of all gradients so far, shaped like the parameters.
+    """
 
     steps: Int[Array, ""]
     sum_of_squares: PyTree
 
 
 class RMSState(NamedTuple):
-    """Moving averages, shaped like the parameters: of g^2, and of g where centered (else None)."""
+    """State of RMSprop.
+
+    Attributes:
+      squares: moving average of g^2, shaped like the parameters.
+      means: moving average of g, shaped like the parameters, if centered; None otherwise.
+    """
 
     squares: PyTree
     means: PyTree
@@ -36,7 +46,15 @@ class RMSState(NamedTuple):
 def scale_by_adagrad(
     eps: Hyperparameter = 1e-10, initial_accumulator_value: Hyperparameter = 0.0, lr_decay: Hyperparameter = 0.0
 ) -> optax.GradientTransformation:
-    """s = s + g^2; hands out g / (sqrt(s) + eps) / (1 + (t - 1) lr_decay), t from 1."""
+    """Scale gradients by Adagrad's rule: g / (sqrt(s) + eps) / (1 + (t - 1) lr_decay).
+
+    Here s <- s + g^2, and t counts from 1.
+
+    Args:
+      eps: a constant added to the denominator. Default 1e-10.
+      initial_accumulator_value: the value of s before the first step. Default 0.
+      lr_decay: the rate of an additional decay with the number of steps. Default 0.
+    """
     require_non_negative(eps=eps, initial_accumulator_value=initial_accumulator_value, lr_decay=lr_decay)
 
     def init(params: optax.Params) -> AdagradState:
@@ -59,11 +77,19 @@ def scale_by_adagrad(
 def scale_by_rms(
     decay: Hyperparameter = 0.99, eps: Hyperparameter = 1e-8, *, centered: bool = False
 ) -> optax.GradientTransformation:
-    """v = decay v + (1 - decay) g^2; hands out g / (sqrt(v) + eps), with v - a^2 in the root where centered.
+    """Scale gradients by RMSprop's rule: g / (sqrt(v) + eps).
 
-    a = decay a + (1 - decay) g. Equal to optax's `scale_by_rms` and `scale_by_stddev` with eps_in_sqrt=False, but for
-    two things: a gradient of 0 can be differentiated through, and v - a^2, a variance, is kept from falling below 0 by
-    rounding, where PyTorch and optax return NaN under a gradient that stays constant for long.
+    Here v <- decay v + (1 - decay) g^2. With centered=True the root is taken of the variance v - a^2 instead, where
+    a <- decay a + (1 - decay) g.
+
+    Args:
+      decay: the decay of the moving averages. Default 0.99.
+      eps: a constant added to the denominator, outside the root. Default 1e-8.
+      centered: whether to divide by the root of the variance. Static. Default False.
+
+    Equivalent to optax's `scale_by_rms` and `scale_by_stddev` with eps_in_sqrt=False, except for two things:
+    derivatives are finite at a gradient of 0, and rounding cannot make the variance v - a^2 negative, where PyTorch
+    and optax return NaN if a gradient stays constant for long.
     """
     require_fractions(decay=decay)
     require_flags(centered=centered)
@@ -97,11 +123,32 @@ def adagrad(
     eps: Hyperparameter = 1e-10,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """Adagrad: s <- s + g^2; x <- x - learning_rate / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
+    """Adagrad: x <- x - learning_rate / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
 
-    Duchi, Hazan & Singer 2011, diagonal form. Equal to `torch.optim.Adagrad`. Defaults: PyTorch's; `optax.adagrad`
-    starts s at 0.1, has eps = 1e-7 inside the root and neither lr_decay nor weight_decay. State: s, one value a
-    parameter.
+    Here s <- s + g^2, the diagonal form of the method, and t counts from 1. The steps of each coordinate shrink
+    with the sum of all its squared gradients, which suits sparse gradients, because coordinates that are rarely
+    active keep long steps; on networks, where the sum only grows, steps often become too short.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-2, PyTorch's.
+      lr_decay: the rate of an additional decay of the step size with the number of steps. Default 0, PyTorch's.
+      initial_accumulator_value: the value of s before the first step. Default 0, PyTorch's.
+      eps: a constant added to the denominator. Default 1e-10, PyTorch's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      s, one value per parameter.
+
+    Example:
+      >>> optimizer = adagrad(1e-2, initial_accumulator_value=0.1)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.Adagrad`. `optax.adagrad` starts s at 0.1, has eps = 1e-7 inside the root, and has
+    neither lr_decay nor weight_decay.
+
+    References:
+      Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", 2011
+      (https://jmlr.org/papers/v12/duchi11a.html).
     """
     require_non_negative(
         learning_rate=learning_rate,
@@ -122,12 +169,31 @@ def adadelta(
     eps: Hyperparameter = 1e-6,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """Adadelta: d = g sqrt(D + eps) / sqrt(E + eps); x <- x - learning_rate d (Zeiler 2012, algorithm 1).
+    """Adadelta: x <- x - learning_rate d, d = g sqrt(D + eps) / sqrt(E + eps).
 
-    E <- rho E + (1 - rho) g^2 before the step is formed, D <- rho D + (1 - rho) d^2 after it, as in
-    `optax.scale_by_adadelta`. Equal to `torch.optim.Adadelta`. Defaults: PyTorch's; the paper has rho = 0.95 and no
-    learning rate; `optax.adadelta` without a learning rate climbs, since it then skips the change of sign too. State: E
-    and D, two values a parameter.
+    Here E <- rho E + (1 - rho) g^2 before the step is formed and D <- rho D + (1 - rho) d^2 after it, as in
+    `optax.scale_by_adadelta`. The steps have the units of the parameters, so that in principle no learning rate is
+    needed; the method is mostly of historical interest.
+
+    Args:
+      learning_rate: a factor of the step, a number or a schedule. Default 1, PyTorch's; the paper has no learning
+        rate.
+      rho: the decay of the averages E and D. Default 0.9, PyTorch's; the paper's is 0.95.
+      eps: a constant added inside both roots; it sets the length of the first steps. Default 1e-6, PyTorch's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      E and D, two values per parameter.
+
+    Example:
+      >>> optimizer = adadelta(1.0, rho=0.95)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.Adadelta`. `optax.adadelta` without a learning rate ascends, because it then omits
+    the change of sign as well.
+
+    References:
+      Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm 1 (https://arxiv.org/abs/1212.5701).
     """
     require_fractions(rho=rho)
     require_non_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
@@ -148,14 +214,35 @@ def rmsprop(
     centered: bool = False,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """RMSprop: v <- decay v + (1 - decay) g^2; x <- x - learning_rate g / (sqrt(v) + eps) (Tieleman & Hinton 2012).
+    """RMSprop: x <- x - learning_rate g / (sqrt(v) + eps).
 
-    momentum: b <- momentum b + g / (sqrt(v) + eps); x <- x - learning_rate b. None keeps no b; 0.0 keeps it, so that it
-    can be traced beside other values. centered: the variance v - a^2 under the root, a the average of g.
+    Here v <- decay v + (1 - decay) g^2. With momentum, b <- momentum b + g / (sqrt(v) + eps) and
+    x <- x - learning_rate b. A moving average replaces Adagrad's sum, so that steps do not vanish in long runs, and
+    without momentum it needs half of Adam's memory.
 
-    Equal to `torch.optim.RMSprop`, whose `alpha` is `decay` here. Defaults: PyTorch's (the lecture: 0.9 and 1e-3);
-    `optax.rmsprop` has decay 0.9, eps inside the root, and scales by the learning rate before the momentum. State: v,
-    with momentum b and centered a: one to three values a parameter.
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-2, PyTorch's; the lecture's is 1e-3.
+      decay: the decay of the average of squared gradients. Default 0.99, PyTorch's; the lecture's is 0.9.
+      eps: a constant added to the denominator, outside the root. Default 1e-8, PyTorch's.
+      momentum: the decay of the velocity b. None stores no b, whereas 0.0 stores it, so that momentum 0 can be
+        traced along with other values. Default None.
+      centered: whether to divide by the root of the variance v - a^2, where a is the moving average of g. Static.
+        Default False, PyTorch's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      v, also b with momentum, and a with centered=True: one to three values per parameter.
+
+    Example:
+      >>> optimizer = rmsprop(1e-3, decay=0.9, momentum=0.9)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.RMSprop`, whose alpha is `decay` here. `optax.rmsprop` has decay 0.9 and eps inside
+    the root, and scales by the learning rate before the momentum.
+
+    References:
+      Tieleman and Hinton, "Lecture 6.5-rmsprop: Divide the Gradient by a Running Average of Its Recent Magnitude",
+        2012 (https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf).
     """
     if momentum is not None:
         require_fractions(momentum=momentum)

@@ -1,4 +1,4 @@
-"""Adam, AdamW and AdaMax: moments of the gradient with bias correction (Kingma & Ba 2015, Loshchilov & Hutter 2019)."""
+"""Adam, AdamW and AdaMax: moving averages of the gradient and of its size, with bias correction."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,13 @@ from gdlab.types import Hyperparameter
 
 
 class AdamState(NamedTuple):
-    """steps: how many were done. mu, nu: averages of g and of g^2, shaped like the parameters."""
+    """State of Adam and of methods with the same two moments.
+
+    Attributes:
+      steps: number of completed steps.
+      mu: moving average of g, shaped like the parameters.
+      nu: moving average of g^2, shaped like the parameters.
+    """
 
     steps: Int[Array, ""]
     mu: PyTree
@@ -27,7 +33,7 @@ class AdamState(NamedTuple):
 
 
 def init_moments(params: optax.Params) -> AdamState:
-    """No steps done, both moments 0."""
+    """Return the state before the first step, with both moments 0."""
     return AdamState(begin(), zeros(params), zeros(params))
 
 
@@ -35,10 +41,18 @@ def init_moments(params: optax.Params) -> AdamState:
 def scale_by_adam(
     b1: Hyperparameter = 0.9, b2: Hyperparameter = 0.999, eps: Hyperparameter = 1e-8
 ) -> optax.GradientTransformation:
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; hands out mhat / (sqrt(vhat) + eps).
+    """Scale gradients by Adam's rule: mhat / (sqrt(vhat) + eps).
 
-    mhat = m / (1 - b1^t) and vhat = v / (1 - b2^t), with t from 1. The two corrections are formed without cancellation:
-    in float32 `optax.scale_by_adam` loses 7e-6 of the first step there. In float64 they are equal.
+    Here m <- b1 m + (1 - b1) g and v <- b2 v + (1 - b2) g^2, with mhat = m / (1 - b1^t), vhat = v / (1 - b2^t) and
+    t from 1.
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.9.
+      b2: the decay of the average of squared gradients. Default 0.999.
+      eps: a constant added to the denominator. Default 1e-8.
+
+    The two bias corrections are computed without cancellation. `optax.scale_by_adam` loses 7e-6 of the first step
+    to cancellation in float32; in float64 the two functions agree.
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps)
@@ -67,10 +81,31 @@ def adam(
     eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam: x <- x - learning_rate mhat / (sqrt(vhat) + eps) (Kingma & Ba 2015, algorithm 1).
+    """Adam: x <- x - learning_rate mhat / (sqrt(vhat) + eps).
 
-    The moments are those of `scale_by_adam`. Equal to `torch.optim.Adam(lr, (b1, b2), eps, weight_decay)`, whose
-    weight_decay is L2. Defaults: the paper's and PyTorch's. State: m and v, two values a parameter.
+    Here m <- b1 m + (1 - b1) g and v <- b2 v + (1 - b2) g^2, and the hats divide by 1 - b1^t and 1 - b2^t. Each
+    coordinate is scaled by the size of its own recent gradients, so one learning rate serves layers of very
+    different scales: the usual first choice for networks.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, the paper's and PyTorch's.
+      b1: the decay of the average of gradients. Default 0.9, the paper's and PyTorch's.
+      b2: the decay of the average of squared gradients. Default 0.999, the paper's and PyTorch's.
+      eps: a constant added to the denominator. Default 1e-8, the paper's and PyTorch's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      m and v, two values per parameter.
+
+    Example:
+      >>> optimizer = adam(3e-4, b2=0.99)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.Adam(lr, (b1, b2), eps, weight_decay)`, whose weight_decay is L2 as well.
+
+    References:
+      Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1
+      (https://arxiv.org/abs/1412.6980).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
@@ -89,10 +124,31 @@ def adamw(
     eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 1e-2,
 ) -> optax.GradientTransformation:
-    """AdamW: x <- x - learning_rate (mhat / (sqrt(vhat) + eps) + weight_decay x) (Loshchilov & Hutter 2019).
+    """AdamW: x <- x - learning_rate (mhat / (sqrt(vhat) + eps) + weight_decay x).
 
-    Equal to `torch.optim.AdamW`, and with it in scaling the decay by the learning rate, which the paper does not.
-    Defaults: PyTorch's; `optax.adamw` decays by 1e-4. State: m and v, two values a parameter.
+    Here m <- b1 m + (1 - b1) g and v <- b2 v + (1 - b2) g^2, and the hats divide by 1 - b1^t and 1 - b2^t. The
+    weight decay acts on the parameters directly instead of through the gradient, so that Adam's scaling does not
+    weaken it where gradients are large: the usual choice for transformers.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, PyTorch's.
+      b1: the decay of the average of gradients. Default 0.9, PyTorch's.
+      b2: the decay of the average of squared gradients. Default 0.999, PyTorch's.
+      eps: a constant added to the denominator. Default 1e-8, PyTorch's.
+      weight_decay: decoupled weight decay. Default 1e-2, PyTorch's; `optax.adamw` has 1e-4.
+
+    State:
+      m and v, two values per parameter.
+
+    Example:
+      >>> optimizer = adamw(3e-4, weight_decay=0.1)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.AdamW`. Like PyTorch, it scales the decay by the learning rate, which the paper does
+    not.
+
+    References:
+      Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019 (https://arxiv.org/abs/1711.05101).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
@@ -111,10 +167,32 @@ def adamax(
     eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """AdaMax: x <- x - learning_rate / (1 - b1^t) m / u, u = max(b2 u, |g| + eps) (Kingma & Ba 2015, algorithm 2).
+    """AdaMax: x <- x - learning_rate / (1 - b1^t) m / u.
 
-    Built on `optax.scale_by_adamax`; equal to `torch.optim.Adamax`. The paper has no eps. Defaults: the paper's and
-    PyTorch's; `optax.adamax` has no default learning rate. State: m and u, two values a parameter.
+    Here m <- b1 m + (1 - b1) g and u <- max(b2 u, |g| + eps). The step is divided by a decaying maximum of |g|
+    instead of by the root of an average of g^2, so that u needs no bias correction; a variant of Adam that is
+    mostly of historical interest.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 2e-3, the paper's and PyTorch's.
+      b1: the decay of the average of gradients. Default 0.9, the paper's and PyTorch's.
+      b2: the decay of the maximum of |g|. Default 0.999, the paper's and PyTorch's.
+      eps: a constant added to |g|. Default 1e-8, PyTorch's; the paper has no eps.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      m and u, two values per parameter.
+
+    Example:
+      >>> optimizer = adamax(2e-3, b2=0.99)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.Adamax`, and built on `optax.scale_by_adamax`. `optax.adamax` has no default learning
+    rate.
+
+    References:
+      Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 2
+      (https://arxiv.org/abs/1412.6980).
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)

@@ -1,4 +1,4 @@
-"""Adan: adaptive Nesterov momentum from differences of gradients (Xie et al. 2022)."""
+"""Adan: adaptive steps with Nesterov's momentum, estimated from differences of successive gradients."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,15 @@ from gdlab.types import Hyperparameter
 
 
 class AdanState(NamedTuple):
-    """steps: how many were done. Averages of g, of its differences, of squares; the previous g. All like parameters."""
+    """State of Adan. All fields but `steps` are shaped like the parameters.
+
+    Attributes:
+      steps: number of completed steps.
+      mu: moving average of g.
+      differences: moving average of the differences d of successive gradients.
+      nu: moving average of (g + b2 d)^2.
+      previous: the gradient of the previous step.
+    """
 
     steps: Int[Array, ""]
     mu: PyTree
@@ -30,11 +38,19 @@ def scale_by_adan(
     b3: Hyperparameter = 0.99,
     eps: Hyperparameter = 1e-8,
 ) -> optax.GradientTransformation:
-    """d = g - g_previous (0 at first); hands out (mhat + b2 vhat) / (sqrt(nhat) + eps).
+    """Scale gradients by Adan's rule: (mhat + b2 vhat) / (sqrt(nhat) + eps).
 
-    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) d; n = b3 n + (1 - b3) (g + b2 d)^2; each divided by 1 - b^t. The betas
-    are 1 minus those of the paper. `optax.scale_by_adan` (0.2.8) has 1 - b2 in the two places of b2: with betas of this
-    convention, which are its defaults, that weighs d by 0.08 instead of 0.92.
+    Here d = g - g_previous (0 at the first step), m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) d and
+    n <- b3 n + (1 - b3) (g + b2 d)^2; the hats divide each of them by 1 - b^t with its own beta b.
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.98.
+      b2: the decay of the average of differences, and their weight in the step. Default 0.92.
+      b3: the decay of the average of squares. Default 0.99.
+      eps: a constant added to the denominator. Default 1e-8.
+
+    The betas are 1 minus those of the paper. `optax.scale_by_adan` (0.2.8) has 1 - b2 in the two places of b2: with
+    betas of the present convention, which are its defaults, it weights d by 0.08 instead of 0.92.
     """
     require_fractions(b1=b1, b2=b2, b3=b3)
     require_non_negative(eps=eps)
@@ -70,11 +86,36 @@ def adan(
     eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """Adan: x <- (x - learning_rate u) / (1 + learning_rate weight_decay), u from `scale_by_adan` (Xie et al. 2022).
+    """Adan: x <- (x - learning_rate (mhat + b2 vhat) / (sqrt(nhat) + eps)) / (1 + learning_rate weight_decay).
 
-    The decay is proximal: the division comes last (algorithm 1). Equal to pytorch-optimizer's Adan; `optax.adan` weighs
-    differences of gradients otherwise (see `scale_by_adan`) and its decay is added to u. Defaults: the authors' code.
-    State: four values a parameter.
+    Here d = g - g_previous (0 at the first step), m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) d and
+    n <- b3 n + (1 - b3) (g + b2 d)^2; the hats divide each of them by 1 - b^t with its own beta b. The average
+    difference of gradients anticipates the next gradient, which gives Adam's steps Nesterov's momentum without a
+    gradient at a second point.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, that of the authors' code.
+      b1: the decay of the average of gradients, 1 minus the paper's. Default 0.98, that of the authors' code.
+      b2: the decay of the average of differences and their weight in the step, 1 minus the paper's. Default 0.92,
+        that of the authors' code.
+      b3: the decay of the average of squares, 1 minus the paper's. Default 0.99, that of the authors' code.
+      eps: a constant added to the denominator. Default 1e-8, that of the authors' code.
+      weight_decay: proximal weight decay: the division by 1 + learning_rate weight_decay comes last, as in
+        algorithm 1. Default 0.
+
+    State:
+      m, v, n and the previous gradient, four values per parameter.
+
+    Example:
+      >>> optimizer = adan(1e-3, b2=0.9, weight_decay=0.02)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to pytorch-optimizer's Adan. `optax.adan` weights differences of gradients differently (see
+    `scale_by_adan`) and adds its decay to the direction (mhat + b2 vhat) / (sqrt(nhat) + eps).
+
+    References:
+      Xie et al., "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models", 2022, algorithm 1
+      (https://arxiv.org/abs/2208.06677).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
 

@@ -1,4 +1,4 @@
-"""AdEMAMix: Adam with a second, slow average of gradients (Pagliardini, Ablin & Grangier 2024)."""
+"""AdEMAMix: Adam with a second, slow average of gradients."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,14 @@ from gdlab.types import Hyperparameter
 
 
 class AdEMAMixState(NamedTuple):
-    """steps: how many were done. mu, slow: fast and slow average of g. nu: average of g^2. All like the parameters."""
+    """State of AdEMAMix. All fields but `steps` are shaped like the parameters.
+
+    Attributes:
+      steps: number of completed steps.
+      mu: fast moving average of g.
+      slow: slow moving average of g.
+      nu: moving average of g^2.
+    """
 
     steps: Int[Array, ""]
     mu: PyTree
@@ -29,7 +36,17 @@ def scale_by_ademamix(
     alpha: Hyperparameter = 5.0,
     eps: Hyperparameter = 1e-8,
 ) -> optax.GradientTransformation:
-    """s = b3 s + (1 - b3) g; hands out (mhat + alpha s) / (sqrt(vhat) + eps), mhat and vhat being Adam's."""
+    """Scale gradients by AdEMAMix's rule: (mhat + alpha s) / (sqrt(vhat) + eps).
+
+    Here s <- b3 s + (1 - b3) g, without bias correction; mhat and vhat are Adam's.
+
+    Args:
+      b1: the decay of the fast average of gradients. Default 0.9.
+      b2: the decay of the average of squared gradients. Default 0.999.
+      b3: the decay of the slow average of gradients. Default 0.9999.
+      alpha: the weight of the slow average. Default 5.
+      eps: a constant added to the denominator. Default 1e-8.
+    """
     require_fractions(b1=b1, b2=b2, b3=b3)
     require_non_negative(alpha=alpha, eps=eps)
 
@@ -63,9 +80,33 @@ def ademamix(
 ) -> optax.GradientTransformation:
     """AdEMAMix: x <- x - learning_rate ((mhat + alpha s) / (sqrt(vhat) + eps) + weight_decay x).
 
-    Pagliardini et al. 2024, algorithm 1; s is the slow average of `scale_by_ademamix`. Equal to
-    `optax.contrib.ademamix` and to pytorch-optimizer's. The paper warms alpha up from 0 and b3 from b1: give schedules
-    for them. Defaults: the paper's, without the warm-up and with no decay. State: m, s and v, three values a parameter.
+    Here s <- b3 s + (1 - b3) g is a slow average, without bias correction; mhat and vhat are Adam's. Gradients that
+    are thousands of steps old still contribute through s beside Adam's fast average, which is meant for long
+    trainings.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, the paper's.
+      b1: the decay of the fast average of gradients. Default 0.9, the paper's.
+      b2: the decay of the average of squared gradients. Default 0.999, the paper's.
+      b3: the decay of the slow average of gradients. Default 0.9999, the paper's, but without its warm-up from b1;
+        pass a schedule to have one.
+      alpha: the weight of the slow average. Default 5, the paper's, but without its warm-up from 0; pass a schedule
+        to have one.
+      eps: a constant added to the denominator. Default 1e-8, the paper's.
+      weight_decay: decoupled weight decay. Default 0.
+
+    State:
+      m, s and v, three values per parameter.
+
+    Example:
+      >>> optimizer = ademamix(1e-3, alpha=linear(0.0, 1000, final=5.0))
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `optax.contrib.ademamix` and to pytorch-optimizer's AdEMAMix.
+
+    References:
+      Pagliardini, Ablin and Grangier, "The AdEMAMix Optimizer: Better, Faster, Older", 2024, algorithm 1
+      (https://arxiv.org/abs/2409.03137).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(

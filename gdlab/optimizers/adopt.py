@@ -1,4 +1,4 @@
-"""ADOPT: Adam that normalizes by the second moment of the past only (Taniguchi et al. 2024)."""
+"""ADOPT: Adam with gradients that are normalized by the second moment of past gradients only."""
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,16 @@ from gdlab.types import Hyperparameter
 def scale_by_adopt(
     b1: Hyperparameter = 0.9, b2: Hyperparameter = 0.9999, eps: Hyperparameter = 1e-6, *, clip: bool = True
 ) -> optax.GradientTransformation:
-    """m = b1 m + (1 - b1) clip(g / max(sqrt(v), eps)); hands out m; then v = b2 v + (1 - b2) g^2.
+    """Scale gradients by ADOPT's rule: m <- b1 m + (1 - b1) clip(g / max(sqrt(v), eps)).
 
-    The first step only sets v = g^2 and hands out 0. clip: to [-c, c] with c = t^(1/4), t counted from 1 at the second
-    step.
+    The output is m, after which v <- b2 v + (1 - b2) g^2. The first step only sets v = g^2, and its output is 0.
+
+    Args:
+      b1: the decay of the average of normalized gradients. Default 0.9.
+      b2: the decay of the average of squared gradients. Default 0.9999.
+      eps: the lower bound of sqrt(v). Default 1e-6.
+      clip: whether to limit the normalized gradient to [-c, c] with c = t^(1/4), where t is 1 at the second step.
+        Static. Default True.
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps)
@@ -41,7 +47,7 @@ def scale_by_adopt(
             ratio = g / jnp.maximum(safe_sqrt(v), eps)
             return jnp.clip(ratio, -bound, bound) if clip else ratio
 
-        # At the first step v is 0: g stands in for it, and the result is not used.
+        # v is 0 at the first step; a positive number replaces it there, and the result is discarded below.
         past = jax.tree.map(lambda g, v: jnp.where(first, g**2 + 1, v), updates, state.nu)
         moved = average(b1, state.mu, jax.tree.map(normalize, updates, past))
         mu = jax.tree.map(lambda m: jnp.where(first, 0.0, m), moved)
@@ -62,11 +68,35 @@ def adopt(
     weight_decay: Hyperparameter = 0.0,
     clip: bool = True,
 ) -> optax.GradientTransformation:
-    """ADOPT: x <- x - learning_rate (m + weight_decay x), m from `scale_by_adopt` (Taniguchi et al. 2024, algorithm 2).
+    """ADOPT: x <- x - learning_rate (m + weight_decay x).
 
-    Equal to `optax.contrib.adopt`, and to pytorch-optimizer's when its clip_lambda is (step - 1)^(1/4): that counts the
-    first, idle step too. eps must be positive where gradients can be 0. Defaults: the authors'. State: m and v, two
-    values a parameter.
+    Here m <- b1 m + (1 - b1) clip(g / max(sqrt(v), eps)), and after the step v <- b2 v + (1 - b2) g^2; the first
+    step leaves m at 0 and sets v = g^2. The second moment that normalizes a gradient does not contain this
+    gradient, and the momentum is formed after the normalization, which gives convergence for any b2, unlike in
+    Adam.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, the authors'.
+      b1: the decay of the average of normalized gradients. Default 0.9, the authors'.
+      b2: the decay of the average of squared gradients. Default 0.9999, the authors'.
+      eps: the lower bound of sqrt(v). It must be positive where gradients can be 0. Default 1e-6, the authors'.
+      weight_decay: decoupled weight decay. Default 0, the authors'.
+      clip: whether to limit the normalized gradient to [-c, c] with c = t^(1/4), where t is 1 at the second step.
+        Static. Default True, the authors'.
+
+    State:
+      m and v, two values per parameter.
+
+    Example:
+      >>> optimizer = adopt(1e-3, clip=False)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `optax.contrib.adopt`, and to pytorch-optimizer's ADOPT if its clip_lambda is (step - 1)^(1/4),
+    because its step also counts the first step, at which m is 0.
+
+    References:
+      Taniguchi et al., "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate", 2024, algorithm 2
+      (https://arxiv.org/abs/2411.02853).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     decay = decoupled_decay("adopt", weight_decay)

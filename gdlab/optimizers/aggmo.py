@@ -1,4 +1,4 @@
-"""Aggregated momentum: several heavy balls with different momenta, averaged (Lucas, Sun, Zemel & Grosse 2019)."""
+"""Aggregated momentum: the average of several heavy-ball velocities with different momenta."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,11 @@ from gdlab.types import Hyperparameter
 
 
 class AggMoState(NamedTuple):
-    """velocities: shaped like the parameters, with one more axis in front, of the K momenta."""
+    """State of aggregated momentum.
+
+    Attributes:
+      velocities: shaped like the parameters, with an additional leading axis of length K, the number of momenta.
+    """
 
     velocities: PyTree
 
@@ -26,9 +30,9 @@ def _momenta(betas: Any) -> jax.Array:
     if isinstance(betas, (jax.Array, np.ndarray)) and betas.ndim == 1:
         betas = tuple(betas)
     if not isinstance(betas, (list, tuple)):
-        raise TypeError(f"betas: wanted a sequence of momenta, got {describe(betas)}")
+        raise TypeError(f"betas: expected a sequence of momenta, got {describe(betas)}")
     if not betas:
-        raise ValueError("betas: wanted one momentum at least, got an empty sequence")
+        raise ValueError("betas: expected at least one momentum, got an empty sequence")
     for number, beta in enumerate(betas):
         require_fractions(**{f"betas[{number}]": beta})
     return jnp.stack([jnp.asarray(beta) for beta in betas])
@@ -36,7 +40,14 @@ def _momenta(betas: Any) -> jax.Array:
 
 @transformation
 def scale_by_aggmo(betas: Sequence[Hyperparameter] = (0.0, 0.9, 0.99)) -> optax.GradientTransformation:
-    """v_i = betas_i v_i + g; hands out the mean of the K velocities. K fixes the state's shape, so it is static."""
+    """Average K velocities v_i <- betas_i v_i + g.
+
+    The output is the mean of the K velocities.
+
+    Args:
+      betas: the K momenta, each in [0, 1). K is static, since it fixes the shape of the state. Default (0, 0.9,
+        0.99).
+    """
     momenta = _momenta(betas)
 
     def init(params: optax.Params) -> AggMoState:
@@ -61,12 +72,30 @@ def aggmo(
     betas: Sequence[Hyperparameter] = (0.0, 0.9, 0.99),
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """AggMo: v_i <- betas_i v_i + g; x <- x - learning_rate / K (v_1 + ... + v_K) (Lucas et al. 2019, eq. 3-4).
+    """AggMo: v_i <- betas_i v_i + g; x <- x - learning_rate / K (v_1 + ... + v_K).
 
-    betas: K momenta, each a number, a traced value or a schedule; or one array of shape (K,). The paper's family is
-    1 - 0.1^i, i = 0 ... K - 1. One beta is heavy ball. Equal to `torch_optimizer.AggMo`; weight_decay is L2. Defaults:
-    the paper's K = 3, and torch-optimizer's rate. State: K velocities, K values a parameter; K is static, since it
-    fixes their shape.
+    Velocities with small momenta damp the oscillations of those with large ones, so that a momentum of 0.99 can be
+    used for its speed without becoming unstable.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, torch-optimizer's.
+      betas: the K momenta, each a number, a traced value or a schedule; or one array of shape (K,). K is static,
+        since it fixes the shape of the state. Default (0, 0.9, 0.99), the paper's, which is its family 1 - 0.1^i,
+        i = 0, ..., K - 1, for K = 3. With one momentum the method is heavy ball.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      K velocities, K values per parameter.
+
+    Example:
+      >>> optimizer = aggmo(0.1, betas=(0.0, 0.9, 0.99, 0.999))
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch_optimizer.AggMo`.
+
+    References:
+      Lucas, Sun, Zemel and Grosse, "Aggregated Momentum: Stability Through Passive Damping", 2019, equations 3 and
+      4 (https://arxiv.org/abs/1804.00325).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(add_l2(weight_decay), scale_by_aggmo(betas), optax.scale_by_learning_rate(learning_rate))

@@ -1,4 +1,4 @@
-"""AMSGrad: Adam whose second moment never shrinks (Reddi, Kale & Kumar 2018)."""
+"""AMSGrad: Adam with a second moment that never decreases."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,14 @@ from gdlab.types import Hyperparameter
 
 
 class AMSGradState(NamedTuple):
-    """steps: how many were done. mu, nu: averages of g and g^2. nu_max: the largest nu so far, per coordinate."""
+    """State of AMSGrad. All fields but `steps` are shaped like the parameters.
+
+    Attributes:
+      steps: number of completed steps.
+      mu: moving average of g.
+      nu: moving average of g^2.
+      nu_max: the largest nu so far, per coordinate.
+    """
 
     steps: Int[Array, ""]
     mu: PyTree
@@ -32,11 +39,18 @@ class AMSGradState(NamedTuple):
 def scale_by_amsgrad(
     b1: Hyperparameter = 0.9, b2: Hyperparameter = 0.999, eps: Hyperparameter = 1e-8, *, bias_correction: bool = True
 ) -> optax.GradientTransformation:
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w = max(w, v); hands out mhat / (sqrt(what) + eps).
+    """Scale gradients by AMSGrad's rule: mhat / (sqrt(what) + eps).
 
-    bias_correction: True is PyTorch's form, mhat = m / (1 - b1^t) and what = w / (1 - b2^t), the maximum taken before
-    the correction; False is the paper's, mhat = m and what = w (it has no eps either). `optax.amsgrad` corrects before
-    it takes the maximum, which is neither.
+    Here m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2 and w <- max(w, v).
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.9.
+      b2: the decay of the average of squared gradients. Default 0.999.
+      eps: a constant added to the denominator; the paper has none. Default 1e-8.
+      bias_correction: True is PyTorch's form, mhat = m / (1 - b1^t) and what = w / (1 - b2^t), in which the maximum
+        is taken before the correction; False is the paper's, mhat = m and what = w. Static. Default True.
+
+    `optax.amsgrad` corrects v before it takes the maximum, which is neither of the two forms.
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps)
@@ -71,11 +85,34 @@ def amsgrad(
     weight_decay: Hyperparameter = 0.0,
     bias_correction: bool = True,
 ) -> optax.GradientTransformation:
-    """AMSGrad: x <- x - learning_rate mhat / (sqrt(what) + eps), w the largest v so far (Reddi et al. 2018, alg. 2).
+    """AMSGrad: x <- x - learning_rate mhat / (sqrt(what) + eps).
 
-    The moments, and the two forms that `bias_correction` chooses between, are those of `scale_by_amsgrad`. Equal to
-    `torch.optim.Adam(amsgrad=True)`, whose weight_decay is L2; `optax.amsgrad` is neither PyTorch's nor, by default,
-    the paper's. Defaults: PyTorch's. State: m, v and w, three values a parameter.
+    Here m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, w <- max(w, v) is the largest v so far, and the hats
+    divide by 1 - b1^t and 1 - b2^t. Because w never decreases, a rare large gradient is not forgotten, which
+    repairs Adam's proof of convergence; as long as v grows, the steps are Adam's.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, PyTorch's.
+      b1: the decay of the average of gradients. Default 0.9, PyTorch's.
+      b2: the decay of the average of squared gradients. Default 0.999, PyTorch's.
+      eps: a constant added to the denominator; the paper has none. Default 1e-8, PyTorch's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+      bias_correction: True is PyTorch's form, in which the maximum is taken before the correction; False is the
+        paper's, without the hats. Static. Default True.
+
+    State:
+      m, v and w, three values per parameter.
+
+    Example:
+      >>> optimizer = amsgrad(1e-3, bias_correction=False)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.Adam(amsgrad=True)`, whose weight_decay is L2 as well. `optax.amsgrad` corrects v
+    before it takes the maximum, which is neither PyTorch's form nor, by default, the paper's.
+
+    References:
+      Reddi, Kale and Kumar, "On the Convergence of Adam and Beyond", 2018, algorithm 2
+      (https://arxiv.org/abs/1904.09237).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(

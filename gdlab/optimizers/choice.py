@@ -1,4 +1,4 @@
-"""Several optimizers in one program: a traced number chooses which of them steps."""
+"""Several optimizers in one program: a traced number selects the one that makes the step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,26 +15,43 @@ from gdlab.types import Factory, Hyperparameter
 
 
 class ChosenState(NamedTuple):
-    """slots: by dtype, the chosen optimizer's state as one vector, as long as the longest of all optimizers' needs."""
+    """The state of the selected optimizer.
+
+    Attributes:
+      slots: one vector per dtype that holds the state, padded to the length that the most demanding optimizer needs.
+    """
 
     slots: dict[str, Shaped[Array, " length"]]
 
 
 def one_of(builds: Sequence[Factory]) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """A factory `build(choice, **arguments)`: the optimizer `builds[choice](**arguments)`.
+    """Combine optimizers into one factory, `build(choice, **arguments)`, that returns `builds[choice](**arguments)`.
 
-    choice: its place from 0 on, a number that may be traced, as all arguments may be. So one compiled program of an
-    epoch serves a whole comparison: the network's gradient, nearly all of what takes time to compile, is in it once.
+    `choice` is an index from 0. It may be traced, as may all other arguments, so one compiled program of an epoch
+    serves a whole comparison: the gradient of the network, which takes nearly all of the compilation time, is
+    compiled once.
 
-    Every optimizer sees parameters and gradients as one vector. That is the same for those that treat each element
-    alike or look at all of them together (norms of the whole gradient), but not for those that look at layers: `lamb`,
-    `lars`, `novograd`, `muon`, `shampoo`, `soap`, `adafactor`. Parameters have one dtype. Raises ValueError where an
-    optimizer keeps an average to evaluate at, which would be lost, and where parameters have several dtypes.
+    Every optimizer sees the parameters and gradients as one vector. This makes no difference to optimizers that treat
+    each element alike or look at all elements together (norms of the whole gradient), but it does to those that work
+    on layers: `lamb`, `lars`, `novograd`, `muon`, `shampoo`, `soap` and `adafactor`.
 
-    State: that of the chosen one, padded to the longest; under `jax.vmap` over choices all of them are calculated.
+    The state is that of the selected optimizer, padded to the longest. Under `jax.vmap` over choices, all optimizers
+    are computed.
+
+    Args:
+      builds: functions that return optimizers and accept the same arguments.
+
+    Returns:
+      The factory `build(choice, **arguments)`. It raises ValueError if `choice` is not a whole number or is out of
+      range. The `init` of its optimizers raises ValueError if the parameters have several dtypes, or if one of the
+      optimizers keeps an average to evaluate at, because that average would be lost. `update` requires the
+      parameters.
+
+    Raises:
+      TypeError: if `builds` is not a non-empty sequence of functions.
     """
     if not isinstance(builds, Sequence) or not builds:
-        raise TypeError(f"builds: wanted a sequence of functions that return optimizers, got {describe(builds)}")
+        raise TypeError(f"builds: expected a sequence of functions that return optimizers, got {describe(builds)}")
     for place, build in enumerate(builds):
         require_callable(f"builds[{place}]", build)
 
@@ -42,7 +59,7 @@ def one_of(builds: Sequence[Factory]) -> Callable[..., optax.GradientTransformat
         optimizers = [optax.with_extra_args_support(build(**arguments)) for build in builds]
         require_number("choice", choice, 0, len(builds) - 1)
         if not isinstance(choice, jax.core.Tracer) and float(choice) != int(choice):
-            raise ValueError(f"choice: wanted a whole number, got {float(choice):g}")
+            raise ValueError(f"choice: expected a whole number, got {float(choice):g}")
         place = jnp.asarray(choice).astype(jnp.int32)
 
         def init(params: optax.Params) -> ChosenState:
@@ -55,7 +72,7 @@ def one_of(builds: Sequence[Factory]) -> Callable[..., optax.GradientTransformat
             updates: optax.Updates, state: ChosenState, params: optax.Params | None = None, **extra: Any
         ) -> tuple[optax.Updates, ChosenState]:
             if params is None:
-                raise ValueError("one_of: wanted the parameters as update's third argument, got None")
+                raise ValueError("one_of: expected the parameters as update's third argument, got None")
             (flat, unravel), at = ravel_pytree(updates), _flat(params)
             lengths = {dtype: slot.shape[0] for dtype, slot in state.slots.items()}
 
@@ -75,17 +92,17 @@ def one_of(builds: Sequence[Factory]) -> Callable[..., optax.GradientTransformat
 def _flat(params: optax.Params) -> Array:
     dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
     if len(dtypes) > 1:
-        raise ValueError(f"params: wanted one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+        raise ValueError(f"params: expected one dtype, got {', '.join(sorted(map(str, dtypes)))}")
     return ravel_pytree(params)[0]
 
 
 def _lengths(states: Sequence[optax.OptState]) -> dict[str, int]:
-    """Of each dtype that a state has, the longest need."""
+    """Return, for each dtype, the largest number of elements that any of the states needs."""
     lengths: dict[str, int] = {}
     for state in states:
         nodes = jax.tree.leaves(state, is_leaf=keeps_average)
         if any(map(keeps_average, nodes)):
-            raise ValueError("builds: wanted optimizers that evaluate at the parameters, got one that keeps an average")
+            raise ValueError("builds: expected optimizers that keep no average, got one that keeps an average")
         needs: dict[str, int] = {}
         for leaf in nodes:
             needs[str(leaf.dtype)] = needs.get(str(leaf.dtype), 0) + leaf.size

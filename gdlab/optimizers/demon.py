@@ -1,4 +1,4 @@
-"""Demon: momentum that decays to zero over the run (Chen, Wolfe, Li & Kyrillidis 2019, ICASSP 2022)."""
+"""Demon: momentum that decays to zero over the run."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,14 @@ from gdlab.types import Hyperparameter
 
 
 class DemonAdamState(NamedTuple):
-    """steps: how many were done. mu, nu: moments. mu_product: of all momenta so far, for the exact bias correction."""
+    """State of Demon Adam.
+
+    Attributes:
+      steps: number of completed steps.
+      mu: first moment, shaped like the parameters.
+      nu: second moment, shaped like the parameters.
+      mu_product: the product of all momenta so far, for the exact bias correction.
+    """
 
     steps: Int[Array, ""]
     mu: PyTree
@@ -33,12 +40,20 @@ class DemonAdamState(NamedTuple):
 def scale_by_demon_adam(
     momentum: Hyperparameter = 0.9, b2: Hyperparameter = 0.999, eps: Hyperparameter = 1e-8, *, damped: bool = False
 ) -> optax.GradientTransformation:
-    """Adam's rule for a momentum b_t that changes from step to step: m / (sqrt(vhat) + eps).
+    """Scale gradients by Adam's rule with a momentum b_t that changes from step to step: m / (sqrt(vhat) + eps).
 
-    momentum: a number or, as Demon means it, a schedule (`gdlab.schedules.demon`).
-    damped False: m = b_t m + g, uncorrected: its first term already has weight 1.
-    damped True: m = b_t m + (1 - b_t) g, divided by 1 - b_1 ... b_t, the sum of the weights in it. (1 - b_t^t, which
-    third-party code uses, is that sum only while b_t is constant, and 1 when it reaches 0.)
+    Here v and its bias correction are Adam's.
+
+    Args:
+      momentum: b_t, a number or, as Demon intends, a schedule (`gdlab.schedules.demon`). Default 0.9.
+      b2: the decay of the average of squared gradients. Default 0.999.
+      eps: a constant added to the denominator. Default 1e-8.
+      damped: the form of the first moment. False: m <- b_t m + g, without a correction, since its first gradient
+        already has weight 1. True: m <- b_t m + (1 - b_t) g, divided by 1 - b_1 ... b_t, the sum of the weights in
+        it. Static. Default False.
+
+    Third-party code corrects the damped form by 1 - b_t^t, which is the sum of the weights only while b_t is
+    constant, and which is 1 when b_t reaches 0.
     """
     require_fractions(momentum=momentum, b2=b2)
     require_non_negative(eps=eps)
@@ -71,12 +86,32 @@ def demon_sgdm(
     momentum: Hyperparameter = 0.9,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """Demon SGDM: v <- b_t v + learning_rate g; x <- x - v (Chen et al. 2022, algorithm 1).
+    """Demon SGDM: v <- b_t v + learning_rate g; x <- x - v.
 
-    b_t = momentum (1 - t / T) / (1 - momentum + momentum (1 - t / T)), T = total_steps and t from 0, is
-    `gdlab.schedules.demon`; 0 from step T on. The classical form of heavy ball: with a momentum that changes it is not
-    PyTorch's. total_steps has no default: the method is defined by its horizon. weight_decay is L2. Defaults: the
-    paper's momentum; the rate is ours, to be tuned. State: v, one value a parameter.
+    Here b_t = momentum (1 - t / T) / (1 - momentum + momentum (1 - t / T)), with T = total_steps and t from 0, and
+    b_t = 0 from step T on; this is the schedule `gdlab.schedules.demon`. The momentum decays over the run, which
+    takes the place of a decaying learning rate.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, this library's choice, which needs tuning.
+      total_steps: the length T of the run, in steps. It has no default, because the method is defined by its
+        horizon.
+      momentum: the momentum at the first step. Default 0.9, the paper's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      v, one value per parameter.
+
+    Example:
+      >>> optimizer = demon_sgdm(0.1, total_steps=1000)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    This is the classical form of heavy ball, in which v contains the learning rate. PyTorch's form, v <- b_t v + g
+    and x <- x - learning_rate v, differs from it when the learning rate changes.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2019, ICASSP
+      2022, algorithm 1 (https://arxiv.org/abs/1910.04952).
     """
     _require(learning_rate, total_steps, momentum, weight_decay)
     return optax.chain(
@@ -97,14 +132,36 @@ def demon_adam(
     weight_decay: Hyperparameter = 0.0,
     damped: bool = False,
 ) -> optax.GradientTransformation:
-    """Demon Adam: m <- b_t m + g; x <- x - learning_rate m / (sqrt(vhat) + eps) (Chen et al. 2022, algorithm 2).
+    """Demon Adam: m <- b_t m + g; x <- x - learning_rate m / (sqrt(vhat) + eps).
 
-    b_t decays from momentum to 0 over total_steps, as in `demon_sgdm`; v and its correction are Adam's. Both published
-    forms are here: damped=False, the default, is the paper's equation, whose m is not damped by 1 - b_t, so that steps
-    begin 1 / (1 - momentum) times as long as Adam's and shrink with b_t; damped=True is the moving average of
-    third-party code, with the exact correction (`scale_by_demon_adam`), and Adam for a constant momentum. The paper
-    writes a hat over m and does not define it; the undamped m has no bias towards 0, and none is corrected.
-    weight_decay is L2. Defaults: the paper's momentum, Adam's others. State: m and v, two values a parameter.
+    Here b_t decays from momentum to 0 over total_steps, as in `demon_sgdm`; v and its bias correction are Adam's.
+    The momentum decays over the run, which takes the place of a decaying learning rate.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, Adam's.
+      total_steps: the length of the run, in steps. It has no default, because the method is defined by its horizon.
+      momentum: the momentum at the first step. Default 0.9, the paper's.
+      b2: the decay of the average of squared gradients. Default 0.999, Adam's.
+      eps: a constant added to the denominator. Default 1e-8, Adam's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+      damped: the form of the first moment: False is the paper's equation, True the moving average
+        m <- b_t m + (1 - b_t) g with the exact bias correction of `scale_by_demon_adam`. Static. Default False.
+
+    State:
+      m and v, two values per parameter.
+
+    Example:
+      >>> optimizer = demon_adam(1e-3, total_steps=1000, damped=True)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Both published forms are available. In the paper's, m is not damped by 1 - b_t, so that early in the run steps
+    grow up to 1 / (1 - momentum) times as long as Adam's and later shrink with b_t. The paper writes a hat over m
+    without defining it; since the undamped m has no bias towards 0, none is corrected. The damped form is that of
+    third-party code, but with the exact correction; for a constant momentum it is Adam.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2019, ICASSP
+      2022, algorithm 2 (https://arxiv.org/abs/1910.04952).
     """
     _require(learning_rate, total_steps, momentum, weight_decay)
     return optax.chain(

@@ -7,21 +7,30 @@ import optax
 
 
 def keeps_average(node: Any) -> bool:
-    """Whether a part of an optimizer's state hands out parameters to evaluate at."""
+    """Return whether a node of an optimizer's state provides parameters to evaluate at."""
     return callable(getattr(node, "evaluation_params", None))
 
 
 def evaluation_params(state: optax.OptState, params: optax.Params) -> optax.Params:
-    """The parameters to evaluate at: the average of an averaging optimizer, `params` themselves for any other.
+    """Return the parameters to evaluate at: the average of an averaging optimizer, or `params` for any other.
 
-    state, params: as an optimizer's `update` and `optax.apply_updates` returned them, however deep in `optax.chain`,
-    `masked`, `partition`, schedules or other wrappers the averaging state lies; leaves that an averaging state does not
-    have stay as they are. ASGD and Schedule-Free hand out their average, `sutskever_nesterov` the iterate behind its
-    look-ahead point. Under vmap map this function too.
+    ASGD and Schedule-Free provide their average, and `sutskever_nesterov` provides the iterate behind its look-ahead
+    point. The averaging state may be nested at any depth in `optax.chain`, `masked`, `partition`, schedules or other
+    wrappers. Leaves that the averaging state does not cover are returned unchanged. Under `jax.vmap`, map this
+    function too.
 
-    A state of your own takes part if its class has a method `evaluation_params(params)`, which maps over leaves with
-    `jax.tree.map`; it is called with `optax.MaskedNode()` wherever its optimizer was not given the leaf. Two states
-    that average the same leaf raise ValueError: which one is meant cannot be told.
+    A state class of your own takes part if it has a method `evaluation_params(params)` that maps over leaves with
+    `jax.tree.map`. The method receives `optax.MaskedNode()` in place of each leaf that its optimizer did not receive.
+
+    Args:
+      state: the state as the optimizer's `update` returned it.
+      params: the parameters as `optax.apply_updates` returned them.
+
+    Returns:
+      A tree like `params`.
+
+    Raises:
+      ValueError: if two states average the same leaf, because it is then ambiguous which average is meant.
     """
     found = [node for node in jax.tree.leaves(state, is_leaf=keeps_average) if keeps_average(node)]
     leaves, tree = jax.tree.flatten(params)
@@ -32,14 +41,14 @@ def evaluation_params(state: optax.OptState, params: optax.Params) -> optax.Para
         for number, leaf in zip(jax.tree.leaves(_own(node, numbers)), jax.tree.leaves(shown), strict=True):
             if number in taken:
                 both = f"{taken[number]}, {type(node).__name__}"
-                raise ValueError(f"state: wanted one average of a leaf at most, got two: {both}")
+                raise ValueError(f"state: expected at most one average per leaf, got two: {both}")
             taken[number] = type(node).__name__
             leaves[number] = leaf
     return jax.tree.unflatten(tree, leaves) if found else params
 
 
 def _own(node: Any, tree: Any) -> Any:
-    """The tree, with MaskedNode(), which has no leaves, wherever the averaging state has it in its place."""
+    """Return the tree with `MaskedNode()`, which has no leaves, wherever the averaging state has one."""
 
     def pick(slot: Any, part: Any) -> Any:
         if _is_masked(slot):

@@ -1,4 +1,7 @@
-"""Gradient descent, plain, with heavy-ball momentum and with Nesterov's, in PyTorch's form and in Sutskever's."""
+"""Gradient descent: plain, with heavy-ball momentum, and with Nesterov's momentum in two forms.
+
+The two forms of Nesterov's momentum are PyTorch's and Sutskever's.
+"""
 
 from typing import NamedTuple
 
@@ -19,7 +22,12 @@ from gdlab.types import Hyperparameter
 
 
 class MomentumState(NamedTuple):
-    """steps: how many were done. velocity: shaped like the parameters."""
+    """State of heavy-ball momentum.
+
+    Attributes:
+      steps: number of completed steps.
+      velocity: the velocity v, shaped like the parameters.
+    """
 
     steps: Int[Array, ""]
     velocity: PyTree
@@ -27,7 +35,15 @@ class MomentumState(NamedTuple):
 
 @transformation
 def scale_by_momentum(momentum: Hyperparameter, dampening: Hyperparameter = 0.0) -> optax.GradientTransformation:
-    """v = momentum v + (1 - dampening) g; hands out v. As in PyTorch, the first step and momentum 0 stay undampened."""
+    """Accumulate gradients in a velocity: v <- momentum v + (1 - dampening) g.
+
+    The output is v.
+
+    Args:
+      momentum: the decay of the velocity, in [0, 1).
+      dampening: the share by which new gradients are reduced, in [0, 1]. As in PyTorch, it has no effect at the
+        first step, nor where momentum is 0. Default 0.
+    """
     require_fractions(momentum=momentum)
     require_number("dampening", dampening, 0.0, 1.0)
 
@@ -48,10 +64,28 @@ def scale_by_momentum(momentum: Hyperparameter, dampening: Hyperparameter = 0.0)
 
 @transformation
 def sgd(learning_rate: Hyperparameter = 1e-3, *, weight_decay: Hyperparameter = 0.0) -> optax.GradientTransformation:
-    """Gradient descent: x <- x - learning_rate (g + weight_decay x) (Cauchy 1847).
+    """Gradient descent: x <- x - learning_rate (g + weight_decay x).
 
-    Equal to `torch.optim.SGD(lr, momentum=0)` and to `optax.sgd`, which has no weight_decay. Default: PyTorch's. State:
-    nothing.
+    Every coordinate takes a step along its own gradient with the same step size, and no state is kept: the simplest
+    method, and the baseline for all others.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, PyTorch's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      None.
+
+    Example:
+      >>> optimizer = sgd(cosine(0.1, 1000))
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.SGD(lr, momentum=0)` and to `optax.sgd`, which has no weight_decay.
+
+    References:
+      Cauchy, "Méthode générale pour la résolution des systèmes d'équations simultanées", 1847. Discussed in Lemaréchal,
+        "Cauchy and the Gradient Method", 2012
+        (https://www.math.uni-bielefeld.de/documenta/vol-ismp/40_lemarechal-claude.pdf).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(add_l2(weight_decay), optax.scale_by_learning_rate(learning_rate))
@@ -65,12 +99,31 @@ def momentum(
     dampening: Hyperparameter = 0.0,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """Heavy ball: v <- momentum v + (1 - dampening) g; x <- x - learning_rate v (Polyak 1964).
+    """Heavy ball: v <- momentum v + (1 - dampening) g; x <- x - learning_rate v.
 
-    Equal to `torch.optim.SGD(lr, momentum, dampening, weight_decay)`: the first step, and momentum 0, take v = g
-    whatever the dampening. The classical form v <- momentum v + learning_rate g; x <- x - v walks the same points while
-    the learning rate is constant. Defaults: PyTorch's, but for momentum, which is off there; `optax.sgd` has neither
-    dampening nor weight_decay. State: v, one value a parameter.
+    The velocity adds up gradients that agree and cancels those that alternate, which speeds up progress along
+    narrow valleys: the usual choice for convolutional networks.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, PyTorch's.
+      momentum: the decay of the velocity, in [0, 1). Default 0.9; PyTorch's is 0, which turns it off.
+      dampening: the share by which new gradients are reduced, in [0, 1]. Default 0, PyTorch's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      v, one value per parameter.
+
+    Example:
+      >>> optimizer = momentum(0.1, momentum=0.95)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.SGD(lr, momentum, dampening, weight_decay)`: at the first step, and with momentum 0,
+    v = g whatever the dampening. The classical form, v <- momentum v + learning_rate g and x <- x - v, visits the
+    same points as long as the learning rate is constant. `optax.sgd` has neither dampening nor weight_decay.
+
+    References:
+      Polyak, "Some Methods of Speeding up the Convergence of Iteration Methods", 1964
+        (https://doi.org/10.1016/0041-5553(64)90137-5).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
@@ -89,9 +142,28 @@ def nesterov(
 ) -> optax.GradientTransformation:
     """Nesterov's momentum: v <- momentum v + g; x <- x - learning_rate (g + momentum v).
 
-    Nesterov 1983, in the form of Sutskever et al. 2013. Equal to `torch.optim.SGD(lr, momentum, nesterov=True)` and to
-    `optax.sgd(nesterov=True)`: x is the look-ahead point of Sutskever's form while momentum and learning rate are
-    constant. Defaults: PyTorch's, but for momentum, which is off there. State: v, one value a parameter.
+    The step applies the momentum once more to the new velocity and so looks ahead, which damps the oscillations of
+    heavy ball at the same momentum.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, PyTorch's.
+      momentum: the decay of the velocity, in [0, 1). Default 0.9; PyTorch's is 0, which turns it off.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      v, one value per parameter.
+
+    Example:
+      >>> optimizer = nesterov(0.1, momentum=0.95)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.SGD(lr, momentum, nesterov=True)` and to `optax.sgd(nesterov=True)`. As long as
+    momentum and learning rate are constant, x is the look-ahead point of Sutskever's form (`sutskever_nesterov`).
+
+    References:
+      Nesterov, "A Method for Solving the Convex Programming Problem with Convergence Rate O(1/k^2)", 1983.
+      Sutskever, Martens, Dahl and Hinton, "On the Importance of Initialization and Momentum in Deep Learning", 2013
+      (https://proceedings.mlr.press/v28/sutskever13.html).
     """
     require_fractions(momentum=momentum)
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
@@ -103,13 +175,18 @@ def nesterov(
 
 
 class SutskeverState(NamedTuple):
-    """velocity: like the parameters. lookahead: the momentum with which the parameters look ahead of the iterate."""
+    """State of Nesterov's momentum in Sutskever's form.
+
+    Attributes:
+      velocity: the velocity v, shaped like the parameters.
+      lookahead: the momentum with which the parameters look ahead of the iterate.
+    """
 
     velocity: PyTree
     lookahead: Float[Array, ""]
 
     def evaluation_params(self, params: optax.Params) -> optax.Params:
-        """The iterate x, of which the parameters are the look-ahead point x + momentum v."""
+        """Return the iterate x; the parameters are its look-ahead point x + momentum v."""
         return jax.tree.map(lambda y, v: (y - self.lookahead * v).astype(y.dtype), params, self.velocity)
 
 
@@ -120,14 +197,32 @@ def sutskever_nesterov(
     momentum: Hyperparameter = 0.9,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """Nesterov's momentum: v <- momentum v - learning_rate g(x + momentum v); x <- x + v.
+    """Nesterov's momentum, Sutskever's form: v <- momentum v - learning_rate g(x + momentum v); x <- x + v.
 
-    Sutskever, Martens, Dahl & Hinton 2013, eq. 3-4. The parameters hold y = x + momentum v, where the gradient is
-    taken; the iterate x is handed out by `gdlab.optimizers.evaluation_params(state, params)`. While learning rate and
-    momentum are constant y walks the points of `nesterov`; when they change the two differ, since v here keeps the
-    rates that its gradients came with, and under a schedule of the momentum y looks ahead with the momentum of the step
-    that made it. weight_decay is L2, taken at y. Defaults: PyTorch's rate for SGD, and 0.9. State: v, one value a
-    parameter.
+    The parameters hold y = x + momentum v, where the gradient is taken, and
+    `gdlab.optimizers.evaluation_params(state, params)` returns the iterate x. The gradient is taken where the
+    momentum is about to lead, which damps the oscillations of heavy ball; choose this form over `nesterov` to
+    reproduce results that were obtained with it.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, PyTorch's for SGD.
+      momentum: the decay of the velocity, in [0, 1). Default 0.9.
+      weight_decay: L2 regularization, taken at y and added to the gradient before anything else. Default 0.
+
+    State:
+      v, one value per parameter.
+
+    Example:
+      >>> optimizer = sutskever_nesterov(0.1, momentum=0.95)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    As long as learning rate and momentum are constant, y visits the points of `nesterov`. When they change the two
+    methods differ, because v keeps the learning rates that its gradients were multiplied by. Under a schedule of
+    the momentum, y looks ahead with the momentum of the step that produced it.
+
+    References:
+      Sutskever, Martens, Dahl and Hinton, "On the Importance of Initialization and Momentum in Deep Learning",
+      2013, equations 3 and 4 (https://proceedings.mlr.press/v28/sutskever13.html).
     """
     require_fractions(momentum=momentum)
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)

@@ -1,4 +1,4 @@
-"""Rates that fit each tensor's own scale: LARS, LAMB and NovoGrad."""
+"""LARS, LAMB and NovoGrad: learning rates adapted to the scale of each tensor."""
 
 from typing import NamedTuple
 
@@ -22,14 +22,18 @@ from gdlab.types import Hyperparameter
 
 @transformation
 def scale_by_trust_ratio() -> optax.GradientTransformation:
-    """u |x| / |u|, tensor by tensor; u itself where x or u is 0 throughout (You et al. 2020, phi = identity)."""
+    """Scale the update u of each tensor by its trust ratio |x| / |u|.
+
+    This is LAMB's rule with phi = identity (You et al. 2020). Where a tensor's parameters x or update u are all zero,
+    the update passes unchanged. `update` needs the parameters.
+    """
 
     def scale(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
         params = require_params("scale_by_trust_ratio", params)
 
         def one(u: jax.Array, x: jax.Array) -> jax.Array:
-            of_x, of_u = norm(x), norm(u)
-            return u * jnp.where((of_x == 0) | (of_u == 0), 1.0, divide(of_x, of_u))
+            x_norm, u_norm = norm(x), norm(u)
+            return u * jnp.where((x_norm == 0) | (u_norm == 0), 1.0, divide(x_norm, u_norm))
 
         return jax.tree.map(one, updates, params)
 
@@ -45,11 +49,33 @@ def lamb(
     eps: Hyperparameter = 1e-6,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """LAMB: x <- x - learning_rate |x| / |r| r, r = mhat / (sqrt(vhat) + eps) + weight_decay x, tensor by tensor.
+    """LAMB: x <- x - learning_rate (|x| / |r|) r, where r = mhat / (sqrt(vhat) + eps) + weight_decay x.
 
-    You et al. 2020, algorithm 2, with phi = identity and Adam's bias correction. Equal to `optax.lamb`;
-    `torch_optimizer.Lamb` clamps |x| at 10 and leaves the correction out by default. A tensor of zeros moves by r.
-    Defaults: the paper's eps, optax's others. State: m and v, two values a parameter.
+    The norms are taken per tensor, and mhat and vhat are Adam's moments, with Adam's bias correction. Every tensor
+    moves by the same fraction of its own norm, which keeps the training of networks with very large batches stable.
+
+    Args:
+      learning_rate: the length of each tensor's step relative to the norm of the tensor, a number or a schedule.
+        Default 1e-3, torch-optimizer's; optax has none.
+      b1: the decay of the average of gradients. Default 0.9, optax's.
+      b2: the decay of the average of squared gradients. Default 0.999, optax's.
+      eps: added to the root of the second moment. Default 1e-6, the paper's.
+      weight_decay: decoupled weight decay, added to the direction before the trust ratio is computed. Default 0,
+        optax's.
+
+    State:
+      m and v, two values per parameter.
+
+    Example:
+      >>> optimizer = lamb(1e-2, weight_decay=0.01)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    The function phi of the paper is the identity here. A tensor that is all zeros moves by learning_rate r. Equivalent
+    to `optax.lamb`. `torch_optimizer.Lamb` clamps |x| at 10 and leaves out the bias correction by default.
+
+    References:
+      You, Li, Reddi, et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", 2020, algorithm
+      2 (https://arxiv.org/abs/1904.00962).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
@@ -69,12 +95,33 @@ def lars(
     trust_coefficient: Hyperparameter = 1e-3,
     eps: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """LARS: v <- momentum v + learning_rate l (g + weight_decay x); x <- x - v (You, Gitman & Ginsburg 2017, alg. 1).
+    """LARS: v <- momentum v + learning_rate l (g + weight_decay x); x <- x - v.
 
-    l = trust_coefficient |x| / (|g| + weight_decay |x| + eps), tensor by tensor, 1 where x or g is 0 throughout. Equal
-    to pytorch-optimizer's LARS on matrices (it leaves vectors unscaled); `optax.lars` divides by |g + weight_decay x|,
-    which is the same only without decay. Defaults: the paper's coefficient and momentum, rate 1. State: v, one value a
-    parameter.
+    The local rate l = trust_coefficient |x| / (|g| + weight_decay |x| + eps) is computed per tensor; it is 1 where a
+    tensor's x or g is all zeros. Every tensor takes a step in proportion to its own norm, which keeps momentum SGD
+    stable with very large batches.
+
+    Args:
+      learning_rate: a factor on the local rates of all tensors, a number or a schedule. Default 1.
+      momentum: the decay of the velocity v. Default 0.9, the paper's.
+      weight_decay: L2 regularization, added to the gradient and counted in the denominator of l. Default 0.
+      trust_coefficient: how far a tensor may move, relative to its norm. Default 1e-3, the paper's.
+      eps: added to the denominator of l. Default 0.
+
+    State:
+      v, one value per parameter.
+
+    Example:
+      >>> optimizer = lars(1.0, trust_coefficient=2e-3, weight_decay=1e-4)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to pytorch-optimizer's LARS for matrices (it leaves vectors unscaled). `optax.lars` divides by
+    |g + weight_decay x|, which is the same only without weight decay. `torch_optimizer.LARS` scales nothing when
+    weight_decay is 0.
+
+    References:
+      You, Gitman and Ginsburg, "Large Batch Training of Convolutional Networks", 2017, algorithm 1
+      (https://arxiv.org/abs/1708.03888).
     """
     require_fractions(momentum=momentum)
     require_non_negative(
@@ -85,9 +132,9 @@ def lars(
         params = require_params("lars", params)
 
         def one(g: jax.Array, x: jax.Array) -> jax.Array:
-            of_x, of_g = norm(x), norm(g)
-            local = trust_coefficient * divide(of_x, of_g + weight_decay * of_x + eps)
-            local = jnp.where((of_x == 0) | (of_g == 0), 1.0, local)
+            x_norm, g_norm = norm(x), norm(g)
+            local = trust_coefficient * divide(x_norm, g_norm + weight_decay * x_norm + eps)
+            local = jnp.where((x_norm == 0) | (g_norm == 0), 1.0, local)
             return local * (g + weight_decay * x)
 
         return jax.tree.map(one, updates, params)
@@ -96,7 +143,13 @@ def lars(
 
 
 class NovoGradState(NamedTuple):
-    """steps: how many were done. mu: momentum, like the parameters. nu: average of |g|^2, one number a tensor."""
+    """State of `scale_by_novograd`.
+
+    Attributes:
+      steps: number of completed steps.
+      mu: the momentum m, shaped like the parameters.
+      nu: the average of |g|^2, one number per tensor.
+    """
 
     steps: Int[Array, ""]
     mu: PyTree
@@ -110,9 +163,16 @@ def scale_by_novograd(
     eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """v = b2 v + (1 - b2) |g|^2, tensor by tensor; m = b1 m + g / (sqrt(v) + eps) + weight_decay x; hands out m.
+    """Scale gradients by NovoGrad's rule: m.
 
-    The first step takes v = |g|^2.
+    Here m <- b1 m + g / (sqrt(v) + eps) + weight_decay x, and v <- b2 v + (1 - b2) |g|^2 is one number per tensor; the
+    first step sets v = |g|^2. `update` needs the parameters.
+
+    Args:
+      b1: the decay of the momentum m. Default 0.95.
+      b2: the decay of v. Default 0.98.
+      eps: added to the root of v. Default 1e-8.
+      weight_decay: a multiple of the parameters, added to the momentum. Default 0.
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps, weight_decay=weight_decay)
@@ -124,8 +184,8 @@ def scale_by_novograd(
         updates: optax.Updates, state: NovoGradState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, NovoGradState]:
         params = require_params("novograd", params)
-        kept = jnp.where(state.steps == 0, 0.0, b2)
-        nu = jax.tree.map(lambda g, v: kept * v + (1 - kept) * jnp.sum(g**2), updates, state.nu)
+        decay = jnp.where(state.steps == 0, 0.0, b2)
+        nu = jax.tree.map(lambda g, v: decay * v + (1 - decay) * jnp.sum(g**2), updates, state.nu)
 
         def push(g: jax.Array, x: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
             return b1 * m + divide(g, safe_sqrt(v) + eps) + weight_decay * x
@@ -145,11 +205,32 @@ def novograd(
     eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """NovoGrad: x <- x - learning_rate m, m from `scale_by_novograd` (Ginsburg et al. 2019, algorithm 1).
+    """NovoGrad: m <- b1 m + g / (sqrt(v) + eps) + weight_decay x; x <- x - learning_rate m.
 
-    The decay goes into the momentum. Equal to `optax.novograd` and `torch_optimizer.NovoGrad` (which keeps v in
-    float32); both have other default betas. Defaults: the paper's algorithm, rate and betas. State: m, one value a
-    parameter, and one number a tensor.
+    Here v <- b2 v + (1 - b2) |g|^2 is one number per tensor; the first step sets v = |g|^2. One second moment per
+    tensor, instead of one per parameter, halves Adam's memory and makes a layer's step independent of the scale of its
+    gradient.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-2, the paper's.
+      b1: the decay of the momentum m. Default 0.95, the paper's.
+      b2: the decay of the average of squared norms. Default 0.98, the paper's.
+      eps: added to the root of v. Default 1e-8.
+      weight_decay: a multiple of the parameters, added to the momentum after the gradient is normalized. Default 0.
+
+    State:
+      m, one value per parameter, and v, one number per tensor.
+
+    Example:
+      >>> optimizer = novograd(1e-2, b2=0.9, weight_decay=1e-3)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `optax.novograd` and to `torch_optimizer.NovoGrad` (which keeps v in float32); both have other default
+    betas.
+
+    References:
+      Ginsburg, Castonguay, Hrinchuk, et al., "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training
+      of Deep Networks", 2019, algorithm 1 (https://arxiv.org/abs/1905.11286).
     """
     require_non_negative(learning_rate=learning_rate)
     return optax.chain(scale_by_novograd(b1, b2, eps, weight_decay), optax.scale_by_learning_rate(learning_rate))

@@ -1,4 +1,4 @@
-"""MADGRAD: momentumized dual averaging with a cube root (Defazio & Jelassi 2021)."""
+"""MADGRAD: dual averaging with momentum and a cube root (Defazio & Jelassi 2021)."""
 
 from typing import NamedTuple
 
@@ -20,9 +20,13 @@ from gdlab.types import Hyperparameter
 
 
 class MADGRADState(NamedTuple):
-    """steps: how many were done. start: the first parameters. Weighted sums of g and of g^2.
+    """State of `madgrad`; all fields but `steps` are shaped like the parameters.
 
-    All but steps are shaped like the parameters.
+    Attributes:
+      steps: number of completed steps.
+      start: the initial parameters x_0.
+      sum_of_gradients: the weighted sum s of the gradients.
+      sum_of_squares: the weighted sum v of the squared gradients.
     """
 
     steps: Int[Array, ""]
@@ -39,11 +43,31 @@ def madgrad(
     eps: Hyperparameter = 1e-6,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """MADGRAD: z = x_0 - s / (v^(1/3) + eps); x <- momentum x + (1 - momentum) z (Defazio & Jelassi 2021, algorithm 1).
+    """MADGRAD: z = x_0 - s / (v^(1/3) + eps); x <- momentum x + (1 - momentum) z.
 
-    s <- s + l g and v <- v + l g^2 with l = (learning_rate + eps) sqrt(t), t from 1; the eps in l is that of the
-    authors' code, not the paper's. Equal to `torch_optimizer.MADGRAD`; weight_decay is L2, which suits it badly.
-    Defaults: the authors'. State: x_0, s and v, three values a parameter.
+    Here x_0 are the initial parameters, s <- s + l g and v <- v + l g^2, with l = (learning_rate + eps) sqrt(t) and t
+    from 1. Dual averaging steps from the starting point by the weighted sum of all gradients; the method is meant for
+    problems where Adam generalizes worse than SGD.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-2, the authors'.
+      momentum: the weight of the old parameters in the new ones. Default 0.9, the authors'.
+      eps: added to the cube root and to the learning rate; positive. Default 1e-6, the authors'.
+      weight_decay: L2 regularization, added to the gradient before anything else; it suits dual averaging badly.
+        Default 0, the authors'.
+
+    State:
+      x_0, s and v, three values per parameter.
+
+    Example:
+      >>> optimizer = madgrad(1e-2, momentum=0.9)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch_optimizer.MADGRAD`. The eps in l is from the authors' code; the paper does not have it.
+
+    References:
+      Defazio and Jelassi, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient Method for
+      Stochastic Optimization", 2021, algorithm 1 (https://arxiv.org/abs/2101.11075).
     """
     require_fractions(momentum=momentum)
     require_number("eps", eps, 0.0, open_low=True)
@@ -62,8 +86,8 @@ def madgrad(
         squares = jax.tree.map(lambda v, g: v + weight * g**2, state.sum_of_squares, updates)
 
         def move(x: jax.Array, start: jax.Array, s: jax.Array, v: jax.Array) -> jax.Array:
-            nothing = v == 0  # the cube root has no derivative there
-            root = jnp.where(nothing, 0.0, jnp.cbrt(jnp.where(nothing, 1.0, v)))
+            zero = v == 0  # the derivative of the cube root is infinite at 0
+            root = jnp.where(zero, 0.0, jnp.cbrt(jnp.where(zero, 1.0, v)))
             return (1 - momentum) * (start - s / (root + eps) - x)
 
         moves = jax.tree.map(move, params, state.start, gradients, squares)

@@ -1,4 +1,4 @@
-"""Muon: momentum whose update matrices are made orthogonal (Jordan et al. 2024)."""
+"""Muon: momentum with orthogonalized update matrices (Jordan et al. 2024)."""
 
 from typing import NamedTuple
 
@@ -21,11 +21,18 @@ from gdlab.optimizers.trees import average, norm, zeros
 from gdlab.types import Hyperparameter, Number
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic a x + b x^3 + c x^5 that Jordan et al. iterate; its slope at 0 lifts small singular values fast."""
+"""The coefficients (a, b, c) of the quintic a x + b x^3 + c x^5 that Jordan et al. iterate.
+
+Its large slope at 0 raises small singular values quickly.
+"""
 
 
 class MuonState(NamedTuple):
-    """mean: the moving average of g, shaped like the parameters."""
+    """State of `scale_by_muon`.
+
+    Attributes:
+      mean: the moving average of the gradient, shaped like the parameters.
+    """
 
     mean: PyTree
 
@@ -33,10 +40,19 @@ class MuonState(NamedTuple):
 def orthogonalize(
     matrix: Float[Array, "rows columns"], steps: int = 5, eps: Number = 1e-7
 ) -> Float[Array, "rows columns"]:
-    """About U V' of the singular value decomposition U S V', by Newton-Schulz steps with tuned coefficients.
+    """Approximate U V^T of the singular value decomposition U S V^T of a matrix, by Newton-Schulz iteration.
 
-    After 5 steps singular values lie between 0.7 and 1.2 or so, not at 1. In the matrix's dtype; the reference runs it
-    in bfloat16. A matrix of zeros stays one.
+    The iteration has tuned coefficients, which favor speed over accuracy: after 5 steps the singular values lie between
+    about 0.7 and 1.2, not at 1. It runs in the dtype of the matrix, whereas the reference runs it in bfloat16. A matrix
+    of zeros stays zero.
+
+    Args:
+      matrix: an array of shape (rows, columns).
+      steps: the number of iterations. Default 5.
+      eps: added to the Frobenius norm by which the matrix is divided first. Default 1e-7.
+
+    Returns:
+      An array of the shape of `matrix`.
     """
     a, b, c = COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
@@ -52,10 +68,16 @@ def orthogonalize(
 def scale_by_muon(
     momentum: Hyperparameter = 0.95, *, nesterov: bool = True, ns_steps: int = 5, eps: Hyperparameter = 1e-7
 ) -> optax.GradientTransformation:
-    """m = momentum m + (1 - momentum) g; the direction is s O(u), s = sqrt(max(1, columns / rows)).
+    """Scale gradients by Muon's rule: s O(u), where s = sqrt(max(1, columns / rows)) and O is `orthogonalize`.
 
-    u = momentum m + (1 - momentum) g with nesterov, m without; O is `orthogonalize` with ns_steps steps. Each leaf has
-    at least two axes; one with more than two is taken as a matrix of shape (all but the last, last).
+    With m <- momentum m + (1 - momentum) g, u is momentum m + (1 - momentum) g if `nesterov`, else m. Each leaf must
+    have at least two axes; a leaf with more is treated as a matrix of shape (all axes but the last, last axis).
+
+    Args:
+      momentum: the decay of the average m of gradients. Default 0.95.
+      nesterov: whether to look one step of momentum ahead. Default True.
+      ns_steps: the number of Newton-Schulz steps, static. Default 5.
+      eps: added to the norm of u before the division. Default 1e-7.
     """
     require_count("ns_steps", ns_steps)
     require_flags(nesterov=nesterov)
@@ -84,7 +106,7 @@ def scale_by_muon(
 
 
 def matrix_or_vector(params: PyTree) -> PyTree:
-    """Which leaves Muon takes: "matrix" for those with two axes or more, "vector" for the others."""
+    """Label each leaf: "matrix" (updated by Muon) if it has at least two axes, otherwise "vector"."""
     return jax.tree.map(lambda x: "matrix" if jnp.ndim(x) >= 2 else "vector", params)
 
 
@@ -102,20 +124,46 @@ def muon(
     adam_b2: Hyperparameter = 0.95,
     adam_eps: Hyperparameter = 1e-10,
 ) -> optax.GradientTransformation:
-    """Muon: m <- momentum m + (1 - momentum) g; x <- x - learning_rate (s O(u) + weight_decay x) (Jordan et al. 2024).
+    """Muon: m <- momentum m + (1 - momentum) g; x <- x - learning_rate (s O(u) + weight_decay x).
 
-    u = momentum m + (1 - momentum) g with nesterov, m without; O is `orthogonalize` with ns_steps steps; s =
-    sqrt(max(1, columns / rows)) for a kernel of shape (rows = inputs, columns = outputs), as Flax has it. A leaf with
-    more than two axes is taken as a matrix of shape (all but the last, last).
+    Here u = momentum m + (1 - momentum) g with `nesterov` and u = m without. O is `orthogonalize` with ns_steps steps,
+    and s = sqrt(max(1, columns / rows)) for a kernel of shape (rows = inputs, columns = outputs), as in Flax. An
+    orthogonalized update moves all singular directions of a matrix by about the same amount, which suits the hidden
+    weight matrices of networks.
 
-    Leaves with fewer than two axes go to AdamW, with rate adam_ratio learning_rate and adam_b1, adam_b2, adam_eps; the
-    reference sends embeddings and output layers there too: `optax.partition` does that. ns_steps is static (it unrolls
-    the program), and so is which leaf is a matrix.
+    A leaf with more than two axes is treated as a matrix of shape (all axes but the last, last axis). Leaves with fewer
+    than two axes are updated by AdamW, with learning rate adam_ratio learning_rate. The reference does the same with
+    embeddings and output layers, which `optax.partition` can arrange. The choice of leaves is static, because it
+    follows from their shapes.
 
-    In the parameters' dtype, where the reference and `torch.optim.Muon` iterate in bfloat16: steps agree to 2 digits
-    with those, to rounding with a float64 reference. `optax.contrib.muon` corrects the momentum's bias as NAdam does,
-    from step 2 on. Defaults: Jordan's code, with 3e-4 = 0.015 x 0.02 for AdamW. State: m, one value a parameter of a
-    matrix, m and v elsewhere.
+    Args:
+      learning_rate: the step size for matrices, a number or a schedule. Default 0.02, that of Jordan's code.
+      momentum: the decay of the average of gradients. Default 0.95, that of Jordan's code.
+      weight_decay: decoupled weight decay, scaled by the learning rate of each leaf. Default 0, that of Jordan's code.
+      nesterov: whether to look one step of momentum ahead. Default True, as in Jordan's code.
+      ns_steps: the number of Newton-Schulz steps. It is static, because the program unrolls the steps. Default 5, that
+        of Jordan's code.
+      eps: added to the norm of u before the iteration. Default 1e-7, that of Jordan's code.
+      adam_ratio: AdamW's learning rate as a multiple of learning_rate. Default 0.015, which gives the 3e-4 = 0.015 x
+        0.02 of Jordan's code.
+      adam_b1: AdamW's decay of the average of gradients. Default 0.9, that of Jordan's code.
+      adam_b2: AdamW's decay of the average of squared gradients. Default 0.95, that of Jordan's code.
+      adam_eps: added to the root of AdamW's second moment. Default 1e-10, that of Jordan's code.
+
+    State:
+      m, one value per parameter, for matrices; m and v, two values per parameter, for the other leaves.
+
+    Example:
+      >>> optimizer = muon(0.02, momentum=0.9, adam_ratio=0.05)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    The iteration runs in the dtype of the parameters, whereas the reference and `torch.optim.Muon` use bfloat16: the
+    steps agree with theirs to 2 digits, and with a float64 reference to rounding. `optax.contrib.muon` corrects the
+    bias of the momentum as NAdam does, so it differs from step 2 on.
+
+    References:
+      Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024
+      (https://kellerjordan.github.io/posts/muon/).
     """
     require_count("ns_steps", ns_steps)
     require_flags(nesterov=nesterov)

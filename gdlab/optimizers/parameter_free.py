@@ -1,4 +1,4 @@
-"""Optimizers that estimate their own step size from the distance walked: D-Adaptation and Prodigy."""
+"""D-Adaptation and Prodigy: optimizers that estimate their own step size from the distance traveled."""
 
 from typing import NamedTuple
 
@@ -22,9 +22,16 @@ from gdlab.types import Hyperparameter
 
 
 class ProdigyState(NamedTuple):
-    """steps: how many were done. distance: the estimate d. numerator: its weighted sum r.
+    """State of `prodigy`; start, weighted_sum, mu and nu are shaped like the parameters.
 
-    Like the parameters: start, the first of them; weighted_sum, s; mu and nu, averages of d g and of (d g)^2.
+    Attributes:
+      steps: number of completed steps.
+      distance: the estimate d of the distance to the solution.
+      numerator: the weighted sum r, the numerator of the estimate.
+      start: the initial parameters x_0.
+      weighted_sum: the weighted sum s of the gradients.
+      mu: the average of d g.
+      nu: the average of (d g)^2.
     """
 
     steps: Int[Array, ""]
@@ -37,9 +44,15 @@ class ProdigyState(NamedTuple):
 
 
 class DAdaptState(NamedTuple):
-    """steps: how many were done. distance: the estimate d. numerator: its average r.
+    """State of `dadapt_adam`; weighted_sum, mu and nu are shaped like the parameters.
 
-    Like the parameters: weighted_sum, s; mu, the average of g times its rate; nu, that of g^2.
+    Attributes:
+      steps: number of completed steps.
+      distance: the estimate d of the distance to the solution.
+      numerator: the average r, the numerator of the estimate.
+      weighted_sum: the weighted average s of the gradients.
+      mu: the average of the gradient times its rate.
+      nu: the average of g^2.
     """
 
     steps: Int[Array, ""]
@@ -74,15 +87,42 @@ def prodigy(
 ) -> optax.GradientTransformation:
     """Prodigy: x <- x - e (m / (sqrt(v) + d eps) + weight_decay x), with the rate e = learning_rate d.
 
-    Mishchenko & Defazio 2023, algorithm 4. With d before it grows: m <- b1 m + (1 - b1) d g; v <- b2 v + (1 - b2) (d
-    g)^2; r <- b3 r + d / d0 e <g, x_0 - x>; s <- b3 s + d / d0 e g; then d <- max(d, d_coef r / |s|_1), which the
-    eps of this step already has, and the rate not yet. b3 None means
-    sqrt(b2). bias_correction multiplies e by Adam's sqrt(1 - b2^t) / (1 - b1^t); safeguard_warmup takes d^2 / d0 g into
-    s instead, without the rate.
+    The method estimates the distance d from the start x_0 to a solution and uses it as the step size, so that no
+    learning rate needs to be tuned. In each step, with the old d on all right-hand sides:
 
-    Equal to `prodigyopt.Prodigy` with its growth_rate infinite, as by default; `optax.contrib.prodigy` always corrects
-    the bias. Leave learning_rate at 1, or give a schedule that starts there. One d serves the whole tree. Defaults: the
-    authors'. State: x_0, s, m and v, four values a parameter.
+    - m <- b1 m + (1 - b1) d g, and v <- b2 v + (1 - b2) (d g)^2;
+    - r <- b3 r + (d / d0) e <g, x_0 - x>, and s <- b3 s + (d / d0) e g;
+    - d <- max(d, d_coef r / |s|_1).
+
+    The new d scales eps in the same step already, but the rate e only from the next step on. One d serves the whole
+    tree.
+
+    Args:
+      learning_rate: a factor on d. Leave it at 1, or give a schedule that starts there. Default 1, the authors'.
+      b1: the decay of the average of gradients. Default 0.9, the authors'.
+      b2: the decay of the average of squared gradients. Default 0.999, the authors'.
+      b3: the decay of r and s. Default None, which means sqrt(b2), as the authors have it.
+      eps: added, times d, to the root of the second moment. Default 1e-8, the authors'.
+      weight_decay: decoupled weight decay. Default 0, the authors'.
+      d0: the initial value of d. Default 1e-6, the authors'.
+      d_coef: a factor on the estimate of d. Default 1, the authors'.
+      bias_correction: whether to multiply e by Adam's sqrt(1 - b2^t) / (1 - b1^t). Default False, the authors'.
+      safeguard_warmup: whether s accumulates (d^2 / d0) g instead of (d / d0) e g, so without the learning rate.
+        Default False, the authors'.
+
+    State:
+      x_0, s, m and v, four values per parameter.
+
+    Example:
+      >>> optimizer = prodigy(d_coef=0.5, weight_decay=0.01)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `prodigyopt.Prodigy` with an infinite growth_rate, its default. `optax.contrib.prodigy` always
+    corrects the bias.
+
+    References:
+      Mishchenko and Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", 2023, algorithm 4
+      (https://arxiv.org/abs/2306.06101).
     """
     require_flags(bias_correction=bias_correction, safeguard_warmup=safeguard_warmup)
     require_fractions(b1=b1, b2=b2)
@@ -105,10 +145,10 @@ def prodigy(
         if bias_correction:
             rate = rate * _adam_correction(b1, b2, steps)
         weight = d / d0 * rate
-        walked = jax.tree.map(jnp.subtract, state.start, params)
-        numerator = decay * state.numerator + weight * inner(updates, walked)
-        in_sum = d / d0 * d if safeguard_warmup else weight
-        total = jax.tree.map(lambda s, g: decay * s + in_sum * g, state.weighted_sum, updates)
+        displacement = jax.tree.map(jnp.subtract, state.start, params)
+        numerator = decay * state.numerator + weight * inner(updates, displacement)
+        sum_weight = d / d0 * d if safeguard_warmup else weight
+        total = jax.tree.map(lambda s, g: decay * s + sum_weight * g, state.weighted_sum, updates)
         scaled = jax.tree.map(lambda g: d * g, updates)
         mu, nu = average(b1, state.mu, scaled), average_of_squares(b2, state.nu, scaled)
         estimate = d_coef * divide(numerator, _absolute_sum(total))
@@ -135,14 +175,40 @@ def dadapt_adam(
 ) -> optax.GradientTransformation:
     """D-Adapt Adam: x <- x - m / (sqrt(v) + eps), with the rate e = learning_rate d inside m.
 
-    Defazio & Mishchenko 2023, algorithm 5. With q = sqrt(b2), and s, v from before the step in r:
-    r <- q r + (1 - q) e <g, s / (sqrt(v) + eps)>; m <- b1 m + (1 - b1) e g; v <- b2 v + (1 - b2) g^2;
-    s <- q s + (1 - q) e g; then d <- max(d, r / ((1 - q) |s|_1)). bias_correction multiplies e by Adam's
-    sqrt(1 - b2^t) / (1 - b1^t). weight_decay is L2, or with decoupled takes e weight_decay x from x.
+    The method estimates the distance d from the start to a solution and uses it as the step size, so that no learning
+    rate needs to be tuned; `prodigy` is its successor. In each step, with q = sqrt(b2) and the old s and v in r:
 
-    Equal to `dadaptation.DAdaptAdam` with its growth_rate infinite, as by default; `optax.contrib.dadapt_adamw` is both
-    bias-corrected and decoupled. Leave learning_rate at 1, or give a schedule that starts there. One d serves the whole
-    tree. Defaults: the authors'. State: s, m and v, three values a parameter.
+    - r <- q r + (1 - q) e <g, s / (sqrt(v) + eps)>;
+    - m <- b1 m + (1 - b1) e g, and v <- b2 v + (1 - b2) g^2;
+    - s <- q s + (1 - q) e g;
+    - d <- max(d, r / ((1 - q) |s|_1)), which e uses from the next step on.
+
+    One d serves the whole tree.
+
+    Args:
+      learning_rate: a factor on d. Leave it at 1, or give a schedule that starts there. Default 1, the authors'.
+      b1: the decay of the average of gradients. Default 0.9, the authors'.
+      b2: the decay of the average of squared gradients. Default 0.999, the authors'.
+      eps: added to the root of the second moment. Default 1e-8, the authors'.
+      weight_decay: L2 regularization, added to the gradient before anything else. With `decoupled`, e weight_decay x is
+        subtracted from x instead. Default 0, the authors'.
+      d0: the initial value of d. Default 1e-6, the authors'.
+      bias_correction: whether to multiply e by Adam's sqrt(1 - b2^t) / (1 - b1^t). Default False, the authors'.
+      decoupled: whether the weight decay is decoupled. Default False, the authors'.
+
+    State:
+      s, m and v, three values per parameter.
+
+    Example:
+      >>> optimizer = dadapt_adam(weight_decay=0.01, decoupled=True)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `dadaptation.DAdaptAdam` with an infinite growth_rate, its default. `optax.contrib.dadapt_adamw` is
+    both bias-corrected and decoupled.
+
+    References:
+      Defazio and Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", 2023, algorithm 5
+      (https://arxiv.org/abs/2301.07733).
     """
     require_flags(bias_correction=bias_correction, decoupled=decoupled)
     require_fractions(b1=b1, b2=b2)
@@ -170,8 +236,8 @@ def dadapt_adam(
         total = average(q, state.weighted_sum, stepped)
         estimate = divide(numerator, (1 - q) * _absolute_sum(total))
         distance = jnp.maximum(d, jnp.where(jnp.isfinite(estimate), estimate, d))
-        kept = rate * weight_decay if decoupled else 0.0
-        moves = jax.tree.map(lambda m, v, x: -divide(m, safe_sqrt(v) + eps) - kept * x, mu, nu, params)
+        decay = rate * weight_decay if decoupled else 0.0
+        moves = jax.tree.map(lambda m, v, x: -divide(m, safe_sqrt(v) + eps) - decay * x, mu, nu, params)
         return moves, DAdaptState(steps, distance, numerator, total, mu, nu)
 
     return optax.chain(

@@ -1,4 +1,4 @@
-"""Quasi-hyperbolic momentum: a weighted mean of the gradient and its average (Ma & Yarats 2019)."""
+"""Quasi-hyperbolic momentum: a weighted mean of the gradient and its moving average (Ma & Yarats 2019)."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,23 @@ from gdlab.types import Hyperparameter
 
 
 class QHMState(NamedTuple):
-    """mean: the moving average of g, shaped like the parameters."""
+    """State of `scale_by_qhm`.
+
+    Attributes:
+      mean: the moving average of the gradient, shaped like the parameters.
+    """
 
     mean: PyTree
 
 
 @transformation
 def scale_by_qhm(momentum: Hyperparameter = 0.999, nu: Hyperparameter = 0.7) -> optax.GradientTransformation:
-    """v = momentum v + (1 - momentum) g; the direction is (1 - nu) g + nu v."""
+    """Scale gradients by QHM's rule: (1 - nu) g + nu v, where v <- momentum v + (1 - momentum) g.
+
+    Args:
+      momentum: the decay of the average v of gradients. Default 0.999.
+      nu: the weight of v against the plain gradient, in [0, 1]. Default 0.7.
+    """
     require_fractions(momentum=momentum)
     require_number("nu", nu, 0.0, 1.0)
 
@@ -48,7 +57,17 @@ def scale_by_qhadam(
     nu2: Hyperparameter = 1.0,
     eps: Hyperparameter = 1e-8,
 ) -> optax.GradientTransformation:
-    """The direction ((1 - nu1) g + nu1 mhat) / (sqrt((1 - nu2) g^2 + nu2 vhat) + eps), with Adam's moments."""
+    """Scale gradients by QHAdam's rule: ((1 - nu1) g + nu1 mhat) / (sqrt((1 - nu2) g^2 + nu2 vhat) + eps).
+
+    The moments are Adam's, with bias correction.
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.995.
+      b2: the decay of the average of squared gradients. Default 0.999.
+      nu1: the weight of mhat against the plain gradient, in [0, 1]. Default 0.7.
+      nu2: the weight of vhat against the plain square, in [0, 1]. Default 1.
+      eps: added to the root. Default 1e-8.
+    """
     require_fractions(b1=b1, b2=b2)
     require_number("nu1", nu1, 0.0, 1.0)
     require_number("nu2", nu2, 0.0, 1.0)
@@ -64,7 +83,7 @@ def scale_by_qhadam(
         first, second = one_minus_power(b1, steps), one_minus_power(b2, steps)
 
         def scale(g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
-            direct = jnp.where(jnp.asarray(nu2) == 1, 0.0, (1 - nu2) * g**2)  # g^2 may be infinite
+            direct = jnp.where(jnp.asarray(nu2) == 1, 0.0, (1 - nu2) * g**2)  # 0 times an infinite g^2 is NaN
             square = direct + nu2 * v / second
             return ((1 - nu1) * g + nu1 * m / first) / (safe_sqrt(square) + eps)
 
@@ -81,12 +100,31 @@ def qhm(
     nu: Hyperparameter = 0.7,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """QHM: v <- momentum v + (1 - momentum) g; x <- x - learning_rate ((1 - nu) g + nu v) (Ma & Yarats 2019, eq. 3-4).
+    """QHM: v <- momentum v + (1 - momentum) g; x <- x - learning_rate ((1 - nu) g + nu v).
 
-    nu = 0 is gradient descent, nu = 1 heavy ball and nu = momentum Nesterov's method, both at learning_rate
-    (1 - momentum) in PyTorch's form: the paper recommends the rate of heavy ball divided by 1 - its momentum. Equal to
-    `qhoptim.pyt.QHM`; weight_decay is L2. Defaults: momentum and nu the paper's recommendation, the rate that of
-    torch-optimizer (qhoptim has none). State: v, one value a parameter.
+    The step mixes the plain gradient with a slow average of it. This one family contains gradient descent (nu = 0),
+    heavy ball (nu = 1) and Nesterov's method (nu = momentum), and it allows a long memory without a slow reaction.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. The paper recommends the learning rate of heavy ball divided
+        by 1 - its momentum. Default 1e-3, torch-optimizer's (qhoptim has none).
+      momentum: the decay of the average v of gradients. Default 0.999, the paper's recommendation.
+      nu: the weight of v against the plain gradient, in [0, 1]. Default 0.7, the paper's recommendation.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      v, one value per parameter.
+
+    Example:
+      >>> optimizer = qhm(0.1, momentum=0.999, nu=0.7)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `qhoptim.pyt.QHM`. With nu = 1 and nu = momentum it is heavy ball and Nesterov's method in PyTorch's
+    form, both with the learning rate learning_rate (1 - momentum).
+
+    References:
+      Ma and Yarats, "Quasi-hyperbolic momentum and Adam for deep learning", 2019, equations 3 and 4
+      (https://arxiv.org/abs/1810.06801).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(add_l2(weight_decay), scale_by_qhm(momentum, nu), optax.scale_by_learning_rate(learning_rate))
@@ -105,8 +143,30 @@ def qhadam(
 ) -> optax.GradientTransformation:
     """QHAdam: x <- x - learning_rate ((1 - nu1) g + nu1 mhat) / (sqrt((1 - nu2) g^2 + nu2 vhat) + eps).
 
-    Ma & Yarats 2019, section 4. nu1 = nu2 = 1 is Adam. Equal to `qhoptim.pyt.QHAdam`; weight_decay is L2. Defaults: the
-    paper's recommendation; those of qhoptim's class are Adam. State: m and v, two values a parameter.
+    The moments are Adam's, with bias correction. Mixing them with the plain gradient and its square lets the averages
+    be longer than Adam's without a slow reaction; nu1 = nu2 = 1 is Adam.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, qhoptim's.
+      b1: the decay of the average of gradients. Default 0.995, the paper's recommendation.
+      b2: the decay of the average of squared gradients. Default 0.999, the paper's recommendation.
+      nu1: the weight of mhat against the plain gradient, in [0, 1]. Default 0.7, the paper's recommendation.
+      nu2: the weight of vhat against the plain square, in [0, 1]. Default 1, the paper's recommendation.
+      eps: added to the root. Default 1e-8, qhoptim's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+
+    State:
+      m and v, two values per parameter.
+
+    Example:
+      >>> optimizer = qhadam(1e-3, b1=0.995, nu1=0.7)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `qhoptim.pyt.QHAdam`; the defaults of that class are Adam's.
+
+    References:
+      Ma and Yarats, "Quasi-hyperbolic momentum and Adam for deep learning", 2019, section 4
+      (https://arxiv.org/abs/1810.06801).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(

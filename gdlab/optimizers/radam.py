@@ -1,4 +1,4 @@
-"""RAdam: Adam without its second moment until that has seen enough gradients (Liu et al. 2020)."""
+"""RAdam: Adam that uses its second moment only after enough gradients (Liu et al. 2020)."""
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,16 @@ def scale_by_radam(
     eps: Hyperparameter = 1e-8,
     threshold: Hyperparameter = 5.0,
 ) -> optax.GradientTransformation:
-    """Hands out r mhat sqrt(1 - b2^t) / (sqrt(v) + eps) where rho > threshold, mhat before.
+    """Scale gradients by RAdam's rule: r mhat sqrt(1 - b2^t) / (sqrt(v) + eps) if rho > threshold, else mhat.
 
-    rho_inf = 2 / (1 - b2) - 1; rho = rho_inf - 2 t b2^t / (1 - b2^t), with t from 1;
-    r^2 = (rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho). The moments are Adam's.
+    The moments are Adam's. With t from 1, rho_inf = 2 / (1 - b2) - 1, rho = rho_inf - 2 t b2^t / (1 - b2^t) and
+    r^2 = (rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho).
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.9.
+      b2: the decay of the average of squared gradients. Default 0.999.
+      eps: added to the root of v. Default 1e-8.
+      threshold: the value of rho above which the second moment is used. Default 5.
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(eps=eps, threshold=threshold)
@@ -59,12 +65,34 @@ def radam(
     threshold: Hyperparameter = 5.0,
     weight_decay: Hyperparameter = 0.0,
 ) -> optax.GradientTransformation:
-    """RAdam: Adam with a rectified second moment, plain momentum first (Liu et al. 2020, algorithm 2).
+    """RAdam: x <- x - learning_rate u, u = r mhat sqrt(1 - b2^t) / (sqrt(v) + eps) if rho > threshold, else u = mhat.
 
-    The rule is that of `scale_by_radam`. Equal to `torch.optim.RAdam`, which adds eps before the bias correction of the
-    root, where `optax.radam` adds it after (4e-10 apart at eps = 1e-8). The paper's threshold is 4, that of its code,
-    PyTorch and optax 5; below 4 the rectification is not defined and counts as 0. weight_decay is L2, as PyTorch has
-    it. Defaults: PyTorch's. State: m and v, two values a parameter.
+    The moments are Adam's. With t from 1, rho_inf = 2 / (1 - b2) - 1, rho = rho_inf - 2 t b2^t / (1 - b2^t) and
+    r^2 = (rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho). The first steps are plain momentum, until the
+    second moment has seen enough gradients to be reliable, which takes the place of a warm-up of Adam's learning rate.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-3, PyTorch's.
+      b1: the decay of the average of gradients. Default 0.9, PyTorch's.
+      b2: the decay of the average of squared gradients. Default 0.999, PyTorch's.
+      eps: added to the root of v. Default 1e-8, PyTorch's.
+      threshold: the value of rho above which the second moment is used. Below 4 the rectification r is not defined and
+        counts as 0. Default 5, that of PyTorch, optax and the paper's code; the paper itself has 4.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0, PyTorch's.
+
+    State:
+      m and v, two values per parameter.
+
+    Example:
+      >>> optimizer = radam(1e-3, threshold=4.0)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.RAdam`, whose weight_decay is L2 too. Both add eps to the root before its bias
+    correction, whereas `optax.radam` adds it after; the results are 4e-10 apart at eps = 1e-8.
+
+    References:
+      Liu, Jiang, He, et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2020, algorithm 2
+      (https://arxiv.org/abs/1908.03265).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(

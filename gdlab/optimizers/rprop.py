@@ -1,4 +1,4 @@
-"""Rprop: every weight its own step, grown while the gradient keeps its sign (Riedmiller & Braun 1993)."""
+"""Rprop: a step size per weight, which grows while the gradient keeps its sign (Riedmiller & Braun 1993)."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,12 @@ from gdlab.types import Hyperparameter
 
 
 class RpropState(NamedTuple):
-    """step_sizes: of each weight, in its units. previous: the last gradient, 0 where it had turned."""
+    """State of `rprop`; both fields are shaped like the parameters.
+
+    Attributes:
+      step_sizes: the step size of each weight, in the units of the weight.
+      previous: the last gradient, set to 0 where its sign had changed.
+    """
 
     step_sizes: PyTree
     previous: PyTree
@@ -29,15 +34,35 @@ def rprop(
     min_step_size: Hyperparameter = 1e-6,
     max_step_size: Hyperparameter = 50.0,
 ) -> optax.GradientTransformation:
-    """iRprop-: x <- x - d sign(g), d grown by eta_plus or shrunk by eta_minus (Igel & Huesken 2000, algorithm 4).
+    """Rprop (iRprop-): x <- x - d sign(g), where d is multiplied by eta_plus, eta_minus or 1.
 
-    With s = g g_previous: d <- clip(d eta_plus if s > 0, d eta_minus if s < 0, else d; min_step_size, max_step_size),
-    and where s < 0 the weight rests (g is taken for 0, now and as the next g_previous). learning_rate is the first d,
-    of all weights; a schedule of it is read at count 0.
+    With s = g g_previous, d <- clip(d eta_plus if s > 0, d eta_minus if s < 0, else d; min_step_size, max_step_size).
+    Where s < 0 the weight does not move, and g counts as 0 now and as the next g_previous. Only the signs of the
+    gradient matter, so the scale of the loss does not; Rprop is made for full batches, because noise in a minibatch
+    gradient flips signs.
 
-    Equal to `torch.optim.Rprop`. `optax.rprop` (0.2.8) hands out the update of the step before, and no update first.
-    For full batches: noise in g turns signs. Defaults: PyTorch's; the paper starts at 0.1. State: d and g_previous, two
-    values a parameter.
+    Args:
+      learning_rate: the initial step size d of all weights. Of a schedule only the value at count 0 is used. Default
+        1e-2, PyTorch's; the paper starts at 0.1.
+      eta_minus: the factor on d after a change of sign. Default 0.5, PyTorch's.
+      eta_plus: the factor on d while the sign stays the same. Default 1.2, PyTorch's.
+      min_step_size: the lower bound of d. Default 1e-6, PyTorch's.
+      max_step_size: the upper bound of d. Default 50, PyTorch's.
+
+    State:
+      d and g_previous, two values per parameter.
+
+    Example:
+      >>> optimizer = rprop(0.1, eta_minus=0.5, eta_plus=1.2)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `torch.optim.Rprop`. `optax.rprop` (0.2.8) returns the update of the previous step, and a zero update
+    at first.
+
+    References:
+      Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP Algorithm", 1993
+        (https://doi.org/10.1109/ICNN.1993.298623).
+      Igel and Huesken, "Improving the Rprop Learning Algorithm", 2000, algorithm 4.
     """
     require_fractions(eta_minus=eta_minus)
     require_number("eta_plus", eta_plus, 1.0)

@@ -1,4 +1,4 @@
-"""Schedule-Free: a gradient at a mean of the iterate and its average, in place of a schedule (Defazio et al. 2024)."""
+"""Schedule-Free: an average of the iterates in place of a learning-rate schedule (Defazio et al. 2024)."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,15 @@ from gdlab.types import Hyperparameter
 
 
 class ScheduleFreeState(NamedTuple):
-    """steps: how many were done. z: the iterate. nu: average of g^2 (AdamW's form; else None). All like the parameters.
+    """State of `schedule_free_sgd` and `schedule_free_adamw`; z and nu are shaped like the parameters.
 
-    momentum: the b with which the parameters y = (1 - b) z + b x were made. weight_sum: of the weights in the average
-    x. largest_rate: so far.
+    Attributes:
+      steps: number of completed steps.
+      z: the iterate.
+      nu: the average of g^2 for AdamW, None for SGD.
+      momentum: the b with which the current parameters y = (1 - b) z + b x were made.
+      weight_sum: the sum of the weights in the average x.
+      largest_rate: the largest learning rate so far.
     """
 
     steps: Int[Array, ""]
@@ -29,7 +34,7 @@ class ScheduleFreeState(NamedTuple):
     largest_rate: Float[Array, ""]
 
     def evaluation_params(self, params: optax.Params) -> optax.Params:
-        """The average x = z + (y - z) / b."""
+        """Return the average x = z + (y - z) / b, where y are the parameters."""
         return jax.tree.map(lambda y, z: (z + (y - z) / self.momentum).astype(y.dtype), params, self.z)
 
 
@@ -43,7 +48,7 @@ def _schedule_free(
     r: Hyperparameter,
     weight_lr_power: Hyperparameter,
 ) -> optax.GradientTransformation:
-    """Both forms; b2 None leaves the gradient unscaled."""
+    """Build either form; with b2 = None the gradient stays unscaled (SGD)."""
     require_non_negative(
         learning_rate=learning_rate,
         eps=eps,
@@ -76,7 +81,7 @@ def _schedule_free(
             direction = jax.tree.map(lambda g, v: g / (safe_sqrt(v / second) + eps), updates, nu)
         direction = jax.tree.map(lambda d, y: d + weight_decay * y, direction, params)
 
-        # y moves without x being formed: x would cost a third copy of the parameters.
+        # Move y directly, because forming x would cost a third copy of the parameters.
         moves = jax.tree.map(
             lambda y, z, d: share * (z - y) + rate * (momentum * (1 - share) - 1) * d, params, state.z, direction
         )
@@ -98,13 +103,35 @@ def schedule_free_sgd(
 ) -> optax.GradientTransformation:
     """Schedule-Free SGD: z <- z - e (g(y) + weight_decay y); x <- (1 - c) x + c z; y = (1 - b) z + b x.
 
-    Defazio et al. 2024, eq. 5 to 7; b is momentum, in (0, 1). e = learning_rate min(1, t / warmup_steps), t from 1;
-    c = w / (sum of all w so far) with w = t^r (largest e)^weight_lr_power: a plain mean while e is constant. The
-    parameters hold y, where the gradient is taken; evaluate at x, which `gdlab.optimizers.evaluation_params(state,
-    params)` hands out.
+    Here b is the momentum, e = learning_rate min(1, t / warmup_steps) with t from 1, and c = w / (sum of all w so far)
+    with w = t^r (largest e)^weight_lr_power, so x is the plain mean of the iterates z while e is constant. The gradient
+    is taken between the iterate and its average, which has the effect of a decaying learning rate without fixing the
+    length of training in advance.
 
-    Equal to `schedulefree.SGDScheduleFree`; `optax.contrib.schedule_free_sgd` has no r, needs a static warmup_steps and
-    begins its warm-up at rate 0. Defaults: the authors'. State: z, one value a parameter.
+    The parameters hold y, where the gradient is taken. Evaluate the model at x, which
+    `gdlab.optimizers.evaluation_params(state, params)` returns.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1, the authors'.
+      momentum: the weight b of the average x in y, in (0, 1). Default 0.9, the authors'.
+      weight_decay: L2 regularization at y, added to the gradient. Default 0, the authors'.
+      warmup_steps: the number of steps over which the learning rate rises linearly. Default 0, the authors'.
+      r: the power of t in the weights of the average. Default 0, the authors'.
+      weight_lr_power: the power of the largest learning rate in the weights of the average. Default 2, the authors'.
+
+    State:
+      z, one value per parameter.
+
+    Example:
+      >>> optimizer = schedule_free_sgd(0.5, momentum=0.95, warmup_steps=100)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `schedulefree.SGDScheduleFree`. `optax.contrib.schedule_free_sgd` has no r, needs a static
+    warmup_steps and starts its warm-up at a learning rate of 0.
+
+    References:
+      Defazio, Yang, Mehta, et al., "The Road Less Scheduled", 2024, equations 3 to 5
+      (https://arxiv.org/abs/2405.15682).
     """
     require_number("momentum", momentum, 0.0, 1.0, open_low=True, open_high=True)
     return _schedule_free(learning_rate, momentum, None, 0.0, weight_decay, warmup_steps, r, weight_lr_power)
@@ -122,11 +149,37 @@ def schedule_free_adamw(
     r: Hyperparameter = 0.0,
     weight_lr_power: Hyperparameter = 2.0,
 ) -> optax.GradientTransformation:
-    """Schedule-Free AdamW: as `schedule_free_sgd`, b = b1, with g / (sqrt(vhat) + eps) in place of g.
+    """Schedule-Free AdamW: z <- z - e (g / (sqrt(vhat) + eps) + weight_decay y), where y = (1 - b1) z + b1 x.
 
-    Defazio et al. 2024, algorithm 1; v <- b2 v + (1 - b2) g^2, vhat = v / (1 - b2^t). Equal to
-    `schedulefree.AdamWScheduleFree`; differences from optax as in `schedule_free_sgd`. Evaluate at
-    `gdlab.optimizers.evaluation_params(state, params)`. Defaults: the authors'. State: z and v, two values a parameter.
+    Here g is the gradient at y, v <- b2 v + (1 - b2) g^2, vhat = v / (1 - b2^t), and x <- (1 - c) x + c z; e and c are
+    those of `schedule_free_sgd`. The gradient is taken between the iterate and its average, which gives AdamW the
+    effect of a decaying learning rate without fixing the length of training in advance.
+
+    The parameters hold y, where the gradient is taken. Evaluate the model at x, which
+    `gdlab.optimizers.evaluation_params(state, params)` returns.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 2.5e-3, the authors'.
+      b1: the weight of the average x in y, in (0, 1). Default 0.9, the authors'.
+      b2: the decay of the average of squared gradients. Default 0.999, the authors'.
+      eps: added to the root of the second moment. Default 1e-8, the authors'.
+      weight_decay: a multiple of y, added to the scaled gradient. Default 0, the authors'.
+      warmup_steps: the number of steps over which the learning rate rises linearly. Default 0, the authors'.
+      r: the power of t in the weights of the average. Default 0, the authors'.
+      weight_lr_power: the power of the largest learning rate in the weights of the average. Default 2, the authors'.
+
+    State:
+      z and v, two values per parameter.
+
+    Example:
+      >>> optimizer = schedule_free_adamw(2.5e-3, warmup_steps=100)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Equivalent to `schedulefree.AdamWScheduleFree`. `optax.contrib.schedule_free_adamw` has no r, needs a static
+    warmup_steps and starts its warm-up at a learning rate of 0.
+
+    References:
+      Defazio, Yang, Mehta, et al., "The Road Less Scheduled", 2024, algorithm 1 (https://arxiv.org/abs/2405.15682).
     """
     require_number("b1", b1, 0.0, 1.0, open_low=True, open_high=True)
     require_fractions(b2=b2)

@@ -21,10 +21,15 @@ from gdlab.types import Hyperparameter
 
 
 class ShampooState(NamedTuple):
-    """steps: how many were done. For every leaf, in jax.tree's order, and each of its axes: a matrix (n, n).
+    """State of `scale_by_shampoo`.
 
-    statistics: eps I plus the sum of the gradient's products along the axis. roots: their inverse roots, as last
-    computed. An axis longer than max_dim has matrices of shape (0, 0). In float32 at least.
+    The matrices are listed per leaf, in the order of jax.tree, and per axis of the leaf. They have shape (n, n) for an
+    axis of length n, or (0, 0) for an axis longer than max_dim, and are kept in float32 or wider.
+
+    Attributes:
+      steps: number of completed steps.
+      statistics: eps I plus the sum of the products of the gradient with itself along each axis.
+      roots: the inverse roots of the statistics, as last computed.
     """
 
     steps: Int[Array, ""]
@@ -33,24 +38,24 @@ class ShampooState(NamedTuple):
 
 
 def shape_as_tensor(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape, with a scalar as a vector of length 1."""
+    """Return the shape, with that of a scalar replaced by (1,)."""
     return shape or (1,)
 
 
 def sides(shape: tuple[int, ...], max_dim: int) -> tuple[int, ...]:
-    """Per axis, the side of its preconditioner: its length, or 0 where that is over max_dim or the leaf is empty."""
+    """Return the side of each axis's preconditioner: its length, or 0 if that exceeds max_dim or the leaf is empty."""
     empty = 0 in shape
     return tuple(0 if empty or length > max_dim else length for length in shape_as_tensor(shape))
 
 
 def unfold_product(g: Array, axis: int) -> Array:
-    """G G', G being the tensor unfolded along the axis: shape (n, n) for an axis of length n."""
+    """Return G G^T, where G is the tensor unfolded along the axis: shape (n, n) for an axis of length n."""
     flat = jnp.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
     return flat @ flat.T
 
 
 def along_axis(g: Array, matrix: Array, axis: int) -> Array:
-    """The matrix applied to every fibre of the tensor along the axis."""
+    """Multiply every fiber of the tensor along the axis by the matrix."""
     return jnp.moveaxis(jnp.tensordot(matrix, g, axes=(1, axis)), 0, axis)
 
 
@@ -58,9 +63,15 @@ def along_axis(g: Array, matrix: Array, axis: int) -> Array:
 def scale_by_shampoo(
     eps: Hyperparameter = 1e-6, *, update_interval: Hyperparameter = 1, max_dim: int = 1024
 ) -> optax.GradientTransformation:
-    """H_i = H_i + G_(i) G_(i)', from eps I, for each axis i; hands out g with H_i^(-1 / 2k) applied along each axis.
+    """Scale gradients by Shampoo's rule: H_i^(-1 / (2 k)) is applied along each axis i of a tensor.
 
-    k is the number of axes that are preconditioned. The roots are renewed every update_interval steps.
+    Here H_i <- H_i + G_(i) G_(i)^T, starting from eps I, where G_(i) is the gradient unfolded along axis i, and k is
+    the number of axes that are preconditioned.
+
+    Args:
+      eps: the initial diagonal of the preconditioners. Default 1e-6.
+      update_interval: the number of steps between two computations of the roots. Default 1.
+      max_dim: the length above which an axis is not preconditioned, static. Default 1024.
     """
     require_count("max_dim", max_dim)
     require_positive(eps=eps, update_interval=update_interval)
@@ -112,16 +123,36 @@ def shampoo(
     update_interval: Hyperparameter = 1,
     max_dim: int = 1024,
 ) -> optax.GradientTransformation:
-    """Shampoo: v <- momentum v + L^(-1/4) G R^(-1/4); x <- x - learning_rate v (Gupta, Koren & Singer 2018, alg. 1).
+    """Shampoo: v <- momentum v + L^(-1/4) G R^(-1/4); x <- x - learning_rate v.
 
-    L <- L + G G', R <- R + G' G, both from eps I; for a tensor with k axes one matrix an axis and the exponent -1 / 2k
-    (algorithm 2): a vector has full-matrix Adagrad. The preconditioners are `scale_by_shampoo`'s. Axes longer than
-    max_dim (static: it shapes the state) are left alone and not counted in k.
+    Here L <- L + G G^T and R <- R + G^T G, both starting from eps I. A tensor with k axes has one matrix per axis and
+    the exponent -1 / (2 k), so a vector has full-matrix Adagrad. Shampoo takes correlations between the rows and
+    between the columns of a gradient into account, at the price of matrix roots; use it for matrices of moderate size.
 
-    The inverse roots are differentiated as functions of the matrix (`gdlab.numerics.symmetric_power`). Equal to
-    pytorch-optimizer's Shampoo with preconditioning_compute_steps=1; torch-optimizer's has another exponent and
-    preconditions its own statistics. weight_decay is L2. Defaults: the exponent and sums of the paper, no momentum,
-    eps of pytorch-optimizer, rate of torch-optimizer. State: v, and two matrices n x n for every axis of length n.
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 0.1, torch-optimizer's.
+      momentum: the decay of the velocity v. Default 0; the paper's algorithm has no momentum.
+      eps: the initial diagonal of the preconditioners. Default 1e-6, pytorch-optimizer's.
+      weight_decay: L2 regularization, added to the gradient before anything else. Default 0.
+      update_interval: the number of steps between two computations of the roots. Default 1.
+      max_dim: the length above which an axis is not preconditioned and not counted in k. It is static, because it
+        shapes the state. Default 1024.
+
+    State:
+      v, one value per parameter, and two matrices n x n for every preconditioned axis of length n.
+
+    Example:
+      >>> optimizer = shampoo(0.1, momentum=0.9, update_interval=10)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    The sums and the exponent are the paper's. Derivatives through the inverse roots are those of the matrix function
+    (`gdlab.numerics.symmetric_power`). Equivalent to pytorch-optimizer's Shampoo with preconditioning_compute_steps=1.
+    torch-optimizer's Shampoo has another exponent, and it computes its statistics from gradients that are already
+    preconditioned along other axes.
+
+    References:
+      Gupta, Koren and Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", 2018, algorithms 1 and 2
+      (https://arxiv.org/abs/1802.09568).
     """
     require_fractions(momentum=momentum)
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)

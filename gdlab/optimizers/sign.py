@@ -1,4 +1,4 @@
-"""Optimizers that keep the sign of an average and drop its size: signSGD with momentum, and Lion."""
+"""Signum and Lion: optimizers that use only the sign of an average of gradients."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,22 @@ from gdlab.types import Hyperparameter
 
 
 class SignumState(NamedTuple):
-    """mean: the moving average of g, shaped like the parameters."""
+    """State of `scale_by_signum`.
+
+    Attributes:
+      mean: the moving average of the gradient, shaped like the parameters.
+    """
 
     mean: PyTree
 
 
 @transformation
 def scale_by_signum(momentum: Hyperparameter = 0.9) -> optax.GradientTransformation:
-    """m = momentum m + (1 - momentum) g; the direction is sign(m), which is 0 where m is 0."""
+    """Scale gradients by Signum's rule: sign(m), where m <- momentum m + (1 - momentum) g; the sign of 0 is 0.
+
+    Args:
+      momentum: the decay of the average m of gradients. Default 0.9.
+    """
     require_fractions(momentum=momentum)
 
     def init(params: optax.Params) -> SignumState:
@@ -45,8 +53,24 @@ def signum(
 ) -> optax.GradientTransformation:
     """Signum: m <- momentum m + (1 - momentum) g; x <- x - learning_rate (sign(m) + weight_decay x).
 
-    Bernstein, Wang, Azizzadenesheli & Anandkumar 2018, algorithm 2, whose weight decay is decoupled, as here.
-    momentum 0 is signSGD. Defaults: the paper's momentum and rate. State: m, one value a parameter.
+    Every coordinate moves by the same amount in each step, so the scale of the gradient has no influence; signs also
+    compress the communication between workers, for which the method was proposed.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-4, the paper's.
+      momentum: the decay of the average of gradients; 0 gives signSGD. Default 0.9, the paper's.
+      weight_decay: decoupled weight decay, as in the paper. Default 0.
+
+    State:
+      m, one value per parameter.
+
+    Example:
+      >>> optimizer = signum(1e-4, momentum=0.95)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    References:
+      Bernstein, Wang, Azizzadenesheli and Anandkumar, "signSGD: Compressed Optimisation for Non-Convex Problems", 2018,
+      algorithm 2 (https://arxiv.org/abs/1802.04434).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
@@ -66,9 +90,29 @@ def lion(
 ) -> optax.GradientTransformation:
     """Lion: x <- x - learning_rate (sign(b1 m + (1 - b1) g) + weight_decay x); m <- b2 m + (1 - b2) g.
 
-    Chen et al. 2023, algorithm 2. Built on `optax.scale_by_lion`; equal to `lion_pytorch.Lion`. Defaults: the paper's
-    code; `optax.lion` decays by 1e-3. Rates are 3 to 10 times smaller, decays as much larger, than AdamW's. State: m,
-    one value a parameter.
+    Lion, found by a search over programs, keeps one average per parameter instead of Adam's two, and moves every
+    coordinate by the same amount in each step.
+
+    Args:
+      learning_rate: the step size, a number or a schedule; 3 to 10 times smaller than AdamW's. Default 1e-4, that of
+        the paper's code.
+      b1: the weight of m in the direction. Default 0.9, that of the paper's code.
+      b2: the decay of the average m of gradients. Default 0.99, that of the paper's code.
+      weight_decay: decoupled weight decay; 3 to 10 times larger than AdamW's. Default 0, that of the paper's code;
+        `optax.lion` has 1e-3.
+
+    State:
+      m, one value per parameter.
+
+    Example:
+      >>> optimizer = lion(1e-4, b2=0.98, weight_decay=0.1)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Built on `optax.scale_by_lion`; equivalent to `lion_pytorch.Lion`.
+
+    References:
+      Chen, Liang, Huang, et al., "Symbolic Discovery of Optimization Algorithms", 2023, algorithm 2
+      (https://arxiv.org/abs/2302.06675).
     """
     require_fractions(b1=b1, b2=b2)
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)

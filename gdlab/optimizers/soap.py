@@ -23,11 +23,17 @@ from gdlab.types import Hyperparameter
 
 
 class SOAPState(NamedTuple):
-    """steps: how many were done. mu: average of g. nu: of its squares in the eigenbasis. Both like the parameters.
+    """State of `scale_by_soap`.
 
-    For every leaf, in jax.tree's order, and each of its axes, a matrix (n, n): statistics, averages of the gradient's
-    products along the axis, and bases, whose columns are their eigenvectors or nearly so. (0, 0) where there is none.
-    In float32 at least.
+    The matrices are listed per leaf, in the order of jax.tree, and per axis of the leaf. They have shape (n, n) for an
+    axis of length n, or (0, 0) for an axis without a basis, and are kept in float32 or wider.
+
+    Attributes:
+      steps: number of completed steps.
+      mu: the average of g, shaped like the parameters.
+      nu: the average of the squared gradient in the eigenbasis, shaped like the parameters.
+      statistics: the averages of the products of the gradient with itself along each axis.
+      bases: matrices whose columns are eigenvectors, or nearly eigenvectors, of the statistics.
     """
 
     steps: Int[Array, ""]
@@ -45,13 +51,13 @@ def _rotate(g: Array, bases: tuple[Array, ...], *, back: bool = False) -> Array:
 
 
 def _eigenbasis(matrix: Array, basis: Array) -> tuple[Array, Array]:
-    """Eigenvectors, that of the largest eigenvalue first; and the order of the columns, unchanged."""
+    """Return the eigenvectors, largest eigenvalue first, and the identity as the order of the columns."""
     vectors = jnp.linalg.eigh(_wide(matrix))[1][:, ::-1]
     return vectors.astype(basis.dtype), jnp.arange(len(basis), dtype=jnp.int32)
 
 
 def _power_step(matrix: Array, basis: Array) -> tuple[Array, Array]:
-    """One step of orthogonal iteration, the columns sorted by estimated eigenvalue first; and the order of the sort."""
+    """Sort the columns by estimated eigenvalue, then do one orthogonal iteration; return the basis and the order."""
     product = _wide(matrix) @ _wide(basis)
     order = jnp.argsort(-jnp.sum(basis * product, axis=0)).astype(jnp.int32)
     return jnp.linalg.qr(product[:, order])[0].astype(basis.dtype), order
@@ -63,7 +69,7 @@ def _as_it_is(matrix: Array, basis: Array) -> tuple[Array, Array]:
 
 
 def _wide(x: Array) -> Array:
-    """In float32 at least, which factorizations need."""
+    """Return x in float32 or wider, which factorizations need."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -78,7 +84,19 @@ def scale_by_soap(
     precondition_1d: bool = False,
     max_dim: int = 10000,
 ) -> optax.GradientTransformation:
-    """Adam's step for the rotated gradient Q_L' G Q_R, rotated back; the rule is told in `soap`."""
+    """Scale gradients by SOAP's rule: Adam's direction for the rotated gradient Q_L^T G Q_R, rotated back.
+
+    The docstring of `soap` gives the details.
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.95.
+      b2: the decay of the average of squared rotated gradients. Default 0.95.
+      eps: added to the root of the second moment. Default 1e-8.
+      shampoo_beta: the decay of the statistics. Default None, which means b2.
+      precondition_frequency: the number of steps between two updates of the bases. Default 10.
+      precondition_1d: whether vectors have a basis, static. Default False.
+      max_dim: the length above which an axis has no basis, static. Default 10000.
+    """
     require_fractions(b1=b1, b2=b2)
     if shampoo_beta is not None:
         require_fractions(shampoo_beta=shampoo_beta)
@@ -89,7 +107,7 @@ def scale_by_soap(
     shampoo_decay = b2 if shampoo_beta is None else shampoo_beta
 
     def lengths(x: Array) -> tuple[int, ...]:
-        """Per axis, the side of its matrices; none for a scalar."""
+        """Return the side of each axis's matrices: 0 for no matrix, and an empty tuple for a scalar."""
         shape = jnp.shape(x)
         if not shape or (len(shape) == 1 and not precondition_1d):
             return (0,) * len(shape)
@@ -161,19 +179,44 @@ def soap(
     precondition_1d: bool = False,
     max_dim: int = 10000,
 ) -> optax.GradientTransformation:
-    """SOAP: x <- x - learning_rate sqrt(1 - b2^t) / (1 - b1^t) Q_L (m' / (sqrt(v) + eps)) Q_R'.
+    """SOAP: x <- x - learning_rate sqrt(1 - b2^t) / (1 - b1^t) Q_L (n / (sqrt(v) + eps)) Q_R^T.
 
-    Vyas et al. 2024, algorithm 3. m is the average of g, m' = Q_L' m Q_R; v that of (Q_L' g Q_R)^2. L <- s L + (1 - s)
-    G G', R alike, with s = shampoo_beta, or b2 where that is None; tensors have one matrix an axis. The columns of Q
-    are L's eigenvectors, from the first step; every precondition_frequency steps Q <- qr(L Q), its columns sorted by
-    estimated eigenvalue before (and v with them). The first step only builds L, R and Q and moves nothing; t is 1 at
-    the second. The decay follows the step: x <- x (1 - learning_rate weight_decay). Vectors have no matrices (plain
-    Adam) unless precondition_1d; axes longer than max_dim (static) have none either.
+    Here n = Q_L^T m Q_R, m is the average of g, and v is the average of (Q_L^T g Q_R)^2. The columns of Q_L and Q_R are
+    eigenvectors of L <- s L + (1 - s) G G^T and R <- s R + (1 - s) G^T G; a tensor has one such matrix per axis.
+    Running Adam in Shampoo's eigenbasis makes Adam see correlations between parameters, and needs the costly
+    decompositions only every few steps.
 
-    Derivatives treat Q as constant: eigenvectors of equal eigenvalues, which the first step meets, have none. Where L
-    has a null space of two dimensions or more its basis is arbitrary, and so is the run, here as in the reference.
-    Equal to pytorch-optimizer's SOAP where its QR runs in float64 (it casts to float32). Defaults: the authors' code.
-    State: m and v, two values a parameter, and two matrices n x n for every axis of length n.
+    The first step computes L, R and the eigenvectors and does not move the parameters; t is 1 at the second step. Every
+    precondition_frequency steps Q <- qr(L Q), where the columns are first sorted by estimated eigenvalue, and v with
+    them. The weight decay follows the step: x <- x (1 - learning_rate weight_decay).
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 3e-3, that of the authors' code.
+      b1: the decay of the average of gradients. Default 0.95, that of the authors' code.
+      b2: the decay of the average of squared rotated gradients. Default 0.95, that of the authors' code.
+      shampoo_beta: the decay s of L and R. Default None, which means b2, as in the authors' code.
+      eps: added to the root of the second moment. Default 1e-8, that of the authors' code.
+      weight_decay: decoupled weight decay. Default 0.01, that of the authors' code.
+      precondition_frequency: the number of steps between two updates of the bases. Default 10, that of the authors'
+        code.
+      precondition_1d: whether vectors have a basis; without one they are updated by plain Adam. Static. Default False,
+        as in the authors' code.
+      max_dim: the length above which an axis has no basis. Static. Default 10000, that of the authors' code.
+
+    State:
+      m and v, two values per parameter, and two matrices n x n for every preconditioned axis of length n.
+
+    Example:
+      >>> optimizer = soap(3e-3, precondition_frequency=5)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+
+    Derivatives treat Q as constant, because eigenvectors of equal eigenvalues, which occur in the first step, have no
+    derivative. Where L has a null space of two or more dimensions, its basis is arbitrary, and so is the run, here as
+    in the reference. Equivalent to pytorch-optimizer's SOAP if the QR there runs in float64 (it casts to float32).
+
+    References:
+      Vyas, Morwani, Zhao, et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024, algorithm 3
+      (https://arxiv.org/abs/2409.11321).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     scale = scale_by_soap(

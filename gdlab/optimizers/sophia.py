@@ -1,4 +1,4 @@
-"""Sophia: momentum divided by an estimate of the Hessian's diagonal, and clipped (Liu et al. 2023)."""
+"""Sophia: momentum divided by an estimate of the Hessian's diagonal, then clipped (Liu et al. 2023)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +22,14 @@ from gdlab.types import Hyperparameter
 
 
 class SophiaState(NamedTuple):
-    """steps: how many were done. key: for random probes. mu, hessian: averages of g and of the diagonal's estimates."""
+    """State of `scale_by_sophia`; mu and hessian are shaped like the parameters.
+
+    Attributes:
+      steps: number of completed steps.
+      key: the random key for the probes of `hutchinson`.
+      mu: the average of g.
+      hessian: the average of the estimates of the Hessian's diagonal.
+    """
 
     steps: Int[Array, ""]
     key: UInt32[Array, " two"]
@@ -31,7 +38,19 @@ class SophiaState(NamedTuple):
 
 
 def hutchinson(value_fn: Callable[[Any], Array], params: optax.Params, key: Array) -> optax.Params:
-    """z * (H z) for random signs z: an unbiased estimate of the diagonal of the Hessian H of value_fn at params."""
+    """Estimate the diagonal of the Hessian H of a function as z * (H z), where z are random signs.
+
+    The estimate is unbiased. The variance of its entry i is the sum of H_ij^2 over j != i, so it is exact for a
+    diagonal Hessian.
+
+    Args:
+      value_fn: a function that maps a tree like `params` to a scalar.
+      params: the point at which to estimate, a tree of arrays.
+      key: the random key that the signs are drawn from.
+
+    Returns:
+      The estimate, a tree like `params`.
+    """
     leaves, shape = jax.tree.flatten(params)
     keys = jax.random.split(key, max(len(leaves), 1))
     signs = [jax.random.rademacher(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=False)]
@@ -50,13 +69,23 @@ def scale_by_sophia(
     update_interval: Hyperparameter = 10,
     seed: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """m = b1 m + (1 - b1) g; hands out clip(m / max(gamma h, eps), -1, 1).
+    """Scale gradients by Sophia's rule: clip(m / max(gamma h, eps), -1, 1), where m <- b1 m + (1 - b1) g.
 
-    At the first step and then every update_interval steps, before it is used, h = b2 h + (1 - b2) e, where e estimates
-    the Hessian's diagonal: what `update(..., hessian=e)` is handed, a tree like the parameters; else, where it is
-    handed `value_fn`, the loss as a function of the parameters, `hutchinson` (Sophia-H), whose random signs follow from
-    the static seed; else g^2, the empirical Fisher information, which is the paper's Gauss-Newton-Bartlett estimate
-    (Sophia-G, batch size 1) but for the labels, which ought to be drawn from the model.
+    In the first step, and every update_interval steps after it, h <- b2 h + (1 - b2) e before h is used. The estimate e
+    of the Hessian's diagonal comes from the first of these sources that is available:
+
+    - `update(..., hessian=e)`, a tree like the parameters;
+    - `update(..., value_fn=f)`, the loss as a function of the parameters, through `hutchinson` (Sophia-H);
+    - g^2, the empirical Fisher information. This is the paper's Gauss-Newton-Bartlett estimate (Sophia-G) for batch
+      size 1, except that the labels should be drawn from the model.
+
+    Args:
+      b1: the decay of the average of gradients. Default 0.965.
+      b2: the decay of the average of Hessian estimates. Default 0.99.
+      gamma: the factor on h; a larger one clips fewer coordinates. Default 0.01.
+      eps: the lower bound of the denominator. Default 1e-12.
+      update_interval: the number of steps between two estimates. Default 10.
+      seed: the seed of the random signs, static. Default 0.
     """
     require_fractions(b1=b1, b2=b2)
     require_positive(eps=eps, update_interval=update_interval)
@@ -110,13 +139,43 @@ def sophia(
     update_interval: Hyperparameter = 10,
     seed: int = 0,
 ) -> optax.GradientTransformation:
-    """Sophia: x <- x - learning_rate (clip(m / max(gamma h, eps), -1, 1) + weight_decay x) (Liu et al. 2023, alg. 3).
+    """Sophia: x <- x - learning_rate (clip(m / max(gamma h, eps), -1, 1) + weight_decay x).
 
-    m and h, and the three sources of h, are those of `scale_by_sophia`; `gdlab.descend` hands over `value_fn`, so that
-    toy descents run Sophia-H. Equal to pytorch-optimizer's SophiaH(learning_rate / gamma, p=gamma, eps=eps / gamma,
-    weight_decay=weight_decay gamma) with an injected Hessian. `optax.contrib.sophia` corrects m's bias and uses the h
-    of the step before, so that its first step is a sign. Defaults: rate, betas and decay of the authors' code for
-    Sophia-G; gamma, eps and interval of the paper's Sophia-H. State: m and h, two values a parameter. seed is static.
+    Here m <- b1 m + (1 - b1) g; in the first step, and every update_interval steps after it, h <- b2 h + (1 - b2) e
+    before h is used. Sophia is a cheap second-order method: it divides by curvature instead of by the size of the
+    gradients, and the clipping bounds the step where the curvature is small or negative. The estimate e of the
+    Hessian's diagonal comes from the first of these sources that is available:
+
+    - `update(..., hessian=e)`, a tree like the parameters;
+    - `update(..., value_fn=f)`, the loss as a function of the parameters, through `hutchinson` (Sophia-H);
+    - g^2, the empirical Fisher information. This is the paper's Gauss-Newton-Bartlett estimate (Sophia-G) for batch
+      size 1, except that the labels should be drawn from the model.
+
+    Args:
+      learning_rate: the step size, a number or a schedule. Default 1e-4, that of the authors' code for Sophia-G.
+      b1: the decay of the average of gradients. Default 0.965, that of the authors' code for Sophia-G.
+      b2: the decay of the average of Hessian estimates. Default 0.99, that of the authors' code for Sophia-G.
+      gamma: the factor on h; a larger one clips fewer coordinates. Default 0.01, that of the paper's Sophia-H.
+      eps: the lower bound of the denominator. Default 1e-12, that of the paper's Sophia-H.
+      weight_decay: decoupled weight decay. Default 0.1, that of the authors' code for Sophia-G.
+      update_interval: the number of steps between two estimates. Default 10, that of the paper's Sophia-H.
+      seed: the seed of the random signs, static. Default 0.
+
+    State:
+      m and h, two values per parameter.
+
+    Example:
+      >>> optimizer = sophia(1e-4, gamma=0.05, update_interval=5)
+      >>> updates, state = optimizer.update(grads, optimizer.init(params), params, value_fn=loss)
+
+    `gdlab.descend` passes `value_fn`, so descents on test functions run Sophia-H. Equivalent to pytorch-optimizer's
+    `SophiaH` with an injected Hessian and its lr = learning_rate / gamma, p = gamma, eps = eps / gamma and
+    weight_decay = gamma weight_decay. `optax.contrib.sophia` corrects the bias of m and uses the h of the previous
+    step, so its first step is a sign.
+
+    References:
+      Liu, Li, Hall, Liang and Ma, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
+      Pre-training", 2023, algorithm 3 (https://arxiv.org/abs/2305.14342).
     """
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(

@@ -1,4 +1,4 @@
-"""What every optimizer and every piece of one shares: schedules for any number, stable dtypes, checks, L2 decay."""
+"""What all optimizers and their building blocks share: schedules for any number, stable dtypes, checks, L2 decay."""
 
 import functools
 import inspect
@@ -17,22 +17,55 @@ AnyFactory = TypeVar("AnyFactory", bound=Factory)
 
 
 class ScheduledState(NamedTuple):
-    """steps: how many were done. inner: the state of the transformation whose arguments follow schedules."""
+    """The state of a transformation whose arguments follow schedules.
+
+    Attributes:
+      steps: the number of steps taken.
+      inner: the state of the wrapped transformation.
+    """
 
     steps: Int[Array, ""]
     inner: optax.OptState
 
 
+class Construction(NamedTuple):
+    """How a transformation was built: `factory(**numbers, **fixed)`.
+
+    Attributes:
+      factory: the decorated factory.
+      numbers: the numeric arguments that it was given, which may be traced instead.
+      fixed: its other arguments.
+    """
+
+    factory: Factory
+    numbers: dict[str, float]
+    fixed: dict[str, Any]
+
+
+class Built(optax.GradientTransformationExtraArgs):
+    """A transformation that knows its `construction`, so that `gdlab.training.train` compiles once for all numbers."""
+
+    construction: Construction
+
+
 def transformation(build: AnyFactory) -> AnyFactory:
-    """Decorate a function that returns a gradient transformation: its numbers may be schedules, its dtypes are stable.
+    """Decorate an optimizer factory so that its numbers may be schedules and its dtypes are stable.
 
-    Any argument that is callable, or a list or tuple that holds callables, is taken for a schedule `count -> number`
-    (count from 0) and evaluated before each step; `build` then sees numbers only, traced ones. Arguments whose default
-    is a bool or a string, or that are annotated `Callable`, are left alone. `optax.inject_hyperparams` does the like,
-    but holds the values in float32 whatever the parameters' dtype. What `build` reads in `init` (a first step size,
-    say) it reads at count 0.
+    An argument that is callable, or a list or tuple that contains callables, is treated as a schedule
+    `count -> number` (count from 0). It is evaluated before each step, so `build` receives only numbers, which are
+    then traced. Arguments whose default is a bool or a string, or whose annotation contains `Callable`, are passed on
+    unchanged. Whatever `build` reads in `init` (an initial step size, for example) is read at count 0.
 
-    The result goes through `stable_dtypes`. A bad first value of a schedule raises at construction, as a number would.
+    `optax.inject_hyperparams` does something similar, but stores the values in float32 whatever the dtype of the
+    parameters.
+
+    Args:
+      build: a function that returns an `optax.GradientTransformation`.
+
+    Returns:
+      The decorated function, with its attribute `takes_schedules` set to True. The transformations that it returns
+      have passed through `stable_dtypes`. An invalid first value of a schedule raises at construction, as a number
+      would.
     """
     signature = inspect.signature(build)
 
@@ -45,14 +78,22 @@ def transformation(build: AnyFactory) -> AnyFactory:
             if _has_schedule(value) and _takes_numbers(signature.parameters[name])
         }
         if not varying:
-            return stable_dtypes(build(*args, **kwargs))
+            built = Built(*stable_dtypes(build(*args, **kwargs)))
+            numbers = {
+                name: value
+                for name, value in given.arguments.items()
+                if isinstance(value, (int, float)) and _is_traceable(signature.parameters[name])
+            }
+            fixed = {name: value for name, value in given.arguments.items() if name not in numbers}
+            built.construction = Construction(scheduled, numbers, fixed)
+            return built
 
         def at(count: Array) -> optax.GradientTransformationExtraArgs:
             now = signature.bind(*args, **kwargs)
             now.arguments.update({name: _evaluate(value, count) for name, value in varying.items()})
             return stable_dtypes(build(*now.args, **now.kwargs))
 
-        at(begin())  # a value out of range raises here
+        at(begin())  # Values outside their range raise here, at construction.
 
         def init(params: optax.Params) -> ScheduledState:
             return ScheduledState(begin(), at(begin()).init(params))
@@ -73,6 +114,11 @@ def _takes_numbers(parameter: inspect.Parameter) -> bool:
     return not isinstance(parameter.default, (bool, str)) and "Callable" not in str(parameter.annotation)
 
 
+def _is_traceable(parameter: inspect.Parameter) -> bool:
+    static = parameter.annotation in (int, bool, str, "int", "bool", "str")
+    return _takes_numbers(parameter) and not static and parameter.kind is not parameter.VAR_POSITIONAL
+
+
 def _has_schedule(value: Any) -> bool:
     return callable(value) or (isinstance(value, (list, tuple)) and any(callable(entry) for entry in value))
 
@@ -84,22 +130,29 @@ def _evaluate(value: Any, count: Array) -> Any:
 
 
 def stable_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """`inner`, with updates in the parameters' dtypes, a state whose dtypes never change, and arithmetic in 32 bits.
+    """Wrap a transformation so that dtypes never change and 16-bit leaves are computed in float32.
 
-    A traced float32 hyperparameter is not weakly typed: times a bfloat16 gradient it gives float32, the state changes
-    its dtype, and `lax.scan` refuses it. So the results are cast back: updates to the dtypes of the parameters (of the
-    gradients, where no parameters are handed over), the state to its own. Leaves of 16 bits are calculated with in
-    float32, whatever the dtype of a hyperparameter, and rounded once, at the end; 0.999 would be 1 in bfloat16.
+    A traced float32 hyperparameter is not weakly typed: multiplied by a bfloat16 gradient it gives float32, the state
+    changes its dtype, and `lax.scan` rejects it. The results are therefore cast back: updates to the dtypes of the
+    parameters (or of the gradients, if no parameters are passed), and the state to its own dtypes. 16-bit leaves are
+    converted to float32, whatever the dtype of a hyperparameter, and rounded once, at the end: in bfloat16, 0.999
+    would be 1.
 
-    `init` copies what it keeps, so that parameters and state can be donated. Complex leaves raise TypeError: a square
-    is not a squared modulus.
+    `init` copies what it stores, so that parameters and state can be donated to a compiled function.
+
+    Args:
+      inner: the transformation to wrap.
+
+    Returns:
+      A transformation that computes the same update. Its `init` raises TypeError for complex leaves, because the
+      square of a complex number is not its squared modulus.
     """
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> optax.OptState:
         for leaf in jax.tree.leaves(params):
             if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
-                raise TypeError(f"params: wanted real leaves, got dtype {jnp.result_type(leaf)}")
+                raise TypeError(f"params: expected real leaves, got dtype {jnp.result_type(leaf)}")
         return jax.tree.map(lambda leaf: jnp.array(leaf, _dtype(leaf), copy=True), inner.init(params))
 
     def update(
@@ -114,7 +167,7 @@ def stable_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransfor
 
 
 def _dtype(leaf: Any) -> Any:
-    """The dtype of an array, a number or a random key."""
+    """Return the dtype of an array, a number or a random key."""
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
 
 
@@ -124,7 +177,7 @@ def _in_32_bits(leaf: Any) -> Any:
 
 
 def _cast_like(new: Any, old: Any) -> jax.Array:
-    """`new` in the dtype of `old`; integers that became fractions stay fractions."""
+    """Cast `new` to the dtype of `old`, except where an integer has become a fraction."""
     dtype = _dtype(old)
     lossy = jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(_dtype(new), jnp.floating)
     return jnp.asarray(new) if lossy else jnp.asarray(new, dtype)
@@ -149,23 +202,23 @@ def require_positive(**values: Hyperparameter) -> None:
 
 
 def require_flags(**values: bool) -> None:
-    """Raise TypeError unless each named value is True or False; such an argument shapes the program."""
+    """Raise TypeError unless each named value is True or False; such arguments are static."""
     for name, value in values.items():
         if not isinstance(value, bool):
-            raise TypeError(f"{name}: wanted True or False (it shapes the program), got {value!r}")
+            raise TypeError(f"{name}: expected True or False (a static argument), got {value!r}")
 
 
 def require_params(name: str, params: optax.Params | None) -> optax.Params:
-    """The parameters, or a ValueError that says which optimizer needs them."""
+    """Return the parameters, or raise a ValueError that names the optimizer that needs them."""
     if params is None:
-        raise ValueError(f"{name}: wanted the parameters too, as update(gradients, state, params); got None")
+        raise ValueError(f"{name}: expected the parameters as update's third argument, got None")
     return params
 
 
 def decoupled_decay(name: str, weight_decay: Hyperparameter) -> optax.GradientTransformation:
-    """u + weight_decay x, after the direction u is made; `name` is that of the optimizer, for the error.
+    """Add weight decay to a finished direction: u + weight_decay x.
 
-    A concrete 0 adds nothing and needs no parameters.
+    A concrete 0 adds nothing and needs no parameters. `name` is the optimizer's, for the error message.
     """
 
     def add(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
@@ -177,5 +230,5 @@ def decoupled_decay(name: str, weight_decay: Hyperparameter) -> optax.GradientTr
 
 
 def add_l2(weight_decay: Hyperparameter) -> optax.GradientTransformation:
-    """g + weight_decay x, before all else."""
+    """Add L2 regularization to the gradient, before anything else: g + weight_decay x."""
     return decoupled_decay("weight_decay", weight_decay)

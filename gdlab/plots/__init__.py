@@ -1,10 +1,10 @@
-"""Pictures: arrays in, figure out. Static ones are matplotlib's, without pyplot or any other global state.
+"""Figures from arrays. Static figures are matplotlib's, made without pyplot or any other global state.
 
-A function of two variables is in `surfaces`, many paths side by side in `panels`, a race of them in `animation`; curves
-are in `series`, those over epochs and seeds in `epochs`, those over a hyperparameter in `scans`; maps of planes are in
-`atlas`, shaded tables in `heatmap`, diagrams of ranks in `ranks`, what a generative model learned in `latents`. They
-share `canvas` and `style`. The interactive surface, `gdlab.plots.interactive.surface`, needs the extra `interactive`
-and is imported by name.
+Functions of two variables are in `surfaces`, many paths side by side in `panels`, and a race of them in `animation`.
+Line plots are in `series`, those over epochs and seeds in `epochs`, and those over a hyperparameter in `scans`. Maps
+of planes are in `atlas`, shaded tables in `heatmap`, rank diagrams in `ranks`, and images from generative models in
+`latents`. All share `canvas` and `style`. The interactive surface `gdlab.plots.interactive.surface` needs the extra
+`interactive`, and is imported by name.
 """
 
 from gdlab.plots.animation import race, write_gif

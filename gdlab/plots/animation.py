@@ -30,12 +30,26 @@ def race(
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
     dpi: int = 100,
 ) -> Frames:
-    """Several descents side by side in time: frame k shows every path up to the same step.
+    """Draw several descents as the frames of a race: each frame shows all paths up to the same step.
 
-    paths: as for `gdlab.plots.paths`; all run on one clock, and a shorter path waits at its end. tail: how many of the
-    latest steps stay visible; None: all. The steps shown are all of them, or, where there are more steps than frames,
-    spaced quadratically, dense at the start, where most happens.
-    Returns uint8 images of shape (at most frames, height, width, 3); `write_gif` writes them.
+    If there are no more steps than frames, every step is shown. Otherwise the steps shown are spaced quadratically,
+    densely at the start, where most happens. A shorter path waits at its end.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      paths: the points of each descent, by name, as for `gdlab.plots.paths`.
+      minimizers: global minimizers of shape (count, 2), drawn as stars. Default None.
+      frames: the largest number of frames. Default 60.
+      tail: how many of the latest steps stay visible. Default None: all.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+      dpi: dots per inch. Default 100.
+
+    Returns:
+      Images for `write_gif`: uint8, of shape (at most frames, height, width, 3).
+
+    Raises:
+      ValueError: if no path has two points, or a number is out of range.
     """
     require_count("frames", frames, low=2)
     if tail is not None:
@@ -43,7 +57,7 @@ def race(
     tracks = list(as_tracks(paths).values())
     longest = max((len(track) for track in tracks), default=0)
     if longest < 2:
-        raise ValueError(f"paths: wanted at least one path of two points or more, got {longest} points at most")
+        raise ValueError(f"paths: expected at least one path of two points or more, got {longest} points at most")
     figure, drawn = draw_tracks(grid, paths, minimizers=minimizers, title=title, labels=labels)
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
@@ -80,7 +94,7 @@ def _steps_shown(longest: int, frames: int) -> np.ndarray:
 
 
 def _shared_palette(picture: Image.Image) -> Image.Image:
-    """256 colours of the last picture, those of the lines exactly among them."""
+    """Return a palette of 256 colors of the last picture, with exactly those of the lines among them."""
     kept = (*PALETTE, STAR, "#000000", "#ffffff")
     exact = [channel for colour in kept for channel in ImageColor.getrgb(colour)]
     room = 256 - len(kept)
@@ -91,11 +105,21 @@ def _shared_palette(picture: Image.Image) -> Image.Image:
 
 
 def write_gif(path: str | Path, images: Frames, *, frames_per_second: float = 12.0, hold: float = 2.0) -> None:
-    """Write images as an endless GIF, atomically; the last one is held for `hold` seconds."""
+    """Write images as a GIF that repeats endlessly, atomically.
+
+    Args:
+      path: the path of the file.
+      images: the frames, uint8, of shape (count, height, width, 3).
+      frames_per_second: the speed. Default 12.
+      hold: for how many more seconds the last frame is shown. Default 2.
+
+    Raises:
+      ValueError: if the images have another shape, or a number is out of range.
+    """
     require_number("frames_per_second", frames_per_second, 0.0, open_low=True)
     require_number("hold", hold, 0.0)
     if np.ndim(images) != 4 or len(images) == 0:
-        raise ValueError(f"images: wanted frames of shape (count, height, width, 3), got shape {np.shape(images)}")
+        raise ValueError(f"images: expected frames of shape (count, height, width, 3), got shape {np.shape(images)}")
     pictures = [Image.fromarray(image) for image in images]
     palette = _shared_palette(pictures[-1])
     drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]

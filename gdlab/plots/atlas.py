@@ -1,4 +1,4 @@
-"""Maps: where each point of a plane ends, and how a number depends on two others."""
+"""Maps: where descents from each point of a plane end, and how a number depends on two others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,14 +16,17 @@ from gdlab.plots.style import PALETTE, STAR
 
 _NOWHERE, _LOST, _GLOBAL = "#c9c9c9", "#000000", "#141433"
 WIDEST_KEY = 12
-"""Minima that get a colour of the palette each; where there are more, colours tell where they lie."""
+"""The largest number of minima that get a color of the palette each; colors of more show their positions."""
 
 
 class Basins(NamedTuple):
-    """Of one optimizer: the minimum that each start of a grid ends in, and the steps it took.
+    """The minimum in which descents from each start of a grid end, and the steps they take, for one optimizer.
 
-    labels: numbers of minima, or SETTLED_NOWHERE or DIVERGED of `gdlab.analysis.basins`. steps: NaN
-    where it did not stop at a minimum. Row j and column i belong to y[j] and x[i]. note: said under the name.
+    Attributes:
+      labels: indices of minima, or SETTLED_NOWHERE or DIVERGED of `gdlab.analysis.basins`. Row j and column i belong
+        to the start (x[i], y[j]).
+      steps: the numbers of steps; NaN where a descent does not stop at a minimum.
+      note: text under the optimizer's name. Default none.
     """
 
     labels: Int[np.ndarray, "ny nx"]
@@ -39,20 +42,33 @@ def basins(
     *,
     title: str = "",
 ) -> Figure:
-    """One column an optimizer: above, starts coloured by the minimum that they end in; below, by their steps.
+    """Draw basins of attraction, with one column per optimizer.
 
-    minima: where they are. best: numbers of the global ones, drawn as stars. box: x and y from and to. Raises
-    ValueError where a map's shape or labels do not fit.
+    The upper map colors each start by the minimum in which the descent ends, and the lower map by its number of
+    steps.
+
+    Args:
+      atlas: the basins of each optimizer, by name.
+      minima: the positions of the minima.
+      best: indices of the global minima, which are drawn as stars.
+      box: the range of the plane (x from, x to, y from, y to).
+      title: the figure's title.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there is no map, or the shape or labels of a map do not fit.
     """
     if not atlas:
-        raise ValueError("atlas: wanted at least one map, got none")
+        raise ValueError("atlas: expected at least one map, got none")
     for name, entry in atlas.items():
         if entry.labels.ndim != 2 or entry.labels.shape != entry.steps.shape or entry.labels.max() >= len(minima):
             raise ValueError(
-                f"atlas[{name!r}]: wanted labels below {len(minima)} and steps of one 2-D shape, got shapes "
+                f"atlas[{name!r}]: expected labels below {len(minima)} and steps of the same 2-D shape, got shapes "
                 f"{entry.labels.shape} and {entry.steps.shape} and labels up to {entry.labels.max()}"
             )
-    colours = np.vstack([basin_colours(minima, best, box), to_rgb(_LOST), to_rgb(_NOWHERE)])  # -2 and -1
+    colours = np.vstack([basin_colours(minima, best, box), to_rgb(_LOST), to_rgb(_NOWHERE)])  # the labels -2 and -1
     finite = np.concatenate([entry.steps[np.isfinite(entry.steps)] for entry in atlas.values()])
     low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (1.0, 2.0)
     norm = LogNorm(max(low, 1.0), max(high, low + 1, 2.0))
@@ -72,12 +88,12 @@ def basins(
         axes[row, 0].set_ylabel("$x_2$")
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(axes[1]), fraction=0.05, pad=0.02)
     bar.set_label("steps until it stops")
-    handles = [Patch(color=_NOWHERE, label="above: not at a minimum; below: does not stop at one")]
+    handles = [Patch(color=_NOWHERE, label="above: ends at no minimum; below: does not stop at one")]
     if any((entry.labels == DIVERGED).any() for entry in atlas.values()):
         handles.append(Patch(color=_LOST, label="diverges"))
     if len(minima) > WIDEST_KEY:
         handles.insert(0, Patch(color=_GLOBAL, label="global minimum"))
-        handles.insert(1, Patch(color="#d98880", label="a local one: hue is its direction, saturation its distance"))
+        handles.insert(1, Patch(color="#d98880", label="local minimum: hue is its direction, saturation its distance"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
     if title:
         figure.suptitle(title)
@@ -87,7 +103,16 @@ def basins(
 def basin_colours(
     minima: Float[np.ndarray, "minima 2"], best: Sequence[int], box: tuple[float, float, float, float]
 ) -> Float[np.ndarray, "minima 3"]:
-    """A colour for each minimum: of the palette where they are few, by place (and one for the best) where many."""
+    """Return an RGB color for each minimum.
+
+    Up to `WIDEST_KEY` minima take colors of the palette. More minima are colored by position, except that all global
+    minima share one color.
+
+    Args:
+      minima: the positions of the minima.
+      best: indices of the global minima.
+      box: the range of the plane (x from, x to, y from, y to).
+    """
     if len(minima) <= WIDEST_KEY:
         return np.array([to_rgb(PALETTE[i]) for i in range(len(minima))])
     middle = np.array([box[0] + box[1], box[2] + box[3]]) / 2
@@ -95,7 +120,7 @@ def basin_colours(
     place = (minima - middle) / reach
     hue = np.arctan2(place[:, 1], place[:, 0]) / (2 * np.pi) % 1
     distance = np.clip(np.linalg.norm(place, axis=1) / np.sqrt(2), 0, 1)
-    # Neighbours on a lattice differ in lightness too, so that their basins are told apart.
+    # Neighbors on a lattice also differ in lightness, so that their basins are easy to distinguish.
     rank = np.argsort(np.argsort(np.round(minima).sum(axis=1) % 2 * 10 + distance))
     shade = np.where(rank < len(minima) / 2, 0.95, 0.78)
     colours = hsv_to_rgb(np.stack([hue, 0.25 + 0.6 * distance, shade], axis=1))
@@ -116,7 +141,15 @@ def _mark(axes: Axes, minima: np.ndarray, best: Sequence[int], box: Sequence[flo
 
 
 class Map(NamedTuple):
-    """z[j, i] at (x[i], y[j]). lines: drawn over it, by label. points: marked, by label."""
+    """Values over a plane, with lines and points to draw over them.
+
+    Attributes:
+      x: the coordinates of the columns of `z`.
+      y: the coordinates of the rows of `z`.
+      z: the values; z[j, i] is the value at (x[i], y[j]).
+      lines: the x and y coordinates of lines, by label.
+      points: points to mark, by label.
+    """
 
     x: Float[np.ndarray, " nx"]
     y: Float[np.ndarray, " ny"]
@@ -135,12 +168,30 @@ def maps(
     colours: str = "viridis",
     title: str = "",
 ) -> Figure:
-    """Side by side, on one scale of colours; cells that are not finite stay grey. limits: of that scale."""
+    """Draw maps side by side, on one color scale. Cells that are not finite stay gray.
+
+    Args:
+      panels: the maps, by title.
+      labels: the labels of the x and y axes.
+      colour_label: the label of the color bar.
+      limits: the range of the color scale. Default: that of all finite values.
+      log_x: whether the x axis is logarithmic. Default False.
+      colours: the name of matplotlib's color map. Default "viridis".
+      title: the figure's title.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there is no map, or the shape of a map does not fit.
+    """
     if not panels:
-        raise ValueError("panels: wanted at least one map, got none")
+        raise ValueError("panels: expected at least one map, got none")
     for name, panel in panels.items():
         if panel.z.shape != (len(panel.y), len(panel.x)):
-            raise ValueError(f"panels[{name!r}]: wanted z of shape {(len(panel.y), len(panel.x))}, got {panel.z.shape}")
+            raise ValueError(
+                f"panels[{name!r}]: expected z of shape {(len(panel.y), len(panel.x))}, got {panel.z.shape}"
+            )
     finite = np.concatenate([panel.z[np.isfinite(panel.z)] for panel in panels.values()])
     low, high = limits or (float(finite.min()), float(finite.max()))
     norm = Normalize(low, high)

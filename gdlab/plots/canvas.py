@@ -1,4 +1,4 @@
-"""What pictures of functions and paths share: files, levels, shades, and checks of what is to be drawn."""
+"""Shared parts of figures of functions and paths: files, levels, shades, and checks of arguments."""
 
 import math
 from collections.abc import Mapping
@@ -20,21 +20,38 @@ from gdlab.types import Grid
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Write a figure in the format of the path's suffix (png, pdf, svg), atomically."""
+    """Write a figure in the format of the path's suffix (png, pdf, svg), atomically.
+
+    Args:
+      figure: the figure.
+      path: the path of the file.
+      dpi: dots per inch. Default 150.
+
+    Raises:
+      ValueError: if the path has no suffix.
+    """
     if not Path(path).suffix:
-        raise ValueError(f"path: wanted a suffix that names the format, such as .png, got {str(path)!r}")
+        raise ValueError(f"path: expected a suffix that names the format, such as .png, got {str(path)!r}")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
 
 
 def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Write a figure as a PNG of 256 colours, which takes a third of the room of `save`'s.
+    """Write a figure as a PNG of 256 colors, atomically; the file is a third as large as that of `save`.
 
-    They are the palette's, the star's and the most frequent ones; every other colour becomes the nearest of them, which
-    changes only the soft edges of lines and letters. Atomic. Raises ValueError for another suffix.
+    The colors are those of the palette, that of the stars, and the most frequent others. Every other color becomes
+    the nearest of them, which changes only the soft edges of lines and letters.
+
+    Args:
+      figure: the figure.
+      path: the path of the file, with the suffix .png.
+      dpi: dots per inch. Default 150.
+
+    Raises:
+      ValueError: if the path has another suffix.
     """
     if Path(path).suffix != ".png":
-        raise ValueError(f"path: wanted the suffix .png, got {str(path)!r}")
+        raise ValueError(f"path: expected the suffix .png, got {str(path)!r}")
     with atomic_path(path) as temporary:
         save(figure, temporary, dpi)
         picture = Image.open(temporary).convert("RGB")
@@ -52,15 +69,25 @@ def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
 
 
 def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, " levels"]:
-    """About `count` contour levels at round values, with the least and the largest at the ends.
+    """Return about `count` contour levels at round values, with the lowest and the highest value at the ends.
 
-    Where values are skewed they stand at round distances from the least value, spaced in logarithm. Skewed means that
-    half of all values lie within the lowest tenth of the range, as in Rosenbrock's valley.
+    If values are skewed, levels are at round distances from the lowest value, spaced logarithmically. Values are
+    skewed if half of them lie within the lowest tenth of their range, as in Rosenbrock's valley.
+
+    Args:
+      z: the values on a grid. Values that are not finite are left out.
+      count: about how many levels to return. Default 12.
+
+    Returns:
+      The levels, ascending.
+
+    Raises:
+      ValueError: if no value is finite.
     """
     z = np.asarray(z, float)
     z = z[np.isfinite(z)]
     if z.size == 0:
-        raise ValueError("z: wanted at least one finite value, got none")
+        raise ValueError("z: expected at least one finite value, got none")
     low, high = float(z.min()), float(z.max())
     if high <= low:
         return np.array([low, low + max(abs(low), 1.0)])
@@ -73,13 +100,13 @@ def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, 
         steps = (1, 2, 5) if decades.size < count / 3 else (1, 3) if decades.size < count else (1,)
         marks = np.outer(10.0**decades, steps).ravel()
         inner = low + marks[marks >= smallest]
-        if np.sum(inner < high) < 3:  # few values, as of a step function
+        if np.sum(inner < high) < 3:  # few distinct values, as for a step function
             inner = np.asarray(MaxNLocator(count).tick_values(low, high))
     return np.concatenate([[low], inner[(inner > low) & (inner < high)], [high]])
 
 
 def _text(value: float, gap: float) -> str:
-    """`value` with as many digits as tell it from a neighbour at distance `gap`, two at least."""
+    """Format `value` with enough digits to distinguish it from a neighbor at distance `gap`, and at least two."""
     digits = 2 if value == 0 or gap <= 0 else max(2, math.ceil(math.log10(abs(value) / gap)) + 1)
     if 10 ** (digits - 1) <= abs(value) < 1e6 or (100 <= abs(value) < 1e5 and digits <= 3):
         return f"{value:.0f}"
@@ -87,7 +114,7 @@ def _text(value: float, gap: float) -> str:
 
 
 def value_format(at: Float[np.ndarray, " levels"]) -> FuncFormatter:
-    """A format for values among `at`: each with the digits that its nearest neighbour asks for."""
+    """Return a format for values among `at`, each with the digits that distinguish it from its nearest neighbor."""
     gaps = np.diff(at)
     nearest = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
     scale = 1e-9 * float(np.abs(at).max())
@@ -100,37 +127,37 @@ def value_format(at: Float[np.ndarray, " levels"]) -> FuncFormatter:
 
 
 def masked(z: Float[np.ndarray, "ny nx"]) -> Any:
-    """The values with those that are not finite masked, so that they stay blank."""
+    """Mask the values that are not finite, so that they stay blank."""
     return np.ma.masked_invalid(z)
 
 
 def banded(at: np.ndarray) -> BoundaryNorm:
-    """One shade a band, whatever the bands' widths."""
+    """Return a norm that gives each band between levels one shade, whatever its width."""
     return BoundaryNorm(at, 256)
 
 
 def as_minimizers(minimizers: Any) -> Float[np.ndarray, "count 2"] | None:
-    """Minimizers as an array, None where there are none; raises ValueError for another shape."""
+    """Convert minimizers to an array, or to None if there are none; raise ValueError for a wrong shape."""
     if minimizers is None or np.size(minimizers) == 0:
         return None
     array = np.atleast_2d(np.asarray(minimizers, float))
     if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(f"minimizers: wanted points of shape (count, 2), got shape {np.shape(minimizers)}")
+        raise ValueError(f"minimizers: expected points of shape (count, 2), got shape {np.shape(minimizers)}")
     return array
 
 
 def require_grid(grid: Any) -> None:
     """Raise TypeError unless `grid` is a `Grid`."""
     if not isinstance(grid, Grid):
-        raise TypeError(f"grid: wanted a Grid, as evaluate_grid makes, got {describe(grid)}")
+        raise TypeError(f"grid: expected a Grid, as evaluate_grid returns, got {describe(grid)}")
 
 
 def as_tracks(paths: Any) -> dict[str, Float[np.ndarray, "points 2"]]:
-    """Paths as arrays of points by name; raises for anything but a mapping to points of shape (count, 2)."""
+    """Convert paths to arrays of points by name; raise for anything but a mapping to points of shape (count, 2)."""
     if not isinstance(paths, Mapping):
-        raise TypeError(f"paths: wanted a mapping from names to points, got {describe(paths)}")
+        raise TypeError(f"paths: expected a mapping from names to points, got {describe(paths)}")
     tracks = {str(name): np.asarray(path, float) for name, path in paths.items()}
     for name, track in tracks.items():
         if track.ndim != 2 or track.shape[1] != 2 or track.shape[0] == 0:
-            raise ValueError(f"paths[{name!r}]: wanted points of shape (count, 2), got shape {track.shape}")
+            raise ValueError(f"paths[{name!r}]: expected points of shape (count, 2), got shape {track.shape}")
     return tracks

@@ -1,4 +1,4 @@
-"""Learning curves: how a metric changes from epoch to epoch, the mean and an interval over seeds."""
+"""Learning curves: how a metric changes from epoch to epoch, with its mean and an interval over seeds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,16 +14,24 @@ from gdlab.plots.canvas import save
 from gdlab.plots.style import line_style
 
 LOG_RATIO = 30.0
-"""A logarithmic axis is asked for where the largest value is more than this many times the least."""
+"""By default (None), an axis is logarithmic if the largest value is more than this many times the smallest."""
 
 
 def learning(bands: Mapping[str, Band], *, title: str = "", label: str = "", log_y: bool | None = False) -> Figure:
-    """Mean curves over epochs, each with its interval over seeds shaded, and a legend outside.
+    """Plot mean curves over epochs, with their intervals over seeds shaded and a legend outside the axes.
 
-    bands: of each name, as `gdlab.analysis.learning_curves.bands` makes them of its seeds' histories. label: of the
-    metric, with its unit. log_y: None: where the values' range asks for it. The mean is drawn as far as all of a name's
-    seeds go. Seeds that go on are drawn thin, one by one. A cross is the last finite value of a seed that diverged, and
-    the legend counts them.
+    The mean is drawn as far as all seeds of a name extend. Seeds that extend further continue as thin lines. A cross
+    marks the last finite value of a seed that diverged, and the legend counts these seeds.
+
+    Args:
+      bands: the learning curve of each name, as `gdlab.analysis.learning_curves.bands` returns them.
+      title: the figure's title.
+      label: the metric, with its unit.
+      log_y: whether the y axis is logarithmic; None: if the range of the values is large (see `LOG_RATIO`). Default
+        False.
+
+    Returns:
+      The figure.
     """
     figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     axes = figure.add_subplot()
@@ -36,9 +44,15 @@ def learning(bands: Mapping[str, Band], *, title: str = "", label: str = "", log
 def learning_panels(
     panels: Mapping[str, Mapping[str, Band]], *, title: str = "", log_y: Sequence[bool | None] | None = None
 ) -> Figure:
-    """Several metrics of the same names in one figure, two a row, with one legend.
+    """Plot several metrics of the same names in one figure, two panels per row, with one legend.
 
-    panels: a metric's label to its bands. log_y: of each panel, see `learning`; None: all linear.
+    Args:
+      panels: the learning curves of each metric, by the metric's label.
+      title: the figure's title.
+      log_y: for each panel, as in `learning`. Default None: all axes are linear.
+
+    Returns:
+      The figure.
     """
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(9.6, 0.6 + 2.9 * rows), layout="constrained")
@@ -60,9 +74,15 @@ def save_learning(
     title: str = "",
     log_y: Sequence[bool | None] | None = None,
 ) -> None:
-    """Write each panel as a picture of its own, and all of them as learning.png; arguments as of `learning_panels`.
+    """Write a figure of each panel, and one of all panels as learning.png.
 
-    A picture has the name of its panel's label, in small letters and without its unit.
+    The file of a panel is named after its label, in lower case and without the unit.
+
+    Args:
+      panels: the learning curves of each metric, by the metric's label.
+      folder: the folder to write to.
+      title: the title of all figures.
+      log_y: for each panel, as in `learning`. Default None: all axes are linear.
     """
     for (label, bands), log in zip(panels.items(), log_y or [False] * len(panels), strict=True):
         name = label.split(" (")[0].strip().lower().replace(" ", "_")
@@ -82,7 +102,7 @@ def _draw(axes: Axes, bands: Mapping[str, Band], label: str, log_y: bool | None)
         if band.low is not None and band.high is not None:
             axes.fill_between(epochs[:common], band.low, band.high, color=style["color"], alpha=0.18, lw=0, zorder=2)
         for row, lost in zip(band.rows, band.failed, strict=True):
-            if row.size > common:  # from where the mean ends
+            if row.size > common:  # from the end of the mean
                 part = slice(max(common - 1, 0), row.size)
                 axes.plot(epochs[part], row[part], lw=0.8, zorder=3, **style)
             if lost and row.size:

@@ -23,22 +23,32 @@ def heatmap(
     title: str = "",
     label: str = "",
 ) -> Figure:
-    """A table whose cells are shaded by their values, the more the darker, with a text in each.
+    """Draw a table whose cells are shaded by their values, darker for larger ones, with a text in each cell.
 
-    values: shape (rows, columns); cells that are not finite stay white. rows, columns: names at the left and on top.
-    texts: as many as values, bold for a column's largest; None: the values with three digits. limits: the values of the
-    lightest and the darkest shade; None: the least and the largest value. label: what the shade stands for. Raises
-    ValueError where the shapes disagree, or where no value is finite and no limits are given.
+    Args:
+      values: shape (rows, columns). Cells that are not finite stay white.
+      rows: the names of the rows.
+      columns: the names of the columns.
+      texts: one text per cell, bold for the largest value of a column. Default None: the values with three digits.
+      limits: the values of the lightest and the darkest shade. Default None: the smallest and the largest value.
+      title: the figure's title.
+      label: the meaning of the shades.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if shapes differ, or if no value is finite and no limits are given.
     """
     values = np.asarray(values, float)
     if values.shape != (len(rows), len(columns)) or values.size == 0:
-        raise ValueError(f"values: wanted shape {(len(rows), len(columns))}, as the names', got {values.shape}")
+        raise ValueError(f"values: expected shape {(len(rows), len(columns))} like the names, got {values.shape}")
     if texts is None:
         texts = [[f"{value:.3g}" for value in row] for row in values]
     if [len(row) for row in texts] != [len(columns)] * len(rows):
-        raise ValueError(f"texts: wanted {len(rows)} rows of {len(columns)}, got {[len(row) for row in texts]}")
+        raise ValueError(f"texts: expected {len(rows)} rows of {len(columns)}, got {[len(row) for row in texts]}")
     if limits is None and not np.isfinite(values).any():
-        raise ValueError("values: wanted at least one finite value, got none")
+        raise ValueError("values: expected at least one finite value, got none")
     low, high = limits or (float(values[np.isfinite(values)].min()), float(values[np.isfinite(values)].max()))
     require_number("limits", low, high=high)
     cell = 0.35 + 0.075 * max(len(text) for text in [*columns, *(text for row in texts for text in row)])
@@ -51,7 +61,8 @@ def heatmap(
     figure = Figure(figsize=(width, height))
     figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", linespacing=1.3)
     axes = figure.add_axes((left / width, bottom / height, inner[0] / width, inner[1] / height))
-    norm, shades = Normalize(low, high), ListedColormap(GROUND(np.linspace(1.0, 0.25, 256)))  # black is read on all
+    # Black text is readable on all of these shades.
+    norm, shades = Normalize(low, high), ListedColormap(GROUND(np.linspace(1.0, 0.25, 256)))
     most = np.where(np.isfinite(values), values, -np.inf).max(axis=0)
     axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap=shades, norm=norm, interpolation="nearest")
     for j, row in enumerate(texts):

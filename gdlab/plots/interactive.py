@@ -1,6 +1,6 @@
-"""A surface to turn with the mouse, with descents on it: a plotly figure, for a notebook or a web page.
+"""An interactive surface with descents on it: a plotly figure for a notebook or a web page.
 
-Needs the extra `interactive` (`pip install 'gdlab[interactive]'`).
+It needs the extra `interactive` (`pip install 'gdlab[interactive]'`).
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,19 @@ def surface(
     title: str = "",
     labels: tuple[str, str, str] = ("x₁", "x₂", "value"),
 ) -> go.Figure:
-    """The function's surface with descents drawn a little above it; hover for numbers, click names to hide them.
+    """Draw a function's surface, with descents slightly above it.
 
-    paths: a name to points of shape (count, 2); heights are interpolated in the grid, points outside it left out.
+    Hovering shows numbers, and clicking a name in the legend hides its descent.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      paths: the points of each descent, of shape (count, 2), by name. Heights are interpolated in the grid, and
+        points outside it are left out.
+      title: the figure's title.
+      labels: the labels of the three axes.
+
+    Returns:
+      The plotly figure.
     """
     figure = go.Figure(go.Surface(x=grid.x, y=grid.y, z=grid.z, colorscale="Viridis", opacity=0.95, name="value"))
     height = RegularGridInterpolator((grid.y, grid.x), grid.z, bounds_error=False, fill_value=np.nan)

@@ -1,4 +1,4 @@
-"""What a generative model has learned: grids of images, and its latent plane."""
+"""Figures of what a generative model has learned: grids of images, and its latent plane."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,26 @@ from gdlab.plots.style import PALETTE
 def image_grid(
     images: Float[np.ndarray, "rows columns height width"], *, title: str = "", labels: Sequence[str] = ()
 ) -> Figure:
-    """Grey images in rows and columns, white on black; labels: of the rows, from the top.
+    """Draw gray images in rows and columns, white on black.
 
-    Raises ValueError where the images are not laid out so, or the labels are not one a row.
+    Args:
+      images: values from 0 (black) to 1 (white), of shape (rows, columns, height, width).
+      title: the figure's title.
+      labels: the labels of the rows, from the top. Default none.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if the images have another shape, or there is not one label per row.
     """
     images = np.asarray(images)
     if images.ndim != 4 or min(images.shape) < 1:
-        raise ValueError(f"images: wanted shape (rows, columns, height, width), got {images.shape}")
+        raise ValueError(f"images: expected shape (rows, columns, height, width), got {images.shape}")
     rows, columns, height, width = images.shape
     if labels and len(labels) != rows:
-        raise ValueError(f"labels: wanted one for each of {rows} rows, got {len(labels)}")
-    margin = 0.15 + 0.085 * max(map(len, labels)) if labels else 0.0  # of 9 points
+        raise ValueError(f"labels: expected one label for each of {rows} rows, got {len(labels)}")
+    margin = 0.15 + 0.085 * max(map(len, labels)) if labels else 0.0  # for letters of 9 points
     wide = max(0.6 * columns + margin, 0.1 * len(title)) + 0.1
     high = 0.6 * rows * height / width + (0.4 if title else 0.1)
     figure = Figure(figsize=(wide, high), layout="compressed")
@@ -46,27 +55,44 @@ def latent_map(
     names: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
-    """Left, where examples lie in the latent plane, coloured by class; right, what the decoder makes of the plane.
+    """Draw where examples lie in a latent plane, and what the decoder makes of the plane.
 
-    decoded: of a grid of latents, the first row that of the greatest second coordinate; span: the grid goes from -span
-    to span both ways in equal steps, a square that is drawn to the left too. names: by class number; default the
-    numbers. Each class has its name at its examples' median, or beside it, with a line to it, where names would lie
-    upon each other. The farthest 0.5% of the coordinates may lie outside. Raises ValueError where shapes do not fit, a
-    latent is not finite, a class has no name or there are more than 12 classes.
+    On the left, examples are colored by class. Each class has its name at the median of its examples, or beside it
+    with a line to it where names would overlap. The 0.5% of the coordinates that are farthest from 0 may lie outside.
+    On the right are the images decoded from a square grid of latents, which is drawn as a dashed square on the left.
+
+    Args:
+      latents: the latent coordinates of the examples.
+      labels: the class numbers of the examples.
+      decoded: the images decoded from a grid of latents. The first row has the greatest second coordinate.
+      span: the grid extends from -span to span in both directions, in equal steps.
+      names: the class names, by class number. Default: the numbers.
+      title: the figure's title.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if shapes do not fit, a latent is not finite, a class has no name, or there are more than 12
+        classes.
     """
     latents, labels, decoded = np.asarray(latents), np.asarray(labels), np.asarray(decoded)
     if latents.ndim != 2 or latents.shape[1] != 2 or labels.shape != latents.shape[:1]:
-        raise ValueError(f"latents: wanted (examples, 2) and a label each, got {latents.shape} and {labels.shape}")
+        raise ValueError(
+            f"latents: expected shape (examples, 2) and one label each, got {latents.shape} and {labels.shape}"
+        )
     require_number("span", span, 0.0, open_low=True)
     if decoded.ndim != 4:
-        raise ValueError(f"decoded: wanted shape (rows, columns, height, width), got {decoded.shape}")
+        raise ValueError(f"decoded: expected shape (rows, columns, height, width), got {decoded.shape}")
     if not np.isfinite(latents).all():
-        raise ValueError("latents: wanted finite numbers, got some that are not")
+        raise ValueError("latents: expected finite numbers, got some that are not")
     classes = np.unique(labels)
     if len(classes) > len(PALETTE):
-        raise ValueError(f"labels: wanted at most {len(PALETTE)} classes, got {len(classes)}")
+        raise ValueError(f"labels: expected at most {len(PALETTE)} classes, got {len(classes)}")
     if names and not 0 <= classes.min() <= classes.max() < len(names):
-        raise ValueError(f"names: wanted one for each of classes {classes.min()} to {classes.max()}, got {len(names)}")
+        raise ValueError(
+            f"names: expected one name for each of classes {classes.min()} to {classes.max()}, got {len(names)}"
+        )
     figure = Figure(figsize=(11.0, 5.4), layout="compressed")
     left, right = figure.subplots(1, 2)
     reach = 1.05 * max(span, float(np.quantile(np.abs(latents), 0.995)))
@@ -75,7 +101,7 @@ def latent_map(
         left.scatter(*own.T, s=7, alpha=0.7, color=PALETTE[place], lw=0, rasterized=True)
     shown = [names[label] if names else str(label) for label in classes]
     middles = np.array([np.median(latents[labels == label], axis=0) for label in classes])
-    # Of a text of 10 points in a box, as parts of this axis: what was measured on drawn figures, and some air.
+    # The size of a boxed text of 10 points in units of this axis, as measured on drawn figures, with a margin.
     size = 2 * reach * np.array([0.024 + 0.022 * max(map(len, shown)), 0.06])
     for place, (text, middle, spot) in enumerate(zip(shown, middles, _apart(middles, size), strict=True)):
         if not np.array_equal(spot, middle):
@@ -90,22 +116,22 @@ def latent_map(
     left.set_xlabel("first latent (mean)")
     left.set_ylabel("second latent (mean)")
     left.spines[["top", "right"]].set_visible(False)
-    left.set_title("test images, by class", fontsize=10)
+    left.set_title("test images by class", fontsize=10)
     _tile(right, decoded)
     height, width = decoded.shape[0] * decoded.shape[2], decoded.shape[1] * decoded.shape[3]
     marks = [f"{mark:g}".replace("-", "\N{MINUS SIGN}") for mark in (-span, 0.0, span)]
-    across, down = decoded.shape[3] / 2, decoded.shape[2] / 2  # an image stands for the latents at its centre
+    across, down = decoded.shape[3] / 2, decoded.shape[2] / 2  # an image is decoded from the latents at its center
     right.set_xticks([across, width / 2, width - across], marks)
     right.set_yticks([height - down, height / 2, down], marks)
     right.set_xlabel("first latent")
     right.set_ylabel("second latent")
-    right.set_title("decoded, the dashed square to the left", fontsize=10)
+    right.set_title("decoded images of the dashed square", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
 def _apart(points: Float[np.ndarray, "points 2"], size: Float[np.ndarray, "2"]) -> Float[np.ndarray, "points 2"]:
-    """Centres of boxes of one size, moved off each other little by little; those that touch no other stay."""
+    """Move the centers of equal boxes little by little until no boxes overlap; boxes that touch no other stay."""
     spots = points.copy()
     for _ in range(200):
         still = True

@@ -1,4 +1,4 @@
-"""Small multiples: every descent on a contour of its own."""
+"""Small multiples: each descent on a contour plot of its own."""
 
 import textwrap
 from collections.abc import Collection, Mapping
@@ -35,25 +35,40 @@ def panels(
     caption: str = "",
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
-    """Small multiples: every descent on a contour of its own, for more paths than one picture tells apart.
+    """Draw each descent on a contour plot of its own, for more paths than one plot can distinguish.
 
-    paths: a name to points of shape (count, 2), start first, one panel each, row by row in the mapping's order; points
-    outside the grid leave the panel. notes: a name to a line of text under it. groups: a word to the names whose paths
-    it describes, one colour each, explained below the panels (12 before colours repeat); a path in none of them has the
-    first colour. minimizers: shape (count, 2), drawn as stars. caption: small lines under the title. All panels share
-    axes and colour scale. Raises ValueError where there is no path, where `notes` or `groups` name one that is not
-    there, and for points of another shape.
+    All panels share their axes and the color scale.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      paths: the points of each descent, of shape (count, 2), start first, by name. There is one panel per path, row
+        by row in the mapping's order. Points outside the grid are not visible.
+      notes: a line of text under each name. Default none.
+      groups: the names of the paths in each group, by a word that describes them. Each group has one color (12 before
+        they repeat), which is explained below the panels. Paths in no group have the first color. Default none.
+      minimizers: global minimizers of shape (count, 2), drawn as stars. Default None.
+      columns: the number of panels per row. Default 7.
+      title: the figure's title.
+      caption: small lines of text under the title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there is no path, if `notes` or `groups` name a path that does not exist, or if points have
+        another shape.
     """
     require_grid(grid)
     require_count("columns", columns)
     tracks, stars = as_tracks(paths), as_minimizers(minimizers)
     if not tracks:
-        raise ValueError("paths: wanted at least one path, got none")
+        raise ValueError("paths: expected at least one path, got none")
     notes, groups = notes or {}, groups or {}
     group_of = {name: group for group, names in groups.items() for name in names}
     for argument, names in (("notes", notes), ("groups", group_of)):
         if stray := sorted(set(names) - set(tracks)):
-            raise ValueError(f"{argument}: wanted names among the paths', got {stray[0]!r}")
+            raise ValueError(f"{argument}: expected names of paths, got {stray[0]!r}")
     columns = min(columns, len(tracks))
     rows = -(-len(tracks) // columns)
     ratio = float(np.ptp(grid.y) / np.ptp(grid.x))
@@ -97,14 +112,14 @@ def panels(
 
 
 def _draw_ground(axes: Axes, grid: Grid, at: Float[np.ndarray, " levels"]) -> None:
-    """Bands of value as an image: small, quick to draw, and alike in every panel."""
+    """Draw bands of value as an image: small, quick to draw, and alike in every panel."""
     dx, dy = np.diff(grid.x[:2])[0] / 2, np.diff(grid.y[:2])[0] / 2
     frame = (grid.x[0] - dx, grid.x[-1] + dx, grid.y[0] - dy, grid.y[-1] + dy)
     axes.imshow(masked(grid.z), origin="lower", extent=frame, aspect="auto", cmap=GROUND, norm=banded(at))
     axes.set_xlim(grid.x[0], grid.x[-1])
     axes.set_ylim(grid.y[0], grid.y[-1])
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        rim = 0.06 * (high - low)  # labels there would meet those of the next panel
+        rim = 0.06 * (high - low)  # labels there would touch those of the next panel
         axis.set_ticks([tick for tick in MaxNLocator(5).tick_values(low, high) if low + rim < tick < high - rim])
     axes.spines[:].set_linewidth(0.5)
 
@@ -120,13 +135,13 @@ def _draw_track(axes: Axes, track: Float[np.ndarray, "points 2"], colour: str, s
 
 
 def fitted(text: str, size: float, wide: float) -> str:
-    """The text in lines that are no longer than `wide` inches, a letter being 0.53 of its size wide in the mean."""
+    """Break a text into lines of at most `wide` inches, for letters with a mean width of 0.53 times their size."""
     fit = int(72 * wide / (0.53 * size))
     return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, fit))
 
 
 def _line(text: str, size: float, weight: str = "normal") -> dict[str, Any]:
-    """How a line over a panel is set: in `size` points, or smaller where it would be wider than the panel."""
+    """Return how to set a line of text over a panel: in `size` points, or smaller if it is wider than the panel."""
     font = FontProperties(weight=weight)
     wide = TextPath((0, 0), text or " ", size=size, prop=font).get_extents().width if text.strip() else 0.0
     return {
@@ -138,7 +153,7 @@ def _line(text: str, size: float, weight: str = "normal") -> dict[str, Any]:
 
 
 def _explain(figure: Figure, colours: Mapping[str, str], stars: bool, corner: tuple[float, float]) -> None:
-    """A legend on the strip below the panels."""
+    """Add a legend on the strip below the panels."""
     marks = [Line2D([], [], ls="", marker="o", mfc="white", mec="black", mew=0.6, ms=4, label="start")]
     if stars:
         marks.append(Line2D([], [], ls="", marker="*", mfc=STAR, mec="black", mew=0.5, ms=8, label="global minimizer"))

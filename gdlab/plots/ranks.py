@@ -1,4 +1,4 @@
-"""Average ranks over tasks on one axis, and which of them are not told apart."""
+"""A diagram of average ranks over tasks on one axis, and of which of them do not differ significantly."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,21 +18,41 @@ def rank_diagram(
     intervals: tuple[Any, Any] | None = None,
     title: str = "",
 ) -> Figure:
-    """Demsar's diagram (2006, JMLR 7, figure 1): the best rank to the left, a bar below solvers not told apart.
+    """Draw Demsar's rank diagram: the best rank on the left, and bars below solvers that do not differ significantly.
 
-    difference: the critical one, drawn as a ruler. groups: places of solvers that a bar joins. intervals: the low and
-    high end of each rank, drawn as a whisker on its name's line. Raises ValueError where lengths differ.
+    Args:
+      names: the solvers' names.
+      ranks: the average rank of each solver.
+      difference: the critical difference, drawn as a ruler.
+      groups: lists of indices of the solvers that a bar joins.
+      intervals: the low and high ends of the ranks' intervals, drawn as a whisker on the line of each name. Default
+        None.
+      title: the figure's title.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if lengths differ, or an index is out of range.
+
+    References:
+      Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006, Journal of Machine Learning
+        Research 7, figure 1.
     """
     ranks = np.asarray(ranks, float)
     count = len(names)
     if ranks.shape != (count,) or count < 2 or not np.isfinite(ranks).all():
-        raise ValueError(f"ranks: wanted {count} finite numbers, one a name and two at least, got shape {ranks.shape}")
+        raise ValueError(
+            f"ranks: expected {count} finite numbers, one per name and at least two, got shape {ranks.shape}"
+        )
     require_number("difference", difference, 0.0)
     ends = None if intervals is None else [np.asarray(end, float) for end in intervals]
     if ends is not None and any(end.shape != (count,) for end in ends):
-        raise ValueError(f"intervals: wanted two ends for each of {count} names, got shapes {[e.shape for e in ends]}")
+        raise ValueError(
+            f"intervals: expected two ends for each of {count} names, got shapes {[e.shape for e in ends]}"
+        )
     if strange := [place for group in groups for place in group if not 0 <= place < count]:
-        raise ValueError(f"groups: wanted places from 0 to {count - 1}, got {strange[0]}")
+        raise ValueError(f"groups: expected places from 0 to {count - 1}, got {strange[0]}")
     order = np.argsort(ranks, kind="stable")
     half = (count + 1) // 2
     spans = [(min(ranks[list(group)]) - 0.05, max(ranks[list(group)]) + 0.05) for group in groups if len(group) > 1]
@@ -52,7 +72,7 @@ def rank_diagram(
         axes.plot([1, 1 + difference], [1.15, 1.15], color="0.15", lw=1.2)
         for end in (1, 1 + difference):
             axes.plot([end, end], [1.05, 1.25], color="0.15", lw=1.2)
-        # A short ruler's text is longer than itself, and must not touch its ends.
+        # The text above a short ruler is wider than the ruler, and must not touch its ends.
         text = f"critical difference {difference:.2f}"
         axes.text(1 + difference / 2, 1.32, text, ha="center", va="bottom", fontsize=9)
     elif difference > 0:
@@ -77,7 +97,7 @@ def rank_diagram(
 
 
 def _in_rows(spans: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """Spans in order of their low ends, each in the first row where it does not touch the one before."""
+    """Put spans, in order of their low ends, into rows: each into the first row whose last span it does not touch."""
     rows: list[list[tuple[float, float]]] = []
     for low, high in spans:
         row = next((row for row in rows if row[-1][1] + 0.1 < low), None)

@@ -1,4 +1,4 @@
-"""What a scan of one hyperparameter shows: scores against its values, and loss over values and epochs."""
+"""Figures of a scan of one hyperparameter: scores against its values, and loss over values and epochs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,11 +21,21 @@ def sensitivity(
     labels: tuple[str, str] = ("learning rate", "score"),
     chance: float | None = None,
 ) -> Figure:
-    """Score against a hyperparameter: the estimate, its interval as a shade, and a dot at the best estimate.
+    """Plot scores against a hyperparameter, with shaded intervals and a dot at each best estimate.
 
-    values: on a logarithmic axis. scores: of each name an interval for each value, as `bootstrap_interval` makes it of
-    scores of shape (values, seeds); higher is better. chance: the score of guessing, a grey line. Raises ValueError
-    where shapes disagree or a score is not finite.
+    Args:
+      values: the hyperparameter's values, on a logarithmic axis.
+      scores: for each name, an interval per value, as `seeds_interval` returns it for scores of shape (values,
+        seeds). Higher is better.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+      chance: the score of guessing, drawn as a gray line. Default None.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if shapes differ, or a score is not finite.
     """
     values = np.asarray(values, float)
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
@@ -38,7 +48,7 @@ def sensitivity(
         mean, low, high = (np.asarray(end, float) for end in given)
         if mean.shape != values.shape or not np.isfinite(mean).all():
             raise ValueError(
-                f"scores[{name!r}]: wanted finite numbers of shape ({len(values)},), got shape {mean.shape}"
+                f"scores[{name!r}]: expected finite numbers of shape ({len(values)},), got shape {mean.shape}"
             )
         style = line_style(index)
         axes.plot(values, mean, lw=1.7, label=name, zorder=3, **style)
@@ -65,17 +75,30 @@ def score_map(
     label: str = "score",
     value_label: str = "learning rate",
 ) -> Figure:
-    """Score over a hyperparameter and names, for more names than `sensitivity` tells apart: a row each, light is high.
+    """Draw scores over a hyperparameter, one row per name, for more names than `sensitivity` can distinguish.
 
-    values: positive, in any order, on a logarithmic axis; a cell reaches halfway to its neighbours. scores: at least 0,
-    where the colour scale begins. names: of the rows, the first on top. label: what the colours stand for. Raises
-    ValueError where shapes disagree.
+    Light cells have high scores.
+
+    Args:
+      values: the hyperparameter's positive values, in any order, on a logarithmic axis. A cell extends halfway to its
+        neighbors.
+      scores: at least 0, where the color scale begins; NaN stays blank.
+      names: the names of the rows, from the top.
+      title: the figure's title.
+      label: the label of the color bar.
+      value_label: the label of the x axis.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if shapes differ.
     """
     values, scores = np.asarray(values, float), np.asarray(scores, float)
     if scores.shape != (len(names), len(values)) or scores.size == 0:
         raise ValueError(f"scores: expected shape {(len(names), len(values))}, got {scores.shape}")
     order = np.argsort(values)
-    height = max(0.2 * len(names) + 1.7, 0.08 * len(label) + 0.4)  # the label stands along the colour bar
+    height = max(0.2 * len(names) + 1.7, 0.08 * len(label) + 0.4)  # the label runs along the color bar
     figure = Figure(figsize=(8.6, height), layout="constrained")
     axes = figure.add_subplot()
     drawn = axes.pcolormesh(
@@ -105,17 +128,30 @@ def loss_maps(
     ceiling: float | None = None,
     columns: int = 4,
 ) -> Figure:
-    """Loss over a hyperparameter and epochs: a panel a name, one colour scale for all, white where it is not finite.
+    """Draw loss over a hyperparameter and epochs, one panel per name, on one color scale.
 
-    values: ascending, on a logarithmic axis. losses: dark is low. ceiling: where the colour scale ends, such as twice
-    the loss of guessing; None: at the largest loss. A white dot stands at the value with the lowest loss of each epoch.
-    Raises ValueError where no loss is finite.
+    Dark is low, and white is not finite. A white dot marks the value with the lowest loss of each epoch.
+
+    Args:
+      values: the hyperparameter's values, ascending, on a logarithmic axis.
+      losses: the losses of each name.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+      label: the label of the color bar.
+      ceiling: the end of the color scale, such as twice the loss of guessing. Default None: the largest loss.
+      columns: the largest number of panels per row. Default 4.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if no loss is finite.
     """
     values = np.asarray(values, float)
     finite = [np.asarray(loss)[np.isfinite(loss)] for loss in losses.values()]
     shown = np.concatenate([*finite, np.empty(0)])
     if shown.size == 0:
-        raise ValueError("losses: wanted at least one finite value, got none")
+        raise ValueError("losses: expected at least one finite value, got none")
     columns = min(columns, len(losses))
     rows = -(-len(losses) // columns)
     figure = Figure(figsize=(2.3 * columns + 1.1, 2.0 * rows + 0.6), layout="constrained")
@@ -149,7 +185,7 @@ def loss_maps(
 
 
 def _edges(values: Float[np.ndarray, " values"]) -> Float[np.ndarray, " edges"]:
-    """Between neighbours, halfway in logarithm."""
+    """Return cell edges that are halfway between neighboring values, in logarithm."""
     logs = np.log(values)
     if len(logs) == 1:
         return np.exp(np.array([logs[0] - 0.5, logs[0] + 0.5]))

@@ -1,4 +1,4 @@
-"""Curves: values over steps, or any numbers over others, with a legend outside."""
+"""Line plots: values over steps, or any numbers over others, with a legend outside the axes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,17 @@ def values(
     title: str = "",
     labels: tuple[str, str] = ("step", "value above the minimum"),
 ) -> Figure:
-    """Value against step, on a logarithmic axis above the known minimum. series: a name to values of shape (steps,)."""
+    """Plot values above a known minimum against steps, on a logarithmic axis.
+
+    Args:
+      series: the values at each step, by name.
+      minimum: the known minimum, which is subtracted. Default 0.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
+    """
     above = {name: (np.arange(len(value)), np.asarray(value, float) - minimum) for name, value in series.items()}
     return curves(above, title=title, labels=labels, log_x=False)
 
@@ -32,7 +42,19 @@ def curves(
     log_y: bool = True,
     guides: Sequence[tuple[Any, Any, str]] = (),
 ) -> Figure:
-    """Curves with a legend outside. series: a name to (x, y). guides: thin grey lines (x, y, text at the end)."""
+    """Plot curves, with a legend outside the axes.
+
+    Args:
+      series: the x and y coordinates of each curve, by name.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+      log_x: whether the x axis is logarithmic. Default True.
+      log_y: whether the y axis is logarithmic. Default True.
+      guides: thin gray lines, as (x, y, text at the end). Default none.
+
+    Returns:
+      The figure.
+    """
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
     draw_curves(axes, series, log_x=log_x, log_y=log_y, guides=guides)
@@ -51,7 +73,15 @@ def draw_curves(
     log_y: bool = True,
     guides: Sequence[tuple[Any, Any, str]] = (),
 ) -> None:
-    """Draw what `curves` draws on axes of your own, for figures of several panels."""
+    """Draw the curves and guides of `curves` on existing axes, for figures of several panels.
+
+    Args:
+      axes: the axes to draw on.
+      series: the x and y coordinates of each curve, by name.
+      log_x: whether the x axis is logarithmic. Default True.
+      log_y: whether the y axis is logarithmic. Default True.
+      guides: thin gray lines, as (x, y, text at the end). Default none.
+    """
     for x, y, text in guides:
         axes.plot(x, y, color="0.6", lw=0.8, zorder=1)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}
@@ -73,11 +103,22 @@ def curve_panels(
     guides: Mapping[str, Sequence[tuple[Any, Any, str]]] | None = None,
     limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
-    """A table of panels as `curves` draws them, with the axes of a row shared and one legend for all.
+    """Plot a table of panels as `curves` draws them; the panels of a row share their axes, and all share one legend.
 
-    rows: of each row its panels, by the name of their column, the same columns in all; of each panel its curves, the
-    same names in all. labels: of the axes; a row's name stands after the second. guides, limits: the grey lines and the
-    range of y of each row. Raises ValueError where rows differ in their columns.
+    Args:
+      rows: the panels of each row by the name of their column, with the same columns in all rows. Each panel maps
+        names to the x and y coordinates of its curves, with the same names in all panels.
+      labels: the labels of the x and y axes. The name of a row follows the label of its y axis.
+      log_x: whether x axes are logarithmic. Default True.
+      log_y: whether y axes are logarithmic. Default True.
+      guides: the gray lines of each row, as in `curves`. Default none.
+      limits: the range of y of each row. Default: that of its curves.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if the columns of the rows differ.
     """
     columns = list(next(iter(rows.values()), ()))
     if not columns or any(list(panels) != columns for panels in rows.values()):
@@ -105,20 +146,30 @@ def profiles(
     *,
     shown: int = 10,
     title: str = "",
-    labels: tuple[str, str] = ("cost, as a multiple of the least", "share of problems solved"),
+    labels: tuple[str, str] = ("cost as a multiple of the lowest", "share of problems solved"),
 ) -> Figure:
-    """Performance profiles: the share of problems that each solver solves within a multiple of the least cost.
+    """Plot performance profiles: the share of problems that each solver solves within a multiple of the lowest cost.
 
-    ratios: ascending, at least 1, on a logarithmic axis. shares: of each solver, as
-    `gdlab.analysis.statistics.performance_profile` makes them. shown: how many solvers, those with the largest area,
-    get a colour and an entry in the legend; the others are drawn in grey. Raises ValueError where shapes disagree.
+    Args:
+      ratios: the multiples, ascending and at least 1, on a logarithmic axis.
+      shares: the shares of each solver by name, as `gdlab.analysis.statistics.performance_profile` returns them.
+      shown: how many solvers get a color and an entry in the legend: those with the largest area under their curve.
+        The others are drawn in gray. Default 10.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if shapes differ.
     """
     ratios = np.asarray(ratios, float)
     curves = {name: np.asarray(share, float) for name, share in shares.items()}
     for name, curve in curves.items():
         if curve.shape != ratios.shape:
             raise ValueError(
-                f"shares[{name!r}]: expected one for each of {len(ratios)} ratios, got shape {curve.shape}"
+                f"shares[{name!r}]: expected one share for each of {len(ratios)} ratios, got shape {curve.shape}"
             )
     order = sorted(curves, key=lambda name: -np.trapezoid(curves[name], np.log(ratios)))
     figure = Figure(figsize=(8.2, 5.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""Twelve line styles that stay apart for every common kind of colour vision, and a pale ground for them to lie on."""
+"""Twelve line styles that are distinct for every common kind of color vision, and a pale background for them."""
 
 from typing import Any
 
@@ -18,20 +18,26 @@ PALETTE: tuple[str, ...] = (
     "#c5b57e",
     "#462440",
 )
-"""Found by annealing for the largest least distance (OKLab) under normal, protan, deutan and tritan vision (Machado,
-Oliveira & Fernandes 2009, full severity): at least 0.15 within a dash pattern, 0.075 overall."""
+"""Colors found by simulated annealing, to maximize the smallest distance in OKLab between any two of them.
+
+The distance is taken under normal, protan, deutan and tritan vision (Machado, Oliveira and Fernandes 2009, at full
+severity). It is at least 0.15 between colors with the same dash pattern, and 0.075 between any two.
+"""
 
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1, 1.1)))
-"""Four colours are drawn solid, the next four dashed, the last four dotted."""
+"""Dash patterns: the first four colors are drawn solid, the next four dashed, the last four dotted."""
 
 STAR = "#ffd500"
-"""Fill of the star at a minimizer."""
+"""Fill color of the star at a minimizer."""
 
 GROUND = LinearSegmentedColormap.from_list("gdlab_ground", ["#55758a", "#8eabb9", "#c3d3da", "#e6edf0", "#fbfcfd"])
-"""Low values dark, high values almost white: lines of the palette stand out on it."""
+"""Color map from dark for low values to almost white for high ones; lines of the palette stand out on it."""
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Colour and dash pattern of the `index`-th series, for matplotlib's `plot`; from the thirteenth on they repeat."""
+    """Return the color and dash pattern of the `index`-th series, for matplotlib's `plot`.
+
+    Styles repeat from the thirteenth series on.
+    """
     place = index % len(PALETTE)
     return {"color": PALETTE[place], "linestyle": DASHES[place // 4]}

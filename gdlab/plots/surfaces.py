@@ -1,4 +1,4 @@
-"""A function of two variables in the plane and in space, and paths of descents on it."""
+"""Figures of a function of two variables in the plane and in space, and of descents on it."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,17 @@ def contour(
     title: str = "",
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
-    """Labelled contour lines over filled contours of a 2-D function. minimizers: shape (count, 2), drawn as stars."""
+    """Draw labeled contour lines over the filled contours of a function of two variables.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      minimizers: global minimizers of shape (count, 2), drawn as stars. Default None.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
+    """
     minimizers = as_minimizers(minimizers)
     named = ["global minimizer"] if minimizers is not None else []
     figure, axes, bar = _ground(grid, labels, title, named)
@@ -43,11 +53,21 @@ def paths(
     title: str = "",
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
-    """Several descents' paths on one contour.
+    """Draw the paths of several descents over one contour plot.
 
-    paths: a name to points of shape (count, 2), start first; points outside the grid leave the picture. Each path has
-    its own colour and dash pattern (12 before they repeat) and a filled end; starts are white circles, minimizers
-    stars, and the legend is outside.
+    Each path has its own color and dash pattern (12 before they repeat) and a filled dot at its end. Starts are white
+    circles, minimizers are stars, and the legend is outside the axes.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      paths: the points of each descent, of shape (count, 2), start first, by name. Points outside the grid are not
+        visible.
+      minimizers: global minimizers of shape (count, 2), drawn as stars. Default None.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
     """
     return draw_tracks(grid, paths, minimizers=minimizers, title=title, labels=labels)[0]
 
@@ -60,10 +80,10 @@ def draw_tracks(
     title: str = "",
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> tuple[Figure, list[tuple[Line2D, Line2D, Line2D]]]:
-    """The figure of `paths`, and of each path its white edge, its line and the dot at its end, to be moved.
+    """Return the figure of `paths`, and the white edge, the line and the end dot of each path, for animations.
 
-    Lines grow thinner from the first to the last and all edges lie below all lines, so that tracks that coincide are
-    still all seen.
+    Lines become thinner from the first to the last, and all edges lie below all lines, so that paths that coincide
+    are all visible.
     """
     tracks = as_tracks(paths)
     minimizers = as_minimizers(minimizers)
@@ -89,7 +109,17 @@ def scatter(
     title: str = "",
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
-    """The function's values as points in space, thinned to at most `points` a side and coloured by value."""
+    """Draw a function's values as points in space, colored by value.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      points: the largest number of points per side. Default 61.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
+    """
     require_count("points", points, low=2)
     figure, axes = _space(grid, title, labels)
     i = np.unique(np.linspace(0, grid.x.size - 1, min(points, grid.x.size)).round().astype(int))
@@ -117,7 +147,17 @@ def contour3d(
     title: str = "",
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
-    """`count` contour lines of the function, each at its own height in space."""
+    """Draw contour lines of a function in space, each at its own height.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      count: about how many lines to draw. Default 40.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
+    """
     require_count("count", count)
     figure, axes = _space(grid, title, labels)
     at = levels(grid.z, count)
@@ -132,7 +172,16 @@ def surface(
     title: str = "",
     labels: tuple[str, str] = ("$x_1$", "$x_2$"),
 ) -> Figure:
-    """The function as a shaded surface with its filled contours on the floor below."""
+    """Draw a function as a shaded surface, with its filled contours on the floor below.
+
+    Args:
+      grid: the function's values, as returned by `evaluate_grid`.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+
+    Returns:
+      The figure.
+    """
     figure, axes = _space(grid, title, labels)
     x, y = np.meshgrid(grid.x, grid.y)
     z = np.where(np.isfinite(grid.z), grid.z, np.nan)
@@ -161,18 +210,17 @@ def _space(grid: Grid, title: str, labels: tuple[str, str]) -> tuple[Figure, Any
 
 
 def _colour_bar(figure: Figure, axes: Any, drawn: Any) -> None:
-    """A colour bar beside axes in space, with at most nine of the levels named."""
+    """Add a color bar beside axes in space, with labels at some of the levels."""
     at = drawn.norm.boundaries
     ticks = at[:: max(1, len(at) // 8)]
     figure.colorbar(drawn, ax=axes, shrink=0.65, pad=0.12, label="value", ticks=ticks, format=value_format(at))
 
 
 def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str]) -> tuple[Figure, Axes, float]:
-    """A figure of filled contours, labelled lines over them and a colour bar, with room at the right for a legend.
+    """Make a figure of filled contours, labeled lines over them and a color bar, with room on the right for a legend.
 
-    Returns the colour bar's width with its labels too, in inches: the legend begins there.
-
-    Sizes are set by hand, in inches: matplotlib's automatic layouts cut labels off beside a legend outside the axes.
+    Sizes are set by hand, in inches, because matplotlib's automatic layouts cut off labels beside a legend outside
+    the axes. The returned number is the width of the color bar with its labels, in inches: the legend begins there.
     """
     require_grid(grid)
     ratio = float(np.ptp(grid.y) / np.ptp(grid.x))
@@ -200,7 +248,7 @@ def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str
 
 
 def _legend(figure: Figure, axes: Axes, bar: float) -> None:
-    """A legend at the right of the colour bar; names that begin with an underscore are shown too."""
+    """Add a legend on the right of the color bar, with names that begin with an underscore too."""
     inches = axes.get_position().width * figure.get_figwidth()
     named = [line for line in axes.get_lines() if line.get_gid() == "named"]
     axes.legend(
@@ -228,5 +276,5 @@ def _label_axes(axes: Axes, labels: tuple[str, str]) -> None:
 
 
 def _wrapped(title: str) -> str:
-    """A title in lines that fit over the axes."""
+    """Break a title into lines that fit above the axes."""
     return "\n".join(line for part in title.splitlines() for line in textwrap.wrap(part, 58))

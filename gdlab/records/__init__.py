@@ -1,4 +1,4 @@
-"""Results on disk: atomic files, the folders of runs, checkpoints, blocks of a sweep, and where they were computed."""
+"""Results on disk: atomic files, folders of runs, checkpoints, blocks of a sweep, and the environment of a run."""
 
 from gdlab.records.blocks import Blocks
 from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree

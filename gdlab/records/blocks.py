@@ -1,4 +1,4 @@
-"""A sweep's results on disk while it runs: one file per block of lanes, so that a killed sweep resumes."""
+"""The results of a sweep on disk while it runs: one file per block of lanes, so that a killed sweep resumes."""
 
 import json
 from collections.abc import Mapping
@@ -15,10 +15,23 @@ FORMAT = 2
 
 
 class Blocks:
-    """A folder with `sweep.json`, which says what the sweep is, and one .npz file for each block that is done."""
+    """A folder with `sweep.json`, which identifies the sweep, and one .npz file for each finished block of lanes.
+
+    Each file is complete or absent, so that a sweep that was killed can resume from the finished blocks.
+    """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, str]):
-        """Open or begin. Raises ValueError where the folder holds another sweep, and says what differs."""
+        """Open the folder, or create it.
+
+        Args:
+          folder: the folder.
+          identity: what the sweep is, as named entries of text.
+
+        Raises:
+          AnotherRunError: if the folder holds another sweep; the message names what differs. It is a ValueError.
+          ValueError: if the folder contains other files, or its manifest cannot be read.
+          NotADirectoryError: if a file has the name of the folder or of one of its parents.
+        """
         self.folder = Path(folder)
         manifest = self.folder / "sweep.json"
         require_fresh(manifest, "save_to")
@@ -28,15 +41,27 @@ class Blocks:
         return self.folder / ("-".join(f"{number:09d}" for number in block) + ".npz")
 
     def load(self, *block: int) -> dict[str, np.ndarray] | None:
-        """The arrays of the block with these numbers, or None where it is not done (or its file is damaged)."""
+        """Load a block.
+
+        Args:
+          *block: the numbers that identify the block.
+
+        Returns:
+          The block's arrays by name, or None if it is not finished or its file is damaged.
+        """
         try:
             with self._path(block).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                dtypes = json.loads(str(archive["dtypes"]))  # NumPy's files know no bfloat16
+                dtypes = json.loads(str(archive["dtypes"]))  # NumPy's files do not support bfloat16
                 return {name: archive[name].view(jnp.dtype(dtype)) for name, dtype in dtypes.items()}
-        except Exception:  # a damaged archive raises whatever its bytes suggest
+        except Exception:  # a damaged archive can raise any error
             return None
 
     def save(self, *block: int, arrays: Mapping[str, Any]) -> None:
-        """Write a block that is done, whole or not at all."""
+        """Write a finished block atomically.
+
+        Args:
+          *block: the numbers that identify the block.
+          arrays: the arrays by name.
+        """
         with atomic_path(self._path(block)) as temporary, temporary.open("wb") as file:
             np.savez(file, dtypes=json.dumps({name: str(array.dtype) for name, array in arrays.items()}), **arrays)

@@ -1,4 +1,4 @@
-"""A pytree of arrays as one .npz file, and back: the same bits, the same dtypes, or an error."""
+"""Checkpoints: a pytree of arrays in one .npz file, restored with the same bits and dtypes."""
 
 import contextlib
 import json
@@ -17,14 +17,19 @@ FORMAT = 1
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, or that holds another tree than the one asked for."""
+    """The checkpoint is damaged, or holds a different tree from the expected one."""
 
 
 def save_tree(path: str | Path, tree: PyTree, note: Any = None) -> None:
-    """Write every leaf of `tree`, and `note` (anything that JSON takes), to `path`, whole or not at all.
+    """Write every leaf of a tree, and a note, to one file atomically.
 
-    Leaves are arrays, numbers or random keys. NumPy's files know neither bfloat16 nor keys, so bytes are written, and
-    beside them what they stand for.
+    NumPy's files support neither bfloat16 nor random keys, so leaves are written as bytes, together with the dtypes
+    that they represent.
+
+    Args:
+      path: the file to write.
+      tree: a pytree whose leaves are arrays, numbers or random keys.
+      note: any value that JSON supports. Default None.
     """
     arrays: dict[str, Any] = {}
     described = []
@@ -41,34 +46,53 @@ def save_tree(path: str | Path, tree: PyTree, note: Any = None) -> None:
 
 
 def load_note(path: str | Path) -> Any:
-    """The note that `save_tree` wrote. Raises FileNotFoundError, and CheckpointError for a damaged file."""
+    """Load the note that `save_tree` wrote.
+
+    Args:
+      path: the file of the checkpoint.
+
+    Returns:
+      The note, as JSON returns it.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      CheckpointError: if the file is damaged.
+    """
     with _open(path) as archive:
         return _head(path, archive)["note"]
 
 
 def load_tree(path: str | Path, like: PyTree) -> PyTree:
-    """The tree that `save_tree` wrote to `path`, as NumPy arrays (and random keys), in the structure of `like`.
+    """Load the tree that `save_tree` wrote.
 
-    like: a tree of arrays, or of what `jax.eval_shape` returns. Raises FileNotFoundError, and CheckpointError, in one
-    line, for a damaged file and where names, shapes or dtypes differ from those of `like`.
+    Args:
+      path: the file of the checkpoint.
+      like: a tree with the expected structure, whose leaves are arrays or results of `jax.eval_shape`.
+
+    Returns:
+      The tree in the structure of `like`, with NumPy arrays (and random keys) as leaves.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      CheckpointError: if the file is damaged, or its names, shapes or dtypes differ from those of `like`.
     """
-    wanted, structure = jax.tree_util.tree_flatten_with_path(like)
+    expected, structure = jax.tree_util.tree_flatten_with_path(like)
     leaves = []
     with _open(path) as archive:
         described = _head(path, archive)["leaves"]
-        if len(described) != len(wanted):
-            raise CheckpointError(f"{path}: wanted {len(wanted)} arrays, got {len(described)}")
-        for place, ((where, leaf), (name, shape, dtype, stored)) in enumerate(zip(wanted, described, strict=True)):
+        if len(described) != len(expected):
+            raise CheckpointError(f"{path}: expected {len(expected)} arrays, got {len(described)}")
+        for place, ((where, leaf), (name, shape, dtype, stored)) in enumerate(zip(expected, described, strict=True)):
             is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             same = is_key == dtype.startswith("key<") and (is_key or dtype == str(leaf.dtype))
             if name != jax.tree_util.keystr(where) or not same or (not is_key and shape != list(leaf.shape)):
                 raise CheckpointError(
-                    f"{path}: wanted {jax.tree_util.keystr(where)} of shape {tuple(leaf.shape)} and dtype "
+                    f"{path}: expected {jax.tree_util.keystr(where)} of shape {tuple(leaf.shape)} and dtype "
                     f"{leaf.dtype}, got {name} of shape {tuple(shape)} and dtype {dtype}"
                 )
             try:
                 array = np.frombuffer(archive[f"leaf_{place}"].tobytes(), jnp.dtype(stored)).reshape(shape)
-            except Exception as error:  # a damaged archive raises whatever its bytes suggest
+            except Exception as error:  # a damaged archive can raise any error
                 raise CheckpointError(f"{path}: {name} is damaged: {error}") from error
             leaves.append(jax.random.wrap_key_data(jnp.asarray(array), impl=dtype[4:-1]) if is_key else array)
     return jax.tree.unflatten(structure, leaves)
@@ -80,9 +104,9 @@ def _open(path: str | Path) -> Iterator[Any]:
         try:
             archive = np.load(file, allow_pickle=False)
         except Exception as error:
-            raise CheckpointError(f"{path}: not a whole checkpoint: {error}") from error
+            raise CheckpointError(f"{path}: not a complete checkpoint: {error}") from error
         if not hasattr(archive, "files"):
-            raise CheckpointError(f"{path}: not a whole checkpoint: one array, where an archive is wanted")
+            raise CheckpointError(f"{path}: not a complete checkpoint: expected an archive, got one array")
         with archive:
             yield archive
 
@@ -91,7 +115,7 @@ def _head(path: str | Path, archive: Any) -> dict[str, Any]:
     try:
         head = dict(json.loads(str(archive["head"])))
     except Exception as error:
-        raise CheckpointError(f"{path}: not a whole checkpoint: {error}") from error
+        raise CheckpointError(f"{path}: not a complete checkpoint: {error}") from error
     if head.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: wanted format {FORMAT}, got {head.get('format')}")
+        raise CheckpointError(f"{path}: expected format {FORMAT}, got {head.get('format')}")
     return head

@@ -1,4 +1,4 @@
-"""What a measurement depends on: versions, processor, devices and commit."""
+"""The environment that a measurement depends on: versions, processor, devices and commit."""
 
 import contextlib
 import datetime
@@ -12,12 +12,14 @@ from typing import Any
 
 import jax
 
-VERSION = "0.1.0"
-"""Of this package, whether it is installed or used from its source."""
-
 
 def environment() -> dict[str, Any]:
-    """What a measurement depends on: date, command, Python, versions, processor, cores and devices."""
+    """Describe the environment that a measurement depends on.
+
+    Returns:
+      A dict with the date (UTC), the command, the versions of Python and of the packages, the processor, its number
+      of cores and the devices; in a git checkout also the commit.
+    """
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "optax", "flax")}
     commit = git_commit()
     return {
@@ -33,7 +35,10 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """The commit that this package's files are of, with "+" where some differ from it; nothing outside a checkout."""
+    """Return the commit of this package's files; an empty string outside a git checkout.
+
+    A "+" follows the commit if some files differ from it.
+    """
     here = Path(__file__).parents[2]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if not (here / ".git").exists():

@@ -1,4 +1,4 @@
-"""Which run a folder of results belongs to: written when the folder is begun, compared when it is opened again."""
+"""Manifests: files that identify the run of a folder, written when it is created and compared when it is reopened."""
 
 import json
 from collections.abc import Mapping
@@ -13,22 +13,37 @@ class AnotherRunError(ValueError):
 
 
 def require_fresh(path: Path, name: str) -> None:
-    """Raise ValueError unless the manifest `path` exists, or its folder is new or empty but for hidden files.
+    """Require that a folder has a manifest, is empty except for hidden files, or does not exist.
 
-    name: of the argument that named the folder, for the message.
+    Args:
+      path: the manifest in the folder.
+      name: the argument that names the folder, for the error message.
+
+    Raises:
+      ValueError: if the folder holds other files.
+      NotADirectoryError: if the folder, or one of its parents, is a file.
     """
     require_folder(path.parent)
     inside = list(path.parent.iterdir()) if path.parent.exists() and not path.exists() else []
     if stray := [entry.name for entry in inside if not entry.name.startswith(".")]:
-        raise ValueError(f"{name}: expected a new or empty folder, or a run's, got {path.parent} with {stray[0]}")
+        raise ValueError(
+            f"{name}: expected a new or empty folder, or the folder of a run, got {path.parent} with {stray[0]}"
+        )
 
 
 def claim(path: Path, identity: Mapping[str, Any], name: str, *, more: Mapping[str, Any] | None = None) -> None:
-    """Write the manifest `path` for the run with this identity, unless it is there already.
+    """Write the manifest of a run, or check that the existing one describes the same run.
 
-    identity: what decides the run's numbers, each entry under a name that the error can give. more: what else the
-    manifest's readers want to know; it may change. Raises AnotherRunError where the folder belongs to another run, and
-    ValueError where the manifest cannot be read.
+    Args:
+      path: the manifest.
+      identity: everything that determines the numbers of the run; the error message lists the names of entries that
+        differ.
+      name: the argument that names the folder, for the error message.
+      more: other information for readers of the manifest, which may change.
+
+    Raises:
+      AnotherRunError: if the folder belongs to another run.
+      ValueError: if the existing manifest cannot be read.
     """
     described = to_json({**(more or {}), "identity": dict(identity)})
     before = read_manifest(path, name) if path.exists() else None
@@ -44,7 +59,7 @@ def claim(path: Path, identity: Mapping[str, Any], name: str, *, more: Mapping[s
 
 
 def read_manifest(path: Path, name: str) -> dict[str, Any]:
-    """What `claim` wrote. Raises ValueError where the file is not a manifest."""
+    """Return what `claim` wrote; raise ValueError if the file is not a manifest."""
     try:
         held = json.loads(path.read_text())
         held["identity"].keys()

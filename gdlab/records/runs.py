@@ -1,4 +1,4 @@
-"""The folder of a run, which can be killed and resumes to the same bits."""
+"""The folder of a run, from which a killed run resumes with the same bits."""
 
 import contextlib
 import json
@@ -13,20 +13,32 @@ from gdlab.records.manifest import claim, read_manifest, require_fresh
 
 
 class RunFolder:
-    """The folder of one run. All its files are whole at any moment, and only one process at a time holds it.
+    """The folder of one run. A killed run resumes from it with the same bits.
 
-    config.json: what the run is. environment.json: for each start of the process, on what it ran. metrics.jsonl: a row
-    an epoch, the same bytes however often the run was killed. seconds.jsonl: a row an epoch, the clock's, which no two
-    runs share. checkpoint.npz: where to go on; best-<epoch>.npz: the best model so far, where early stopping
-    keeps one.
+    Every file is complete at any moment, and only one process at a time holds the folder. It contains:
+
+    - config.json: what the run is.
+    - environment.json: the environment of the process, one entry for each of its starts.
+    - metrics.jsonl: one row per epoch, with the same bytes however often the run was killed.
+    - seconds.jsonl: one row per epoch with measured times, which differ from run to run.
+    - checkpoint.npz: the state from which the run resumes.
+    - best-<epoch>.npz: the best model so far, if early stopping keeps one.
+
+    A RunFolder is a context manager, which closes it at the end of the block.
     """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any], config: Mapping[str, Any]):
-        """Open or begin.
+        """Open the folder, or create it.
 
-        identity: what decides the run's numbers; config: what else its reader wants to know. Raises ValueError where
-        the folder holds another run, and says what differs, or something else; BlockingIOError where another process
-        holds it.
+        Args:
+          folder: the folder.
+          identity: everything that determines the numbers of the run.
+          config: other information for readers of the folder.
+
+        Raises:
+          AnotherRunError: if the folder holds another run; the message names what differs. It is a ValueError.
+          ValueError: if the folder holds anything but a run.
+          BlockingIOError: if another process holds the folder.
         """
         self.folder = Path(folder)
         self._held: Any = None
@@ -50,31 +62,31 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run goes on."""
+        """The file of the checkpoint from which the run resumes."""
         return self.folder / "checkpoint.npz"
 
     def best(self, epoch: int) -> Path:
-        """The file of the model of this epoch, the best one so far."""
+        """Return the path where the model of this epoch is stored while it is the best one."""
         return self.folder / f"best-{epoch:04d}.npz"
 
     def keep_best(self, epoch: int | None) -> None:
-        """Remove the files of models that were the best once."""
+        """Remove the models of all epochs but this one; None removes all of them."""
         for path in self.folder.glob("best-*.npz"):
             if epoch is None or path != self.best(epoch):
                 path.unlink(missing_ok=True)
 
     def write_rows(self, metrics: Iterable[Any], seconds: Iterable[Any]) -> None:
-        """Both files of rows, from the first epoch on."""
+        """Write the rows of metrics and of seconds, from the first epoch on."""
         write_lines(self.folder / "metrics.jsonl", metrics)
         write_lines(self.folder / "seconds.jsonl", seconds)
 
     def close(self) -> None:
-        """Let other processes have the folder; the operating system does it for a process that is killed."""
+        """Release the folder for other processes; the operating system releases it when a process is killed."""
         if self._held is not None:
             with contextlib.suppress(ImportError):
                 import fcntl
 
-                fcntl.flock(self._held, fcntl.LOCK_UN)  # a forked child may still have the file open
+                fcntl.flock(self._held, fcntl.LOCK_UN)  # a forked child may still hold the file open
             self._held.close()
             self._held = None
 
@@ -85,7 +97,7 @@ class RunFolder:
         self.close()
 
     def _hold(self) -> None:
-        with contextlib.suppress(ImportError):  # no such locks on Windows
+        with contextlib.suppress(ImportError):  # Windows has no such locks
             import fcntl
 
             self._held = (self.folder / ".lock").open("a")
@@ -94,16 +106,22 @@ class RunFolder:
             except BlockingIOError:
                 self._held.close()
                 self._held = None
-                raise BlockingIOError(f"folder: {self.folder} is held by another process, which trains there") from None
+                raise BlockingIOError(f"folder: {self.folder} is in use by another process that trains there") from None
 
 
 def _left_over(path: Path) -> bool:
-    """Whether the file is a temporary one of `atomic_path`, of a process that was killed."""
+    """Return whether this is a temporary file of `atomic_path` that a killed process left behind."""
     return re.fullmatch(r"\.[a-z0-9-]+-[0-9a-f]{32}\.(json|jsonl|npz)", path.name) is not None
 
 
 class RunRecord(NamedTuple):
-    """What a run's folder holds for its readers. metrics, seconds: of each name a list, one entry an epoch."""
+    """The contents of a run's folder.
+
+    Attributes:
+      config: the manifest, which says what the run is.
+      metrics: a list for each metric, with one entry per epoch.
+      seconds: a list for each measured time, with one entry per epoch.
+    """
 
     config: dict[str, Any]
     metrics: dict[str, list[Any]]
@@ -111,10 +129,21 @@ class RunRecord(NamedTuple):
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """Read a run, finished or not. Raises FileNotFoundError where the folder holds none."""
+    """Read the folder of a run, finished or not.
+
+    Args:
+      folder: the folder.
+
+    Returns:
+      The `RunRecord` of the run.
+
+    Raises:
+      FileNotFoundError: if the folder holds no run.
+      ValueError: if the manifest cannot be read.
+    """
     folder = Path(folder)
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"folder: wanted the folder of a run, got {folder} without config.json")
+        raise FileNotFoundError(f"folder: expected the folder of a run, got {folder} without config.json")
     columns = []
     for name in ("metrics.jsonl", "seconds.jsonl"):
         rows = read_lines(folder / name) if (folder / name).exists() else []

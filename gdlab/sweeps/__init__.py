@@ -1,6 +1,27 @@
-"""Sweeps: thousands of starts times whole grids of hyperparameters, functions and optimizers, in compiled programs."""
+"""Sweeps of many starts over grids of hyperparameters, functions and optimizers in compiled programs, and races."""
 
 from gdlab.sweeps.driver import sweep
-from gdlab.sweeps.races import BOXES, COMPARABLE, Race, RaceOptions, comparable, comparable_function, tune_and_judge
+from gdlab.sweeps.races import (
+    BOXES,
+    COMPARABLE,
+    NOT_FOR_VECTORS,
+    Race,
+    RaceOptions,
+    changed_arguments,
+    comparable,
+    comparable_function,
+    tune_and_judge,
+)
 
-__all__ = ["BOXES", "COMPARABLE", "Race", "RaceOptions", "comparable", "comparable_function", "sweep", "tune_and_judge"]
+__all__ = [
+    "BOXES",
+    "COMPARABLE",
+    "NOT_FOR_VECTORS",
+    "Race",
+    "RaceOptions",
+    "changed_arguments",
+    "comparable",
+    "comparable_function",
+    "sweep",
+    "tune_and_judge",
+]

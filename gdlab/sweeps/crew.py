@@ -1,9 +1,9 @@
-"""A sweep's threads: they take lanes to a device, drop those that have stopped and merge the rest.
+"""The threads of a sweep: they run lanes on devices, remove lanes that have stopped, and merge the rest.
 
-Steps are taken in runs, from one milestone to the next, and all lanes have the same milestones. After each run lanes
-that have stopped leave; the others wait in the milestone's pool until there are enough of them for a full call, from
-whichever calls they came. So nobody waits for the slowest lane of a batch, and a lane's numbers do not depend on its
-company: it sees the same operations in the same order.
+Steps are taken in runs, from one milestone to the next, and all lanes have the same milestones. After each run, the
+lanes that have stopped leave the batch. The others wait in the pool of their milestone until there are enough of
+them for a full call, whichever calls they come from. So no lane waits for the slowest one of a batch, and the
+numbers of a lane do not depend on the other lanes: it sees the same operations in the same order.
 """
 
 import math
@@ -23,7 +23,7 @@ from gdlab.sweeps.tiles import TiledProgram, blank_state, compile_for
 
 
 class Part(NamedTuple):
-    """A block of lanes of one function, from `low` up to `high`: what is saved, and resumed, at a time."""
+    """A block of lanes of one function, from `low` up to but excluding `high`: the unit that is saved and resumed."""
 
     function: int
     low: int
@@ -31,14 +31,16 @@ class Part(NamedTuple):
 
 
 LaneNumbers = np.ndarray | range
-"""Which lanes; a range for those that are begun."""
+"""The numbers of lanes; a range if they are about to begin."""
 
 
 class Ledger:
-    """Where the threads of a sweep tell what they have done.
+    """Collects what the threads of a sweep have done.
 
-    record(part, lanes, arrays): what was found for these lanes. finish(part): all of its lanes are recorded.
-    compile_seconds: what compilation took, summed over threads.
+    Attributes:
+      record: `record(part, lanes, arrays)` takes the results of these lanes.
+      finish: `finish(part)` is called when all lanes of the part are recorded.
+      compile_seconds: the seconds spent on compilation, summed over threads.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Ledger:
 
     @contextmanager
     def compiling(self) -> Iterator[None]:
-        """Count the seconds in the block as those of compilation."""
+        """Count the duration of the block as compilation."""
         began = time.perf_counter()
         yield
         self.compile_seconds += time.perf_counter() - began
@@ -66,12 +68,12 @@ class Pool:
         self.size = 0
 
     def add(self, lanes: np.ndarray, state: list[np.ndarray]) -> None:
-        """These lanes wait here."""
+        """Add waiting lanes and their states."""
         self.pieces.append((lanes, state))
         self.size += len(lanes)
 
     def take(self, most: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """At most so many of them, first come first."""
+        """Remove and return at most `most` lanes and their states, the earliest ones first."""
         lanes = np.concatenate([piece[0] for piece in self.pieces])
         state = [np.concatenate(arrays) for arrays in zip(*(piece[1] for piece in self.pieces), strict=True)]
         self.pieces = [(lanes[most:], [array[most:] for array in state])] if len(lanes) > most else []
@@ -80,13 +82,14 @@ class Pool:
 
 
 LONGEST = 20_000
-"""Steps of a run at most: an interrupt is heard between runs."""
+"""The maximum number of steps in a run: an interrupt takes effect between runs."""
 
 
 def milestones(max_steps: int, stoppable: bool) -> list[int]:
-    """The steps after which lanes are looked at: each run a quarter of what is done, so that no lane idles for longer.
+    """Return the steps after which lanes are checked.
 
-    Where only divergence can stop a lane there are few.
+    Each run is a quarter as long as all steps before it, so that no stopped lane idles for longer than that. Where
+    only divergence can stop a lane, there are few milestones.
     """
     first, growth = (32, 1.25) if stoppable else (512, 8.0)
     marks = [first]
@@ -97,7 +100,7 @@ def milestones(max_steps: int, stoppable: bool) -> list[int]:
 
 
 class LaneCrew:
-    """All that the threads of one optimizer's sweep share."""
+    """The data that the threads of one optimizer's sweep share."""
 
     def __init__(
         self,
@@ -113,19 +116,19 @@ class LaneCrew:
         self.differing = space.layout.differing()
         self.waiting = list(parts)[::-1]
         self.open: dict[Part, int] = {}
-        self.fresh: list[tuple[Part, int]] = []  # parts that are begun, and the first lane of theirs that is not
+        self.fresh: list[tuple[Part, int]] = []  # parts in progress, and the first lane of each that has not begun
         self.pools: dict[tuple[int, int], Pool] = {}
         self.busy = 0
         self.changed = threading.Condition()
         self.crew = Crew(devices, on_stop=self._wake)
         workers = len(devices)
         lanes = sum(part.high - part.low for part in parts)
-        rounds = max(math.ceil(lanes / (workers * program.chunk)), 1)  # as many calls for each worker
+        rounds = max(math.ceil(lanes / (workers * program.chunk)), 1)  # the same number of calls for each worker
         shares = math.ceil(lanes / (rounds * workers) / program.tile) * program.tile
         self.most = min(program.chunk, shares)
 
     def work(self) -> None:
-        """Do everything, in a thread for each of the devices; an error in one stops all and is raised."""
+        """Run all lanes, in one thread per entry of the devices; an error in one thread stops all and is raised."""
         self.crew.run(self._serve, range(len(self.crew.devices)))
 
     def _wake(self) -> None:
@@ -142,7 +145,10 @@ class LaneCrew:
                     self.changed.notify_all()
 
     def _next(self) -> tuple[int, int, LaneNumbers, list[np.ndarray] | None, Sequence[np.ndarray]] | None:
-        """function, milestone, lanes, their state (None: not begun) and what they share; None when all is done."""
+        """Return the next batch, or None when all is done.
+
+        A batch is the function, the milestone, the lanes, their state (None if they begin) and their shared state.
+        """
         with self.changed:
             while not self.crew.stopped.is_set():
                 full = [place for place, pool in self.pools.items() if pool.size >= self.program.chunk]
@@ -192,7 +198,10 @@ class LaneCrew:
         state: list[np.ndarray] | None,
         shared: Sequence[Any],
     ) -> None:
-        """From this milestone on for as long as most lanes go on; those that are left go to the next one's pool."""
+        """Run lanes from this milestone on, while at least 7 of 8 are still running.
+
+        Those that remain go to the pool of the milestone that they have reached.
+        """
         plan = self.program
         with self.ledger.compiling():
             program = compile_for(plan, device)
@@ -211,7 +220,7 @@ class LaneCrew:
             level += 1
             running = stop == RUNNING
             last = level == len(self.marks)
-            if self.crew.stopped.is_set():  # an error elsewhere, or an interrupt
+            if self.crew.stopped.is_set():  # an error in another thread, or an interrupt
                 return
             if last or 8 * np.count_nonzero(running) < 7 * len(lanes):
                 break
@@ -238,7 +247,7 @@ class LaneCrew:
 
     def _settle(self, function: int, lanes: LaneNumbers, found: dict[str, np.ndarray]) -> None:
         for part in [part for part in self.open if part.function == function]:
-            if isinstance(lanes, range):  # fresh lanes are of one part
+            if isinstance(lanes, range):  # lanes that have just begun belong to one part
                 if not part.low <= lanes.start < part.high:
                     continue
                 count = len(lanes)
@@ -257,9 +266,10 @@ class LaneCrew:
     def _padded(
         self, function: int, lanes: LaneNumbers, state: list[np.ndarray] | None, device: jax.Device
     ) -> list[Any]:
-        """Arrays of the program's full length; places that no lane takes repeat the last one, up to the tile's end.
+        """Return arrays of the program's full length; unused places up to the end of the tile repeat the last lane.
 
-        Lanes that begin have points only: the program makes the rest, and overwrites what stands there.
+        Lanes that begin have points only: the program computes the rest of their state and overwrites the
+        placeholders.
         """
         plan = self.program
         like = plan.arguments.lanes

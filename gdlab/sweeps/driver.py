@@ -1,4 +1,4 @@
-"""`sweep`: starts x hyperparameters x functions x optimizers in one compiled program, as a labelled dataset."""
+"""`sweep`: descents from many starts over hyperparameters, functions and optimizers, as a labelled dataset."""
 
 import dataclasses
 import os
@@ -19,7 +19,6 @@ from gdlab.compute.devices import local_devices
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained
 from gdlab.records.blocks import Blocks
-from gdlab.records.environment import VERSION
 from gdlab.sweeps.crew import LaneCrew, Ledger, Part, milestones
 from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
 from gdlab.sweeps.identity import identify
@@ -27,9 +26,10 @@ from gdlab.sweeps.labels import label
 from gdlab.sweeps.space import Space, make_space
 from gdlab.sweeps.step import AT_TARGET, LaneSpec, decode
 from gdlab.sweeps.tiles import compile_for, program_for
+from gdlab.version import VERSION
 
 PART = 1 << 18
-"""Lanes of a block at most."""
+"""The maximum number of lanes in a block."""
 
 
 def sweep(
@@ -51,46 +51,65 @@ def sweep(
     stop_at_target: bool = False,
     save_to: str | Path | None = None,
 ) -> xr.Dataset:
-    """Descend from every start with every setting of the hyperparameters, in one compiled program an optimizer.
+    """Descend from every start with every setting of the hyperparameters.
 
-    fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS` (whose minimizers are then known); or a mapping
-        from names to such, all of one dimension: the result gets the dimension "function".
-    factory: a function that returns an optimizer (of `gdlab.optimizers`, optax or your own; functools.partial fixes
-        arguments); or a mapping from names to such: the dimension "optimizer", one program each.
-    hyperparameters: from arguments of the factory to a number or 1-D array of values, of which the product is swept;
-        each array is a dimension of the result. Or a list of mappings, the points of a search, which
-        `sample_hyperparameters` makes: the dimension "trial"; with several factories also a mapping from their names to
-        such lists, equally long. An `xarray.DataArray` among the values may have the dimensions "optimizer" and
-        "function", and axes that it names.
-        Values become numbers of the starts' dtype. What shapes a program (flags, window lengths) cannot be swept.
-    starts: shape (starts, dim), floating, whose dtype all arithmetic has. Or a mapping with those of each function.
-    max_steps, tolerance, gradient: as in `descend`; gradient is a mapping where fn is.
-    record: "last" keeps where lanes end; "path" keeps all max_steps + 1 points: the dimension "step".
-    reduce: from one lane's `Descent` to a dict of arrays, which the result holds in place of `value` and `point`; with
-        record="path" it sees the path, which is then not kept. Runs within the program.
-    chunk: lanes in a call. "auto" picks it from the size of a lane's state: tiles that stay in a CPU's cache, or a part
-        of a GPU's memory. It does not change the numbers.
-    devices: default all of this process's. Each works on lanes of its own; a single CPU device serves all cores. Where
-        jax.distributed is initialized, processes share out the lanes, and each returns the whole result.
-    minimizers: shape (count, dim), where fn does not bring them (a mapping where fn is).
-    target: a point has reached a minimizer within this distance.
-    stop_at_target: whether lanes stop there; record="last" only.
-    save_to: a folder for blocks of lanes that are done. The same call continues there, and ends in the same bits; a
-        call with another function, factory, grid, start or setting raises ValueError.
+    Each optimizer is one compiled program, in which every descent is a lane (one run of the batch). Lanes that stop
+    leave the batch, and the remaining ones are merged, so that no lane waits for the slowest. Programs are cached:
+    as with `jax.jit`, what a function or a factory reads from outside keeps the value that it had at the first
+    call. Failures of arithmetic are results, not errors: a start that is NaN gives a lane with `diverged` set.
 
-    Returns a Dataset with the dimensions optimizer, function (where several were asked for), the hyperparameters' and
-    `start`, and the variables `value`, `point` (with "coordinate" too), `steps`, `converged`, `diverged` as in
-    `Descent`, and where minimizers are known `reached` (whether the last point lies at one) and `first_reached` (the
-    first step that does; -1: none). Its attributes say what was done, on what, and how long compiling and running took.
-    Lanes that stop leave the batch, and those left are merged, so that no lane waits for the slowest.
-    Programs are kept: as with `jax.jit`, what a function or factory reads from outside counts as it was at first.
+    Args:
+      fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS`, whose minimizers are then known. A mapping
+        from names to such functions, all of one dimension, gives the result the dimension "function".
+      factory: a function that returns an optimizer (of `gdlab.optimizers`, of optax or your own;
+        `functools.partial` fixes arguments). A mapping from names to factories gives the result the dimension
+        "optimizer"; each of them gets its own program.
+      hyperparameters: a mapping from arguments of the factory to a number or a 1-D array of values. The product of
+        the arrays is swept, and each array is a dimension of the result. Alternatively, a list of mappings (the
+        points of a search, as `sample_hyperparameters` returns them), which gives the result the dimension "trial";
+        with several factories, it may be a mapping from their names to such lists of equal length. An
+        `xarray.DataArray` among the values may have the dimensions "optimizer" and "function", and axes that it
+        names. Values are converted to the starts' dtype. Arguments that shape a program (flags, window lengths)
+        cannot be swept.
+      starts: a floating-point array of shape (starts, dim), whose dtype is used for all arithmetic; or a mapping
+        with such an array for each function.
+      max_steps: the maximum number of steps, as in `descend`.
+      tolerance: the tolerance at which a lane has converged, as in `descend`. Default None, which runs all steps.
+      gradient: the gradient of `fn`, as in `descend`; a mapping if `fn` is one. Default None, automatic
+        differentiation.
+      record: "last", the default, keeps the last point of each lane; "path" keeps all max_steps + 1 points, along
+        the dimension "step".
+      reduce: a function from one lane's `Descent` to a dict of arrays, which take the place of `value` and `point`
+        in the result. It runs within the compiled program. With record="path" it gets the path, which is not kept
+        afterwards. Default None.
+      chunk: the number of lanes per call. "auto", the default, chooses it from the size of a lane's state: tiles
+        that stay in a CPU's cache, or a part of a GPU's memory. It does not change the numbers.
+      devices: the devices to use. Each runs its own lanes; a single CPU device uses all cores. Default None, all
+        devices of this process. Where `jax.distributed` is initialized, the processes divide the lanes among
+        themselves, and each returns the whole result.
+      progress: whether to show a progress bar on a terminal. Default True.
+      minimizers: the minimizers of `fn`, of shape (count, dim), for functions that do not provide them; a mapping
+        if `fn` is one. Default None.
+      target: a point has reached a minimizer if it lies within this distance of it. Default 1e-2.
+      stop_at_target: whether lanes stop there; requires record="last" and no `reduce`. Default False.
+      save_to: a folder for blocks of finished lanes. The same call continues there after an interruption, and its
+        result has the same bits. Default None.
 
-    Raises TypeError and ValueError for arguments that the factory does not take or that cannot be traced, for empty
-    axes and shapes that do not fit; failures of numbers are results: a start that is NaN is a lane with `diverged` set.
+    Returns:
+      A dataset with the dimensions "optimizer" and "function" (for mappings), those of the hyperparameters, and
+      "start". Its variables are `value`, `point` (also along "coordinate"), `steps`, `converged` and `diverged`, as
+      in `Descent`, and, where minimizers are known, `reached` (whether the last point lies at one) and
+      `first_reached` (the first step at which the point lies at one; -1 if there is none). Its attributes record
+      the settings and devices, and how long compiling and running took.
+
+    Raises:
+      TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
+      ValueError: if the factory does not take an argument, an axis is empty, shapes do not fit, or `save_to` holds
+        a sweep with another function, factory, grid, start or setting.
     """
     require_count("max_steps", max_steps)
     if max_steps >= AT_TARGET - 1:
-        raise ValueError(f"max_steps: wanted less than 2^30 - 1, got {max_steps}")
+        raise ValueError(f"max_steps: expected an integer below 2^30 - 1, got {max_steps}")
     if tolerance is not None:
         require_number("tolerance", tolerance, 0.0)
     require_choice("record", record, ("path", "last"))
@@ -101,15 +120,17 @@ def sweep(
     require_number("target", target, 0.0, open_low=True)
     for name, flag in (("stop_at_target", stop_at_target), ("progress", progress)):
         if not isinstance(flag, bool):
-            raise TypeError(f"{name}: wanted True or False, got {describe(flag)}")
+            raise TypeError(f"{name}: expected True or False, got {describe(flag)}")
     if save_to is not None and not isinstance(save_to, (str, os.PathLike)):
-        raise TypeError(f"save_to: wanted a folder's path, got {describe(save_to)}")
+        raise TypeError(f"save_to: expected a folder's path, got {describe(save_to)}")
     devices = local_devices(devices)
     space = make_space(fn, factory, hyperparameters, starts, gradient, minimizers)
     if stop_at_target and (record == "path" or reduce is not None):
-        raise ValueError('stop_at_target: wanted record="last" and no reduce, whose lanes are never dropped')
+        raise ValueError(
+            'stop_at_target: expected record="last" and no reduce, got one of them, which keeps every lane in the batch'
+        )
     if stop_at_target and space.minimizers is None:
-        raise ValueError("stop_at_target: wanted minimizers=, since those of fn are not known")
+        raise ValueError("stop_at_target: expected minimizers=, since fn does not provide them")
     return _Request(
         space=space,
         max_steps=max_steps,
@@ -127,7 +148,7 @@ def sweep(
 
 @dataclasses.dataclass
 class _Request:
-    """A checked request and what came of it so far."""
+    """A checked request and its results so far."""
 
     space: Space
     max_steps: int
@@ -145,7 +166,7 @@ class _Request:
         self.history = self.record == "path" or self.reduce is not None
         self.backend = self.devices[0].platform
         self.threads = thread_devices(self.devices, callers=2)
-        self.arrays: dict[str, np.ndarray] = {}  # of shape (optimizers, functions, lanes, ...)
+        self.arrays: dict[str, np.ndarray] = {}  # each of shape (optimizers, functions, lanes, ...)
         self.compile_seconds = 0.0
 
     def spec(self, factory: int) -> LaneSpec:
@@ -163,7 +184,7 @@ class _Request:
         )
 
     def parts(self) -> list[Part]:
-        """The blocks of this process: every n-th, where there are n processes."""
+        """Return the blocks of this process: every n-th one if there are n processes."""
         lanes = self.space.layout.lanes
         size = min(PART, max(-(-lanes // 16), 16384)) if self.save_to or jax.process_count() > 1 else PART
         if jax.process_count() > 1:
@@ -183,7 +204,7 @@ class _Request:
         with self._bar() as tick:
             waiting = {index: self._resume(index, parts, blocks, tick) for index in range(len(labels))}
             todo = [index for index in waiting if waiting[index]]
-            # The programs of the next optimizers are compiled while one runs.
+            # The programs of the next optimizers are compiled while this one runs.
             programs = ahead(self._program, todo, usable_cores())
             for index in todo:
                 with explained(labels[index], self.space.names):
@@ -195,7 +216,7 @@ class _Request:
         return label(self.space, arrays, path, self.reduce is not None, attributes)
 
     def _resume(self, index: int, parts: list[Part], blocks: Blocks | None, tick: Callable) -> list[Part]:
-        """Take over the parts that are done; returns the others."""
+        """Load the parts that are done, and return the others."""
         waiting = []
         for part in parts:
             held = blocks.load(index, *part) if blocks else None
@@ -214,7 +235,7 @@ class _Request:
         identity = identify(self.space, reduced, settings, self.devices[0])
         if jax.process_index() == 0:
             blocks = Blocks(self.save_to, identity)
-        if jax.process_count() > 1:  # the first process describes the folder, the others find it described
+        if jax.process_count() > 1:  # the first process writes the manifest, and the others compare with it
             multihost_utils.sync_global_devices("gdlab.sweep: save_to")
         return blocks if jax.process_index() == 0 else Blocks(self.save_to, identity)
 
@@ -272,7 +293,7 @@ class _Request:
             self.arrays[name][index, part.function, lanes] = array
 
     def _gather(self, parts: Sequence[Part]) -> None:
-        """Where several processes shared out the blocks, give each the blocks of all."""
+        """Give each process the blocks of all, where several processes have divided them."""
         if jax.process_count() == 1:
             return
         mine = np.zeros((len(self.space.functions), self.space.layout.lanes), np.uint8)
@@ -280,7 +301,7 @@ class _Request:
             mine[part.function, part.low : part.high] = 1
         owners = np.asarray(multihost_utils.process_allgather(mine))
         for name, array in self.arrays.items():
-            # As bytes: no value is changed on its way, whatever its dtype.
+            # Values are sent as bytes, so that none changes on the way, whatever its dtype.
             flat = np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape[:3], -1)
             everyone = np.asarray(multihost_utils.process_allgather(flat))
             for process, owned in enumerate(owners):

@@ -1,4 +1,4 @@
-"""Lanes that keep their path, or hand their descent to a function of the caller's: plain descents, chunk by chunk."""
+"""Lanes that keep their path, or pass their descent to a function of the caller, run as plain descents in chunks."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Reduce = Callable[[Descent], Any]
 
 
 def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable[..., dict[str, Any]]:
-    """One lane: (start, function, numbers) -> the arrays that the result keeps of it."""
+    """Return one lane: a function from (start, function, numbers) to the arrays that the result keeps of it."""
 
     def lane(start: jax.Array, which: jax.Array, numbers: Sequence[Any]) -> dict[str, Any]:
         descent = descend(
@@ -41,10 +41,10 @@ def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable
             return found | {"value": descent.value, "point": descent.path}
         kept = reduce(descent)
         if not isinstance(kept, dict) or not all(isinstance(name, str) for name in kept):
-            raise TypeError(f"reduce: wanted a function that returns a dict of arrays, got {type(kept).__name__}")
+            raise TypeError(f"reduce: expected a function that returns a dict of arrays, got {type(kept).__name__}")
         clash = sorted(set(kept) & ({*found, *RESULT_NAMES, *spec.names} - {"value", "point"}))
         if clash:
-            raise ValueError(f"reduce: {clash[0]!r} is a variable of the result's own; give it another name")
+            raise ValueError(f"reduce: expected names that are not reserved for the result, got {clash[0]!r}")
         return found | kept
 
     return lane
@@ -59,7 +59,7 @@ def run_histories(
     chunk: int,
     ledger: Ledger,
 ) -> None:
-    """All lanes of the parts, in calls of `chunk`."""
+    """Run all lanes of the parts, `chunk` lanes per call."""
     batch = jax.vmap(lane, (0, None, [0 if differs else None for differs in space.layout.differing()]))
     lock = threading.Lock()
     programs = Cache(len(set(devices)))
@@ -86,6 +86,6 @@ def run_histories(
 
 
 def history_chunk(space: Space, max_steps: int, record: str) -> int:
-    """Lanes of a call: their paths take at most 16 MiB."""
+    """Return the number of lanes per call, so that their paths take at most 16 MiB."""
     each = (max_steps + 1 if record == "path" else 1) * (space.dim + 1) * space.starts.dtype.itemsize
     return int(np.clip(1 << int(np.log2(max((1 << 24) / each, 1))), 1, 2048))

@@ -1,4 +1,4 @@
-"""What makes a sweep the one that it is, as text: so that a folder of results knows which sweep it belongs to."""
+"""The identity of a sweep, as text that tells which sweep a folder of results belongs to."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +15,16 @@ from gdlab.types import Factory
 
 
 def identify(space: Space, reduced: Sequence[Callable[..., Any]], settings: Any, device: jax.Device) -> dict[str, str]:
-    """Text by which a folder knows its sweep; each entry names what differs where it does.
+    """Return the identity of a sweep, as named entries of text.
 
-    reduced: of each optimizer the lane that ends in a function of the caller's; none where there is no such function.
+    If two sweeps differ, the names of the differing entries show in what respect.
+
+    Args:
+      space: the functions, optimizers, hyperparameters and starts.
+      reduced: for each optimizer, its lane if it ends in a function of the caller; empty if there is no such
+        function.
+      settings: other arguments on which the result depends.
+      device: the device that the sweep runs on.
     """
     point = jax.ShapeDtypeStruct((space.dim,), space.starts.dtype)
     numbers = [jax.ShapeDtypeStruct((), space.starts.dtype)] * len(space.names)
@@ -25,10 +32,10 @@ def identify(space: Space, reduced: Sequence[Callable[..., Any]], settings: Any,
     def traced(functions: Sequence[Callable]) -> str:
         texts = []
         for function in functions:
-            # Traced anew, not as JAX remembers it: what the function reads may have changed.
+            # A new lambda forces a new trace: what the function reads may have changed since JAX last traced it.
             closed = jax.make_jaxpr(lambda x, function=function: function(x))(point)
             if "callback" in str(closed.jaxpr):
-                raise ValueError("save_to: wanted functions of JAX alone, got one that calls back into Python")
+                raise ValueError("save_to: expected functions that use only JAX, got one that calls back into Python")
             texts.append(digest_jaxpr(closed))
         return " ".join(texts)
 

@@ -1,4 +1,4 @@
-"""A sweep's arrays as a labelled dataset."""
+"""The arrays of a sweep as a labelled dataset."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,14 @@ ORDER = ("value", "point", "steps", "converged", "diverged", "reached", "first_r
 def label(
     space: Space, arrays: Mapping[str, np.ndarray], steps: int | None, reduced: bool, attributes: Mapping[str, Any]
 ) -> xr.Dataset:
-    """The dataset of arrays whose shapes begin with (optimizers, functions, lanes).
+    """Return the dataset of arrays whose shapes begin with (optimizers, functions, lanes).
 
-    steps: those of a recorded path, or None. reduced: whether a function of the caller's made some of the arrays.
+    Args:
+      space: the dimensions and their labels.
+      arrays: the arrays by variable.
+      steps: the number of steps of a recorded path, or None.
+      reduced: whether a function of the caller made some of the arrays.
+      attributes: the dataset's attributes.
     """
     dims = ["optimizer", "function", *space.layout.axes, "start"]
     shape = (len(space.factories), len(space.functions), *space.layout.axes.values(), space.starts.shape[1])

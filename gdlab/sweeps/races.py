@@ -1,7 +1,8 @@
 """Races: optimizers on the same functions from the same starts, each tuned with the same budget before it is judged."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,39 +20,49 @@ from gdlab.types import Factory
 
 COMPARABLE: Mapping[str, Any] = MappingProxyType(
     {
-        "weight_decay": 0.0,  # it moves the minimum, which is not what a race measures
-        "adam_ratio": 1.0,  # Muon steps matrices; a vector goes to its AdamW, at this multiple of the learning rate
-        "trust_coefficient": 1.0,  # LARS's other factor of the learning rate, at 0.001 for the layers of networks
-        "precondition_1d": True,  # without it SOAP is plain Adam on vectors
+        # Weight decay moves the minimum, which a race does not measure.
+        "weight_decay": 0.0,
+        # Muon orthogonalizes the updates of matrices; its AdamW updates vectors, at this multiple of the learning rate.
+        "adam_ratio": 1.0,
+        # A second factor of LARS's learning rate; its default of 0.001 is meant for the layers of networks.
+        "trust_coefficient": 1.0,
+        # Without it, SOAP is plain Adam on vectors.
+        "precondition_1d": True,
     }
 )
-"""Arguments that differ from their defaults so that optimizers are comparable on functions of a vector."""
+"""Arguments that differ from their defaults, so that optimizers are comparable on functions of a vector."""
+
+NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType({"muon": "it updates matrices; on vectors it is AdamW"})
+"""Optimizers that become another method on functions of a vector, and why. A race omits them unless they are named."""
 
 BOXES: Mapping[str, tuple[float, float]] = MappingProxyType({"ackley": (-5.0, 5.0), "griewank": (-10.0, 10.0)})
-"""Where starts are drawn, for functions whose customary domain is far wider than what tells methods apart."""
+"""Boxes to draw starts from, for functions whose usual domain is far wider than the region where optimizers differ."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RaceOptions:
-    """What a race is between, and the budget, which is the same for all optimizers.
+    """The functions and optimizers of a race, and the budget, which is the same for all optimizers.
 
-    A base for the configuration of an experiment, whose fields `tyro` turns into flags. Raises ValueError and TypeError
-    for values out of range and for unknown names.
+    It is a base class for the configuration of an experiment, whose fields `tyro` turns into flags.
+
+    Raises:
+      TypeError: if a value is not of the expected type.
+      ValueError: if a value is out of range or a name is unknown.
     """
 
     functions: tuple[str, ...]
-    """Functions of two variables in FUNCTIONS whose minimizers are known."""
+    """Names in FUNCTIONS; each function has two variables and known minimizers."""
     optimizers: tuple[str, ...] = ()
-    """Names in OPTIMIZERS; none: all of them."""
+    """Names in OPTIMIZERS. Empty, the default: all except those in NOT_FOR_VECTORS."""
     starts: int = 256
-    """Starts that are judged, of each function."""
+    """Number of starts per function from which the chosen setting is judged."""
     tuning_starts: int = 128
-    """Other starts, on which the setting is chosen."""
+    """Number of other starts per function, from which the setting is chosen."""
     lowest_rate: float = 1e-5
-    """Of the learning rates that are tried."""
+    """Lowest learning rate that is tried."""
     highest_rate: float = 1e2
     steps: int = 1000
-    """Of each descent."""
+    """Number of steps per descent."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,18 +75,21 @@ class RaceOptions:
         self.contest()
 
     def contest(self) -> dict[str, Function]:
-        """The functions by name, each as `comparable_function` makes it."""
+        """Return the functions by name, each as `comparable_function` makes it."""
         return {name: comparable_function(FUNCTIONS[name]) for name in self.functions}
 
     def contenders(self) -> dict[str, Factory]:
-        """The optimizers' factories by name, each as `comparable` makes it."""
-        return {name: comparable(OPTIMIZERS[name], self.steps) for name in self.optimizers or OPTIMIZERS}
+        """Return the optimizers' factories by name, each as `comparable` makes it."""
+        names = self.optimizers or [name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS]
+        return {name: comparable(OPTIMIZERS[name], self.steps) for name in names}
 
 
 class Race(NamedTuple):
-    """Two sweeps, each with the dimensions "optimizer" and "function".
+    """The two sweeps of `tune_and_judge`, each with the dimensions "optimizer" and "function".
 
-    tuning: every setting from the tuning starts. judged: the chosen one from the others, along "trial" of length 1.
+    Attributes:
+      tuning: every setting, run from the tuning starts.
+      judged: the chosen setting, run from the other starts, along the dimension "trial" of length 1.
     """
 
     tuning: xr.Dataset
@@ -83,19 +97,59 @@ class Race(NamedTuple):
 
 
 def comparable(factory: Factory, total_steps: int) -> Factory:
-    """The factory with the arguments of `COMPARABLE` and the number of steps fixed, as far as it has them."""
+    """Fix the arguments of `COMPARABLE` and the number of steps, as far as the factory has them.
+
+    Args:
+      factory: a function that returns an optimizer.
+      total_steps: the number of steps of each descent, for optimizers that need to know it.
+
+    Returns:
+      The factory with these arguments fixed.
+    """
     return given(factory, **COMPARABLE, total_steps=total_steps)
 
 
-def comparable_function(function: Function) -> Function:
-    """A function of two variables on the box of its starts, moved with the box where a minimizer is the origin.
+def changed_arguments(names: Sequence[str]) -> str:
+    """Describe in one or two sentences, for a report, what a race changes.
 
-    Weight decay, and steps in proportion to |x|, would find the origin without a gradient: see
-    `gdlab.functions.off_origin`. The box is the function's domain, or that of `BOXES`. Raises ValueError for a function
-    of other than two variables, and where its minimizers are not known.
+    Args:
+      names: the optimizers of the race.
+
+    Returns:
+      The arguments that `comparable` changes from their defaults, and the optimizers that the race leaves out.
+    """
+    changed = []
+    for name in names:
+        parameters = inspect.signature(OPTIMIZERS[name]).parameters
+        own = [
+            f"{argument}={value}"
+            for argument, value in COMPARABLE.items()
+            if argument in parameters and parameters[argument].default != value
+        ]
+        if own:
+            changed.append(f"{name}({', '.join(own)})")
+    left_out = [f"{name} ({why})" for name, why in NOT_FOR_VECTORS.items() if name not in names]
+    words = f"Arguments that differ from the defaults: {', '.join(changed) or 'none'}."
+    return words + (f" Left out: {'; '.join(left_out)}." if left_out else "")
+
+
+def comparable_function(function: Function) -> Function:
+    """Restrict a function of two variables to a box for its starts, and move both if a minimizer lies at the origin.
+
+    Weight decay, and steps in proportion to |x|, would find the origin without a gradient; see
+    `gdlab.functions.off_origin`.
+
+    Args:
+      function: a function of two variables with known minimizers. Its box is its domain, or that of `BOXES`.
+
+    Returns:
+      The function on the box, moved where needed.
+
+    Raises:
+      ValueError: if the function does not have two variables, or its minimizers are not known.
     """
     if function.dim not in (None, 2) or len(function.minimizers(2)) == 0:
-        raise ValueError(f"function: expected two variables and known minimizers, got {function.name!r}")
+        raise ValueError(f"function: expected a function of two variables with known minimizers, got {function.name!r}")
     low, high = (np.broadcast_to(corner, 2) for corner in BOXES.get(function.name, function.bounds(2)))
     return off_origin(function, low, high)
 
@@ -112,14 +166,27 @@ def tune_and_judge(
 ) -> Race:
     """Try all settings from some starts, choose one per optimizer and function, and judge it from other starts.
 
-    functions, factories: as in `sweep`; mappings from names, or a single one. hyperparameters: the settings, which are
-    the same for all optimizers: a mapping from arguments to 1-D arrays, whose product is tried, or a list of points of
-    a search. tuning_starts, judged_starts: as in `sweep`, an array of shape (starts, dim) or one for each function.
-    choose(first, values): the number of the best setting, from arrays of shape (optimizers, functions, settings,
-    starts), where settings are counted in the order of the axes, the last one fastest; default `best_settings`.
-    options: of `sweep`, such as max_steps (required), target and stop_at_target.
+    Args:
+      functions: a function or a mapping from names to functions, as in `sweep`. Their minimizers must be known, or
+        passed as `minimizers`.
+      factories: a factory or a mapping from names to factories, as in `sweep`.
+      hyperparameters: the settings, the same for all optimizers: a mapping from arguments to 1-D arrays, whose
+        product is tried, or a list of the points of a search.
+      tuning_starts: the starts from which the setting is chosen, as in `sweep`: an array of shape (starts, dim), or
+        a mapping with one for each function.
+      judged_starts: the starts from which the chosen setting is judged, in the same form.
+      choose: `choose(first, values)` returns the index of the best setting for each optimizer and function. The two
+        arrays hold the sweep's `first_reached` and `value` and have the shape (optimizers, functions, settings,
+        starts). Settings are counted in the order of the axes, the last one fastest. Default
+        `gdlab.analysis.arrivals.best_settings`.
+      **options: arguments of `sweep`, such as `max_steps` (required), `target` and `stop_at_target`.
 
-    Raises as `sweep` does, and ValueError where the functions' minimizers are not known.
+    Returns:
+      The `Race`: both sweeps.
+
+    Raises:
+      TypeError: as in `sweep`.
+      ValueError: as in `sweep`, and if the functions' minimizers are not known.
     """
     functions, factories = by_name("functions", functions), factories_by_name(factories)
 
@@ -131,11 +198,11 @@ def tune_and_judge(
         raise ValueError("functions: expected functions whose minimizers are known, or minimizers=, got neither")
     shape = (tuning.sizes["optimizer"], tuning.sizes["function"], -1, tuning.sizes["start"])
     best = choose(tuning.first_reached.values.reshape(shape), tuning.value.values.reshape(shape))
-    each = tuning.first_reached.isel(start=0, drop=True)  # has all axes of the settings
+    each = tuning.first_reached.isel(start=0, drop=True)  # this has all axes of the settings
     chosen = {}
     for name in (str(coordinate) for coordinate in tuning.coords if coordinate not in RESULT_NAMES):
         values = tuning[name].broadcast_like(each).transpose(*each.dims).values.reshape(shape[:3])
-        # An axis, though of length 1: a number of each lane's own, as when tuning, takes no second compilation.
+        # With an axis, of length 1, each lane has its own number, as in tuning, so that nothing is compiled again.
         values = np.take_along_axis(values, best[..., None], axis=-1)
         chosen[name] = xr.DataArray(values, dims=("optimizer", "function", "trial"))
     return Race(tuning, run(chosen, judged_starts))

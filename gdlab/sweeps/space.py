@@ -1,4 +1,4 @@
-"""What a sweep covers: functions, optimizers, hyperparameters and starts, checked and laid out as lanes."""
+"""The space that a sweep covers: functions, optimizers, hyperparameters and starts, checked and laid out as lanes."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -30,15 +30,22 @@ RESULT_NAMES = (
     "reached",
     "first_reached",
 )
-"""Names of a sweep's own dimensions and variables."""
+"""The names of a sweep's own dimensions and variables."""
 
 
 class Space(NamedTuple):
     """All lanes of a sweep.
 
-    named_functions, named_factories: whether several were asked for, and the result has the dimension. layout: of the
-    hyperparameters, by optimizer and function; its repeats are the starts. minimizers: of each function, repeated to
-    equal counts; None where those of any are unknown.
+    Attributes:
+      functions: the functions by name.
+      gradients: the gradient of each function, or None for automatic differentiation.
+      factories: the factories by name.
+      named_functions: whether a mapping of functions was passed, so that the result has their dimension.
+      named_factories: whether a mapping of factories was passed, so that the result has their dimension.
+      layout: the hyperparameters by optimizer and function; its repeats are the starts.
+      starts: the starts of each function.
+      minimizers: the minimizers of each function, repeated to equal counts; None if those of any function are
+        unknown.
     """
 
     functions: dict[str, ScalarFunction]
@@ -52,29 +59,32 @@ class Space(NamedTuple):
 
     @property
     def dim(self) -> int:
-        """Coordinates of a point."""
+        """The number of coordinates of a point."""
         return self.starts.shape[2]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The hyperparameters' names."""
+        """The names of the hyperparameters."""
         return tuple(self.layout.numbers)
 
     def points(self, function: int, lanes: Any) -> Float[np.ndarray, "lanes dim"]:
-        """Where these lanes start."""
+        """Return the starts of these lanes."""
         every = self.starts[function]
         places = self.layout.repeat(lanes)
         if isinstance(lanes, range) and len(lanes) and places[-1] - places[0] == len(lanes) - 1:
-            return every[places[0] : places[-1] + 1]  # side by side: no copy
+            return every[places[0] : places[-1] + 1]  # consecutive starts need no copy
         return every[places]
 
     def values(self, factory: int, function: int, lanes: Any, length: int) -> list[np.ndarray]:
-        """Of each hyperparameter its values in the starts' dtype: the one that all share, or the lanes', filled up."""
+        """Return the values of each hyperparameter in the starts' dtype.
+
+        Each is one value that all lanes share, or those of `lanes`, padded to `length`.
+        """
         return self.layout.padded_values(lanes, length, self.starts.dtype, optimizer=factory, function=function)
 
 
 def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradient: Any, minimizers: Any) -> Space:
-    """Check everything that a sweep is asked to cover; an error is one line: what was wanted, and what came."""
+    """Check and lay out everything that a sweep covers; an error states in one line what was expected and given."""
     named_functions, named_factories = isinstance(fn, Mapping), isinstance(factory, Mapping)
     functions = by_name("fn", fn)
     factories = factories_by_name(factory)
@@ -107,7 +117,7 @@ def _gradients(gradient: Any, names: list[str], named: bool, point: Any) -> tupl
         return None
     given = by_name("gradient", gradient)
     if isinstance(gradient, Mapping) != named or (named and list(given) != names):
-        raise ValueError(f"gradient: wanted one for each of fn's {names}, got {list(given)}")
+        raise ValueError(f"gradient: expected a gradient for each of {names}, got {list(given)}")
     for slope in given.values():
         require_gradient("gradient", slope, point)
     return tuple(given.values())
@@ -117,10 +127,10 @@ def _starts(starts: Any, names: list[str], named: bool) -> np.ndarray:
     if isinstance(starts, Mapping):
         starts = {str(name): points for name, points in starts.items()}
         if not named or sorted(map(str, starts)) != sorted(names):
-            raise ValueError(f"starts: wanted an array, or one for each of {names}, got those of {list(starts)}")
+            raise ValueError(f"starts: expected an array, or an array for each of {names}, got {list(starts)}")
         arrays = [_points(starts[name]) for name in names]
         if len({array.shape for array in arrays}) > 1:
-            raise ValueError(f"starts: wanted equal shapes for all functions, got {[a.shape for a in arrays]}")
+            raise ValueError(f"starts: expected the same shape for all functions, got {[a.shape for a in arrays]}")
         return np.stack(arrays)
     return np.broadcast_to(_points(starts), (len(names), *_points(starts).shape))
 
@@ -129,28 +139,30 @@ def _points(value: Any) -> np.ndarray:
     try:
         array = np.asarray(jnp.asarray(value))
     except (TypeError, ValueError):
-        raise TypeError(f"starts: wanted points of shape (starts, dim), got {describe(value)}") from None
+        raise TypeError(f"starts: expected points of shape (starts, dim), got {describe(value)}") from None
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"starts: wanted floating-point numbers, got dtype {array.dtype}")
+        raise TypeError(f"starts: expected floating-point numbers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
         hint = "; one start is [[-2.0, -2.0]]" if array.ndim == 1 else ""
-        raise ValueError(f"starts: wanted points of shape (starts, dim), got shape {array.shape}{hint}")
+        raise ValueError(f"starts: expected points of shape (starts, dim), got shape {array.shape}{hint}")
     return array
 
 
 def _minimizers(functions: Mapping[str, Any], given: Any, named: bool, dim: int) -> np.ndarray | None:
     found = []
     if given is not None and isinstance(given, Mapping) != named:
-        raise ValueError("minimizers: wanted an array for one function, a mapping for a mapping of functions")
+        raise ValueError("minimizers: expected an array for one function, or a mapping for a mapping of functions")
     if isinstance(given, Mapping):
         given = {str(name): points for name, points in given.items()}
     for name, entry in functions.items():
         if given is not None:
             if named and name not in given:
-                raise ValueError(f"minimizers: wanted points for each of {list(functions)}, got those of {list(given)}")
+                raise ValueError(
+                    f"minimizers: expected points for each of {list(functions)}, got points for {list(given)}"
+                )
             points = np.asarray(given[name] if named else given, dtype=np.float64)
             if points.ndim != 2 or points.shape[1] != dim or len(points) == 0:
-                raise ValueError(f"minimizers: wanted points of shape (count, {dim}), got shape {points.shape}")
+                raise ValueError(f"minimizers: expected points of shape (count, {dim}), got shape {points.shape}")
         elif isinstance(entry, Function):
             points = np.asarray(entry.minimizers(dim))
         else:

@@ -1,4 +1,4 @@
-"""One lane, a run of a sweep's batch: how it begins, what a step does to it, when it stops."""
+"""One lane (one run of a sweep's batch): how it begins, what one step does, and when it stops."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,15 +15,26 @@ from gdlab.types import Factory, GradientFunction, ScalarFunction
 
 RUNNING = 0
 AT_TARGET = 2**30
-"""`stop` holds 0 while a lane runs; s when it converged in s steps; AT_TARGET + s when it stopped at the target after s
-steps; -1 - s when it diverged in s."""
+"""The offset in `stop` that marks a lane at the target.
+
+`stop` is 0 while a lane runs, s if it converged in s steps, AT_TARGET + s if it stopped at the target after s
+steps, and -1 - s if it diverged in s steps.
+"""
 
 
 class LaneSpec(NamedTuple):
-    """What every lane does; all but the numbers in it is fixed in the program.
+    """The definition of a lane. The program fixes all of it; only the values of the hyperparameters are its arguments.
 
-    minimizers: of each function, shape (count, dim), or None where reaching them is not asked for.
-    build: from the hyperparameters' values to an optimizer.
+    Attributes:
+      functions: the functions, of which each lane descends one.
+      gradients: their gradients, or None for automatic differentiation.
+      minimizers: the minimizers of each function, of shape (count, dim), or None if reaching them is not recorded.
+      build: makes an optimizer from the values of the hyperparameters.
+      names: the names of the hyperparameters.
+      max_steps: the maximum number of steps.
+      tolerance: the tolerance at which a lane has converged, or None.
+      target: the distance within which a point has reached a minimizer.
+      stop_at_target: whether a lane stops there.
     """
 
     functions: tuple[ScalarFunction, ...]
@@ -38,7 +49,14 @@ class LaneSpec(NamedTuple):
 
 
 class State(NamedTuple):
-    """One lane. first: the first step within the target distance of a minimizer, -1 before."""
+    """The state of one lane.
+
+    Attributes:
+      point: the current point.
+      stop: whether and how the lane has stopped; see `AT_TARGET`.
+      first: the first step within the target distance of a minimizer; -1 while there is none.
+      optimizer: the optimizer's state.
+    """
 
     point: Float[Array, " dim"]
     stop: Int[Array, ""]
@@ -47,7 +65,7 @@ class State(NamedTuple):
 
 
 def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
-    """functions[which](x) in the dtype of x; which is not looked at where there is only one."""
+    """Return functions[which](x) in the dtype of x; `which` is ignored if there is only one function."""
 
     def cast(function: Callable) -> Callable:
         return lambda y: jax.tree.map(lambda out: out.astype(y.dtype), function(y))
@@ -56,7 +74,7 @@ def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
 
 
 def is_near(spec: LaneSpec, x: Array, which: Any) -> Array:
-    """Whether x, shape (..., dim), lies within the target distance of a minimizer; False where none is known."""
+    """Return whether x, of shape (..., dim), lies within the target distance of a minimizer; False if none is known."""
     if spec.minimizers is None:
         return jnp.zeros(x.shape[:-1], bool)
     every = jnp.asarray(spec.minimizers)
@@ -66,9 +84,9 @@ def is_near(spec: LaneSpec, x: Array, which: Any) -> Array:
 
 
 def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State], Callable[..., tuple[Array, Array]]]:
-    """begin(x, which, numbers), step(state, which, t, numbers) and look(x, which) of one lane.
+    """Return the functions begin(x, which, numbers), step(state, which, t, numbers) and look(x, which) of one lane.
 
-    look: the value there, and whether it lies at a minimizer.
+    `look` returns the value at x, and whether x lies at a minimizer.
     """
     aimed = spec.minimizers is not None
 
@@ -83,7 +101,7 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
     def verdict(
         state: State, now: Array, which: Array, found: Array, slope: Array, moved: Array
     ) -> tuple[Array, Array]:
-        """`stop` and `first` after this step."""
+        """Return `stop` and `first` after this step."""
         finite = jnp.isfinite(found) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(moved))
         running = state.stop == RUNNING
         stop = jnp.where(finite, RUNNING, -1 - now)
@@ -98,7 +116,7 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
                 stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
         return jnp.where(running, stop, state.stop), first
 
-    # Its results are stored, not computed again by each that uses them.
+    # Its results are stored rather than recomputed at each use.
     value_and_slope = stored(value_and_slope)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
@@ -121,8 +139,8 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
         )
         now = t + 1
         stop, first = verdict(state, now, which, found, slope, moved)
-        go = (state.stop == RUNNING) & (stop >= RUNNING)  # it ran, and did not diverge
-        # The optimizer's state goes on after a lane has stopped: nothing reads it. Its dtypes are those it began with.
+        go = (state.stop == RUNNING) & (stop >= RUNNING)  # it was running, and did not diverge
+        # The optimizer's state may change after a lane has stopped: nothing reads it. Its dtypes stay the same.
         after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
         return State(jnp.where(go, moved, x), stop, first, after)
 
@@ -130,7 +148,13 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
 
 
 def decode(arrays: Mapping[str, np.ndarray], max_steps: int, aimed: bool) -> dict[str, np.ndarray]:
-    """What a result says of lanes, from what their states hold. aimed: whether minimizers are known."""
+    """Return the variables of a result, computed from the final states of lanes.
+
+    Args:
+      arrays: the arrays of the states.
+      max_steps: the maximum number of steps.
+      aimed: whether minimizers are known.
+    """
     stop = arrays["stop"]
     at_target = stop >= AT_TARGET
     steps = np.where(stop == RUNNING, max_steps, np.where(stop < 0, -1 - stop, stop - AT_TARGET * at_target))

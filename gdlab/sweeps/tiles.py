@@ -1,7 +1,7 @@
-"""The one compiled program of a sweep: many lanes, from one step to another, with every argument of theirs traced.
+"""The compiled program of a sweep, which takes many lanes from one step to another, with all their arguments traced.
 
-Lanes go through in tiles small enough for the first-level cache, and a tile takes all its steps before the next begins.
-How many tiles there are is an argument, so a batch that shrinks as lanes stop needs no second compilation.
+Lanes are processed in tiles small enough for the first-level cache, and a tile takes all its steps before the next
+one begins. The number of tiles is an argument, so a batch that shrinks as lanes stop needs no second compilation.
 """
 
 import dataclasses
@@ -21,20 +21,27 @@ from gdlab.compute.scalars import TooLargeError, as_scalars
 from gdlab.sweeps.step import LaneSpec, make_lane
 
 MOST_OPERATIONS = 2000
-"""Scalar operations in one step, above which lanes are mapped as vectors."""
+"""The maximum number of scalar operations in one step; above it, lanes are mapped as vectors."""
 
 MOST_DEVICES = 64
-"""For which a program is kept compiled."""
+"""The number of devices for which a program is kept compiled."""
 
 Flat = Callable[[Sequence[Any]], list[Any]]
 """A function from one list of values to another."""
 
 
 class Arguments(NamedTuple):
-    """What the program takes: how many tiles go from step `t` to step `until` on which function, and their arrays.
+    """The arguments of the program.
 
-    shared_numbers, lane_numbers: hyperparameters that all lanes have in common, and those that they have of their own.
-    shared, lanes: the same of the state. Arrays of lanes have the chunk's length in front.
+    Attributes:
+      tiles: the number of tiles.
+      t: the step that the lanes have reached.
+      until: the step to which they are taken.
+      which: the index of the function.
+      shared_numbers: the hyperparameters that all lanes share.
+      lane_numbers: the hyperparameters with one value per lane; their first axis has the length of the chunk.
+      shared: the part of the state that all lanes share.
+      lanes: the part of the state that differs between lanes; its first axis has the length of the chunk.
     """
 
     tiles: Array
@@ -51,9 +58,16 @@ class Arguments(NamedTuple):
 class TiledProgram:
     """The program before it is compiled for a device.
 
-    advance: `Arguments` -> (values, whether at a minimizer, shared state, lane state). arguments: their shapes.
-    point_leaves: how many of the lane state's arrays are the point; `stop` and `first` come next. plain: whether all
-    became scalar arithmetic.
+    Attributes:
+      advance: takes `Arguments` and returns the values, whether each point lies at a minimizer, the shared state,
+        and the lanes' state.
+      arguments: the shapes and dtypes of the arguments.
+      tile: the number of lanes per tile.
+      chunk: the number of lanes per call.
+      point_leaves: how many of the lane state's arrays are the point; `stop` and `first` come next.
+      plain: whether every operation became scalar arithmetic.
+      compiled: the compiled program for each device.
+      blanks: the placeholder state for each device.
     """
 
     advance: Callable[..., Any]
@@ -67,11 +81,15 @@ class TiledProgram:
 
 
 class TracedLane(NamedTuple):
-    """A lane, traced to functions of flat lists: of its state's leaves, or, where `scalar`, of their elements.
+    """A lane, traced to functions of flat lists: of the leaves of its state, or, after rewriting, of their elements.
 
-    begin(start, which, numbers), step(state, which, t, numbers) and look(start, which), arguments and results laid out
-    in a row. like: the state's parts. points: how many of them are the point; `stop` and `first` come next. plain:
-    whether every operation became scalar arithmetic.
+    Attributes:
+      begin: takes (start, which, numbers) as one flat list, and returns the state.
+      step: takes (state, which, t, numbers) as one flat list, and returns the state.
+      look: takes (start, which) as one flat list, and returns the value and whether the point lies at a minimizer.
+      like: the shapes and dtypes of the state's parts.
+      points: how many of these parts are the point; `stop` and `first` come next.
+      plain: whether every operation became scalar arithmetic.
     """
 
     begin: Flat
@@ -83,7 +101,12 @@ class TracedLane(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What of the state and of the hyperparameters each lane has of its own; the rest all lanes share."""
+    """Which parts of the state, and which hyperparameters, differ between lanes; all lanes share the others.
+
+    Attributes:
+      state: for each part of the state, whether it differs.
+      numbers: for each hyperparameter, whether it differs.
+    """
 
     state: list[bool]
     numbers: list[bool]
@@ -95,10 +118,17 @@ PROGRAMS = Cache(64)
 def program_for(
     spec: LaneSpec, dim: int, dtype: Any, differing: Sequence[bool], chunk: int | None, backend: str
 ) -> TiledProgram:
-    """The program of lanes with this spec, made once; as with `jax.jit`, what its functions read must not change.
+    """Return the program of lanes with this spec, which is made once.
 
-    differing: of each hyperparameter, whether it differs between lanes. chunk: lanes of a call; None: by the sizes of
-    caches or of a GPU's memory.
+    As with `jax.jit`, what its functions read from outside must not change.
+
+    Args:
+      spec: the definition of a lane.
+      dim: the number of coordinates of a point.
+      dtype: the dtype of the arithmetic.
+      differing: for each hyperparameter, whether it differs between lanes.
+      chunk: the number of lanes per call; None chooses it from the sizes of caches or of a GPU's memory.
+      backend: the platform of the devices.
     """
     aims = None if spec.minimizers is None else (spec.minimizers.shape, spec.minimizers.tobytes())
     key = (spec._replace(minimizers=None, max_steps=0), aims, dim, dtype, tuple(differing), chunk, backend)
@@ -114,7 +144,7 @@ def program_for(
 
 
 def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> TracedLane:
-    """Trace the lane, and rewrite it over scalars where it is not too large for that."""
+    """Trace the lane, and rewrite it over scalars if it is not too large for that."""
     begin, step, look = make_lane(spec)
     x = jax.ShapeDtypeStruct((dim,), dtype)
     count = jax.ShapeDtypeStruct((), jnp.int32)
@@ -124,8 +154,8 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> TracedLane
     leaves, layout = jax.tree.flatten(state)
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves):
         raise TypeError(
-            "factory: wanted an optimizer whose state holds numbers, got one with random keys; keep their data in it, "
-            "jax.random.key_data(key)"
+            "factory: expected an optimizer whose state holds numbers, got one with random keys; store "
+            "jax.random.key_data(key) instead"
         )
 
     def flat_step(*flat: Any) -> list[Any]:
@@ -141,7 +171,7 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> TracedLane
         jax.make_jaxpr(look)(x, count),
     )
     try:
-        # On a GPU a call that is stored would be a kernel of its own: 12 times as slow on an H200.
+        # On a GPU, a stored call would be a separate kernel, which is 12 times as slow on an H200.
         scalar = [as_scalars(each, store=backend == "cpu", limit=MOST_OPERATIONS) for each in traced]
     except TooLargeError:
         begin_all, step_all, look_all = (_as_lists(core.jaxpr_as_fun(each)) for each in traced)
@@ -152,9 +182,12 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> TracedLane
 
 
 def find_shared(traced: TracedLane, differing: Sequence[bool], dtype: Any) -> Shared:
-    """Which parts of the state differ between lanes, after however many steps.
+    """Find which parts of the state differ between lanes, after any number of steps.
 
-    differing: of each hyperparameter, whether it differs between lanes.
+    Args:
+      traced: the lane.
+      differing: for each hyperparameter, whether it differs between lanes.
+      dtype: the dtype of the hyperparameters.
     """
     count = jax.ShapeDtypeStruct((), jnp.int32)
     numbers = [jax.ShapeDtypeStruct((), dtype)] * len(differing)
@@ -171,7 +204,10 @@ def find_shared(traced: TracedLane, differing: Sequence[bool], dtype: Any) -> Sh
 
 
 def varies(jaxpr: core.Jaxpr, given: Sequence[bool]) -> list[bool]:
-    """Which outputs depend on an input that is marked; a primitive mixes all its inputs into all its outputs."""
+    """Return which outputs depend on a marked input.
+
+    Every output of a primitive counts as dependent on all its inputs.
+    """
     marked = {var for var, mark in zip(jaxpr.invars, given, strict=True) if mark}
     for eqn in jaxpr.eqns:
         if any(not isinstance(atom, core.Literal) and atom in marked for atom in eqn.invars):
@@ -180,7 +216,7 @@ def varies(jaxpr: core.Jaxpr, given: Sequence[bool]) -> list[bool]:
 
 
 def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any, backend: str) -> TiledProgram:
-    """The loop over tiles of `tile` lanes and the steps of each, for calls of at most `chunk` lanes."""
+    """Return the loop over tiles of `tile` lanes and over the steps of each, for calls of at most `chunk` lanes."""
     points = traced.points
     batch_step = jax.vmap(
         lambda flat, which, t, values: traced.step([*flat, which, t, *values]),
@@ -195,7 +231,7 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
     batch_look = jax.vmap(lambda start, which: traced.look([*start, which]), ([0] * points, None))
 
     def take_steps(flat: list[Array], which: Array, t: Array, until: Array, numbers: list[Array]) -> list[Array]:
-        """A tile's state at step `until`, from that at step `t`, which is begun where t is 0."""
+        """Return a tile's state at step `until`, from that at step `t`; if t is 0, the lanes begin there."""
         fresh = batch_begin(flat[:points], which, numbers)
         current = [jnp.where(t == 0, new.astype(old.dtype), old) for new, old in zip(fresh, flat, strict=True)]
 
@@ -234,8 +270,8 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
     def whole(*arguments: Any) -> Any:
         if not (traced.plain and backend == "cpu"):
             return advance(*arguments)
-        # A call of this name is compiled as one function, loops and all: no dispatch of every operation at every step,
-        # and no attempt to share out each of them among threads.
+        # A call with this attribute is compiled as one function, including its loops, so that operations are neither
+        # dispatched one by one at every step nor divided among threads.
         with metadata(inlineable="false", xla_cpu_small_call="true"):
             return jax.jit(advance)(*arguments)
 
@@ -253,7 +289,7 @@ def _merge(mine: Sequence[Any], shared: Sequence[Any], marks: Sequence[bool]) ->
 
 
 def _shapes(like: Sequence[jax.ShapeDtypeStruct], own: Shared, chunk: int, dtype: Any) -> Arguments:
-    """The program's arguments, as shapes and dtypes in the place of arrays."""
+    """Return the shapes and dtypes of the program's arguments."""
 
     def shape(*lengths: int, of: Any) -> Any:
         return jax.ShapeDtypeStruct(lengths, of)
@@ -277,10 +313,10 @@ def _as_lists(fn: Callable[..., Any]) -> Flat:
 
 
 def _sizes(held: int, plain: bool, chunk: int | None, backend: str) -> tuple[int, int]:
-    """Lanes in a tile and in a call. held: bytes that a lane carries from step to step.
+    """Return the number of lanes in a tile and in a call, where a lane carries `held` bytes from step to step.
 
-    On a CPU a tile's state and about as much again of intermediate results fit a first-level cache of 32 KiB, or, where
-    a step works on vectors, a second-level cache of 512 KiB. On a GPU a call is one tile of at most 256 MiB.
+    On a CPU, a tile's state and about as much again of intermediate results fit a first-level cache of 32 KiB, or a
+    second-level cache of 512 KiB if a step works on vectors. On a GPU, a call is one tile of at most 256 MiB.
     """
     if backend == "cpu":
         room = (1 << 15) if plain else (1 << 19)
@@ -299,7 +335,7 @@ def _power_of_two(number: float, low: int, high: int) -> int:
 
 
 def compile_for(program: TiledProgram, device: jax.Device) -> Callable[..., Any]:
-    """The program compiled for a device; the same program is not compiled twice."""
+    """Return the program compiled for a device; the same program is not compiled twice."""
     return program.compiled.get(
         device,
         lambda: trace(program.advance, program.arguments, device, options=wide_vectors(device)).lower().compile(),
@@ -307,7 +343,7 @@ def compile_for(program: TiledProgram, device: jax.Device) -> Callable[..., Any]
 
 
 def blank_state(program: TiledProgram, device: jax.Device) -> list[jax.Array]:
-    """Zeros on the device in the place of a state that the program is about to begin; made once."""
+    """Return zeros on the device as a placeholder for the state of lanes that begin; they are made once."""
 
     def make() -> list[jax.Array]:
         return jax.device_put([np.zeros(leaf.shape, leaf.dtype) for leaf in program.arguments.lanes], device)

@@ -1,7 +1,7 @@
-"""Tasks: data, model and loss joined as pure functions, by name in `TASKS`.
+"""Tasks: data, model and loss joined as pure functions; `TASKS` holds them by name.
 
-To add one, write a model and a function here that returns a `Task`; `from_images` and `classify` make one of labelled
-images.
+To add a task, write a model and a function in this package that returns a `Task`. For labelled images, `from_images`
+and `classify` do most of the work.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _TASKS: tuple[Callable[..., Task], ...] = (
 )
 
 TASKS: NameTable[Callable[..., Task]] = NameTable("task", {make.__name__: make for make in _TASKS})
-"""Functions that return a task: `make(data_dir=None, **settings)`."""
+"""Functions that return a task, by name; each is called as `make(data_dir=None, **settings)`."""
 
 __all__ = [
     "CHANNELS",

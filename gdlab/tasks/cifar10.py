@@ -1,4 +1,4 @@
-"""ResNet18 on CIFAR10, the source article's task."""
+"""ResNet18 on CIFAR10, the task of the source article (the article whose experiments gdlab starts from)."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from gdlab.tasks.task import Init, Task
 
 SOURCE_MEAN = tuple(value / 255 for value in (129.3, 124.1, 112.4))
 SOURCE_STD = tuple(value / 255 for value in (68.2, 65.4, 70.4))
-"""Standard deviation of CIFAR's channels; with SOURCE_MEAN, what the source article normalizes by."""
+"""Standard deviation of each channel, by which, with SOURCE_MEAN, the source article normalizes CIFAR10."""
 
 
 def cifar10_resnet18(
@@ -29,12 +29,27 @@ def cifar10_resnet18(
     weights: str | Path | None = None,
     **settings: Any,
 ) -> Task:
-    """The source article's task: torchvision's ResNet18 with the article's second layer, crop and flip, batches of 64.
+    """ResNet18 on CIFAR10, the task of the article that gdlab starts from.
 
-    protocol, stem, head: names in `PROTOCOLS`, `models.STEMS` and `models.HEADS`. width, dtype: see `models.resnet18`.
-    weights: a file of torchvision's ResNet18 to start from (`models.load_torchvision`), the article's
-    `pretrained=True`; the second layer of head="source" is random. settings: those of `classify`, among them
-    batch_size, hold_out, train_size and test_size. Raises KeyError for an unknown name.
+    The defaults are torchvision's ResNet18 with the second linear layer that the article adds, random crops and flips
+    of the training images, and batches of 64.
+
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      protocol: the augmentation and mode of the model, a name in `PROTOCOLS`. Default "sound".
+      stem: the first layers, a name in `models.STEMS`. Default "imagenet".
+      head: the last layers, a name in `models.HEADS`. Default "source", the article's.
+      width: the number of channels of the first stage; see `models.resnet18`. Default 64.
+      dtype: the dtype in which the network computes; see `models.resnet18`.
+      weights: a file of torchvision's ResNet18 to start from (see `models.load_torchvision`), the article's
+        `pretrained=True`. The second layer of head="source" is still drawn at random. None: all parameters are drawn.
+      **settings: further arguments of `classify`, such as batch_size, hold_out, train_size and test_size.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      KeyError: if `protocol`, `stem` or `head` is an unknown name.
     """
     model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], width=width, dtype=dtype)
     init = None if weights is None else _pretrained(model, weights)
@@ -57,7 +72,7 @@ def cifar10_resnet18(
 
 
 def _pretrained(model: models.Model, weights: str | Path) -> Init:
-    """An `init` that draws only what the file does not hold; the file is read once, here."""
+    """Return an `init` that draws only those arrays that the file lacks; the file is read once, by this call."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     trained = models.load_torchvision(weights, *shapes)
 

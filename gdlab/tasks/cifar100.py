@@ -1,4 +1,4 @@
-"""VGG16 on CIFAR100."""
+"""VGG16 on CIFAR100, a task of the Demon benchmark."""
 
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,28 @@ def cifar100_vgg16(
     dtype: Any = jnp.float32,
     **settings: Any,
 ) -> Task:
-    """The Demon benchmark's CIFAR100-VGG16 (Chen et al. 2022): crop and flip, batches of 128.
+    """VGG16 on CIFAR100, a task of the Demon benchmark.
 
-    dataset: "cifar100", "cifar10" or "stl10". protocol: a name in `PROTOCOLS`. width, dtype: see `models.vgg16`.
-    settings: those of `from_images`, among them hold_out, train_size and test_size.
+    Training images are randomly cropped and flipped; batches hold 128 images.
+
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      dataset: "cifar100" (the default), "cifar10" or "stl10".
+      protocol: the augmentation and mode of the model, a name in `PROTOCOLS`. Default "sound".
+      width: the number of channels of the first stage; see `models.vgg16`. Default 64.
+      batch_size: the number of images in a training batch. Default 128, the benchmark's.
+      dtype: the dtype in which the network computes; see `models.vgg16`.
+      **settings: further arguments of `from_images`, such as hold_out, train_size and test_size.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      KeyError: if `dataset` or `protocol` is an unknown name.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
+      (https://arxiv.org/abs/1910.04952).
     """
     images = load(dataset, data_dir)
     mean, std = CHANNELS[dataset]

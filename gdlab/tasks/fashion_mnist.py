@@ -1,4 +1,4 @@
-"""CapsNet on Fashion-MNIST."""
+"""CapsNet on Fashion-MNIST, a task of the Demon benchmark."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ from gdlab.tasks.pipeline import measured
 from gdlab.tasks.task import Metrics, Task
 
 RECONSTRUCTION = 0.0005
-"""The weight of the reconstruction's squared error, a sum over pixels, beside the margin loss (Sabour et al. 2017)."""
+"""Weight of the reconstruction error, a squared error summed over pixels, in the loss (Sabour et al. 2017)."""
 
 
 def fashion_mnist_capsnet(
@@ -26,13 +26,30 @@ def fashion_mnist_capsnet(
     dtype: Any = jnp.float32,
     **settings: Any,
 ) -> Task:
-    """The Demon benchmark's FMNIST-CAPS (Chen et al. 2022): three routing iterations, batches of 128.
+    """CapsNet on Fashion-MNIST, a task of the Demon benchmark.
 
-    Pixels are in [0, 1] and nothing is augmented; the metrics are those of `measure`. The decoder is given the true
-    class's capsule in training and evaluation.
+    The defaults are three routing iterations and batches of 128. Pixels are in [0, 1], and images are not augmented.
+    The metrics are "loss", "accuracy", "margin" and "reconstruction", as returned by `measure`. The decoder receives
+    the capsule of the true class, in training and in evaluation.
 
-    learn_weights, dtype: see `models.capsnet`. settings: the sizes of `models.CapsuleSizes`, and those of
-    `from_images`, among them hold_out, train_size and test_size. Raises TypeError for others.
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      dataset: the name of a data set in `gdlab.data.DATASETS`. Default "fashion_mnist".
+      learn_weights: whether gradients flow through the weights of the routing; see `models.capsnet`.
+      batch_size: the number of images in a training batch. Default 128, the benchmark's.
+      dtype: the dtype in which the network computes; see `models.capsnet`.
+      **settings: fields of `models.CapsuleSizes`, and further arguments of `from_images`, such as hold_out, train_size
+        and test_size.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      TypeError: if `settings` contains any other name.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
+      (https://arxiv.org/abs/1910.04952).
     """
     images = load(dataset, data_dir)
     names = models.CapsuleSizes.names()
@@ -62,9 +79,10 @@ def measure(
     inputs: Float[Array, "batch height width channels"],
     labels: Int[Array, " batch"],
 ) -> Metrics:
-    """The margin loss and the reconstruction's squared error of each image, and their weighted sum.
+    """Return the margin loss and the reconstruction error of each image, and their weighted sum.
 
-    "loss" = "margin" + 0.0005 "reconstruction"; "accuracy" is 1 where the true class's capsule is the longest.
+    "loss" is "margin" + 0.0005 "reconstruction"; "accuracy" is 1 if the capsule of the true class is the longest, and
+    0 otherwise.
     """
     margin = losses.margin_loss(outputs.lengths, labels)
     targets = inputs.reshape(len(inputs), -1).astype(outputs.reconstruction.dtype)

@@ -1,4 +1,4 @@
-"""Tasks on labelled images: the data set cut into its parts, joined with the functions of `gdlab.tasks.pipeline`."""
+"""Tasks on labelled images: a split data set, joined with the functions of `gdlab.tasks.pipeline`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,24 +41,41 @@ def from_images(
     dtype: Any = jnp.float32,
     description: dict[str, Any] | None = None,
 ) -> Task:
-    """A task on labelled images; its loss is the mean of the metric "loss" of `forward`.
+    """Make a task on labelled images, with any model and any loss.
 
-    init(key) -> (params, state): the model's. forward: see `Forward`; `measured` makes one of a model. protocol: None:
-    images are neither augmented nor is the model frozen. mean, std: of each channel, in units of the full range; images
-    are normalized by them, and without them are in [0, 1]. hold_out: the number of training images that are set aside
-    as `valid`, the same ones in every run: the last of a fixed shuffle. train_size, test_size: take only so many of the
-    others, from the front of a fixed shuffle; None: all. dtype: of the normalized images. description: what the task's
-    description says of the model and all else that is not known here.
+    The loss is the mean over the batch of the metric "loss" that `forward` returns.
 
-    Raises TypeError and ValueError for sizes that are not integers, and ValueError where there are fewer images than
-    asked for.
+    Args:
+      name: the name of the task.
+      dataset: the training and test images with their labels.
+      init: the model's function `init(key)`, which returns (params, state).
+      forward: the function that computes the metrics of a batch; see `Forward`. `measured` makes one from a model.
+      protocol: the augmentation and mode of the model. None: images are not augmented and the model is never frozen.
+      mean: the mean of each channel in units of the full range, subtracted from the images. None: 0.
+      std: the standard deviation of each channel in units of the full range, by which the images are divided. None: 1.
+        Without `mean` and `std`, images are in [0, 1].
+      batch_size: the number of images in a training batch. Default 64.
+      evaluation_batch: the largest number of images in a batch of evaluation. Default 500.
+      hold_out: the number of training images that are set aside as `valid`: the last ones of a fixed shuffle, so they
+        are the same in every run. Default 0.
+      train_size: the number of the remaining training images to use, from the front of a fixed shuffle. None: all.
+      test_size: the number of test images to use, from the front of a fixed shuffle. None: all.
+      dtype: the dtype of the normalized images.
+      description: entries to add to the task's description, such as those that describe the model.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      TypeError: if a size is not an integer.
+      ValueError: if a size is out of range or larger than the number of images.
     """
     require_count("batch_size", batch_size)
     require_count("evaluation_batch", evaluation_batch)
     parts = _cut(dataset, hold_out, train_size, test_size)
     counts = {"train": len(parts.train.labels), "valid": hold_out, "test": len(parts.test.labels)}
     if batch_size > counts["train"]:
-        raise ValueError(f"batch_size: wanted at most the {counts['train']} training images, got {batch_size}")
+        raise ValueError(f"batch_size: expected at most the {counts['train']} training images, got {batch_size}")
     protocol = protocol or Protocol()
     channels = dataset.train.images.shape[-1]
     mean = (0.0,) * channels if mean is None else mean
@@ -99,35 +116,45 @@ def classify(
     std: Sequence[float],
     **settings: Any,
 ) -> Task:
-    """Classification of images by cross-entropy, with the metrics of `measure_classes`.
+    """Make a task that classifies images by cross-entropy, with the metrics "loss" and "accuracy".
 
-    init: used in place of the model's own, to start from trained weights. mean, std, settings: see `from_images`.
+    Args:
+      name: the name of the task.
+      dataset: the training and test images with their labels.
+      model: the classifier; it returns one logit per class.
+      init: replaces the model's own `init`, to start from trained weights. None: `model.init`.
+      mean: the mean of each channel; see `from_images`.
+      std: the standard deviation of each channel; see `from_images`.
+      **settings: further arguments of `from_images`, such as batch_size, hold_out, train_size and test_size.
+
+    Returns:
+      A `Task`.
     """
     forward = measured(model, measure_classes)
     return from_images(name, dataset, init or model.init, forward, mean=mean, std=std, **settings)
 
 
 def _cut(dataset: Dataset, hold_out: int, train_size: int | None, test_size: int | None) -> Data:
-    """The parts of a task: what is held out first, then so many of the others as are wanted."""
+    """Return the parts of a task; the held-out images are set aside before the training images are limited."""
     require_count("hold_out", hold_out, low=0)
     test = _take("test_size", dataset.test, test_size)
     train, valid = dataset.train, None
     count = len(train.labels)
     if hold_out:
         if hold_out >= count:
-            raise ValueError(f"hold_out: wanted less than the {count} training images, got {hold_out}")
+            raise ValueError(f"hold_out: expected fewer than the {count} training images, got {hold_out}")
         order = np.random.default_rng(1).permutation(count)
         train, valid = _pick(train, order[:-hold_out]), _pick(train, order[-hold_out:])
     return Data(_take("train_size", train, train_size), valid, test)
 
 
 def _take(name: str, part: Split, size: int | None) -> Split:
-    """The first `size` of a fixed shuffle; all, in their order, where size is None."""
+    """Return the first `size` examples of a fixed shuffle; None returns all in their original order."""
     if size is None:
         return part
     require_count(name, size)
     if size > len(part.labels):
-        raise ValueError(f"{name}: wanted at most the {len(part.labels)} images there are, got {size}")
+        raise ValueError(f"{name}: expected at most {len(part.labels)}, the number of images, got {size}")
     return _pick(part, np.random.default_rng(0).permutation(len(part.labels))[:size])
 
 

@@ -1,4 +1,4 @@
-"""A variational autoencoder on MNIST; labels are used in pictures only."""
+"""A variational autoencoder on MNIST, a task of the Demon benchmark; labels are used in pictures only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +24,26 @@ def mnist_vae(
     dtype: Any = jnp.float32,
     **settings: Any,
 ) -> Task:
-    """The Demon benchmark's MNIST-VAE (Chen et al. 2022): pixels in [0, 1], batches of 100; metrics of `measure`.
+    """A variational autoencoder on MNIST, a task of the Demon benchmark.
 
-    hidden, latent, dtype: see `models.vae`. settings: those of `from_images`, among them hold_out, train_size and
-    test_size.
+    Pixels are in [0, 1], and batches hold 100 images. The metrics are "loss", "reconstruction" and "divergence", as
+    returned by `measure`.
+
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      dataset: the name of a data set in `gdlab.data.DATASETS`. Default "mnist".
+      hidden: the sizes of the encoder's hidden layers; see `models.vae`. Default (512, 256).
+      latent: the number of latent dimensions. Default 2.
+      batch_size: the number of images in a training batch. Default 100, the benchmark's.
+      dtype: the dtype in which the network computes; see `models.vae`.
+      **settings: further arguments of `from_images`, such as hold_out, train_size and test_size.
+
+    Returns:
+      A `Task`.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
+      (https://arxiv.org/abs/1910.04952).
     """
     images = load(dataset, data_dir)
     model = models.vae(images.train.images.shape[1:], hidden=hidden, latent=latent, dtype=dtype)
@@ -44,9 +60,10 @@ def mnist_vae(
 
 
 def measure(outputs: models.VaeOutputs, inputs: Float[Array, "batch height width channels"], labels: Array) -> Metrics:
-    """The negative evidence lower bound of each image with one sample of the latents, in nats, and its two parts.
+    """Return the negative evidence lower bound of each image in nats, and its two terms.
 
-    "loss" = "reconstruction" (`losses.bernoulli_error`) + "divergence" (`losses.gaussian_divergence`).
+    "loss" is "reconstruction" (`losses.bernoulli_error`, with one sample of the latents) + "divergence"
+    (`losses.gaussian_divergence`).
     """
     del labels
     targets = inputs.reshape(len(inputs), -1).astype(outputs.logits.dtype)

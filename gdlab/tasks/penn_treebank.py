@@ -1,4 +1,7 @@
-"""A language model on the Penn Treebank: contiguous streams of words, whose memory is kept from window to window."""
+"""A language model on the Penn Treebank, a task of the Demon benchmark.
+
+The text is cut into contiguous streams, and the model keeps its memory from one window of a stream to the next.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -29,16 +32,44 @@ def ptb_lstm(
     test_size: int | None = None,
     dtype: Any = jnp.float32,
 ) -> Task:
-    """The Demon benchmark's PTB-LSTM (Chen et al. 2022): Zaremba's medium model, 20 streams, windows of 35 words.
+    """LSTM language model on the Penn Treebank, a task of the Demon benchmark.
 
-    dataset: "ptb", or a folder with train.txt, valid.txt and test.txt. vocabulary_size, unknown: see `load_text`.
-    train_size, valid_size, test_size: the number of words to take from the front of each part; the held-out part is
-    the text's own valid. width, layers, dropout, dtype: see `models.lstm`. steps: words per window.
+    The defaults are the medium model of Zaremba et al., with 20 streams and windows of 35 words. The metric "loss" is
+    the mean cross-entropy of a window in nats per word, so the perplexity is the exponential of its mean over windows.
+    Every epoch and every evaluation starts with a memory of zeros. The held-out part is the text's own validation part.
 
-    The metric "loss" is a window's mean cross-entropy in nats per word, so that the perplexity is exp of its mean.
-    Zaremba's code sums over the window's words: its learning rate 1 and gradients clipped at norm 5 are 35 and 5 / 35
-    here. Clipping is the optimizer's business: `optax.clip_by_global_norm`. Every epoch and every evaluation begins
-    with a memory of zeros. Zaremba's test is one stream; here the first words of every stream lack those before them.
+    The code of Zaremba et al. sums the loss over the words of a window instead of averaging it. Its learning rate of 1
+    and its clipping of gradients at norm 5 therefore correspond to 35 and 5 / 35 here. Clipping is left to the
+    optimizer: `optax.clip_by_global_norm`. Zaremba et al. test on a single stream; here the first words of each of the
+    streams lack the words before them.
+
+    Args:
+      data_dir: where to look for the text first; see `gdlab.data.places`.
+      dataset: "ptb" (the default), or a folder with train.txt, valid.txt and test.txt.
+      width: the number of units per layer; see `models.lstm`. Default 650.
+      layers: the number of LSTM layers. Default 2.
+      dropout: the fraction of values set to zero; see `models.lstm`. Default 0.5.
+      steps: the number of words per window. Default 35.
+      batch_size: the number of streams. Default 20.
+      vocabulary_size: the number of words to keep; see `gdlab.data.load_text`. None: all.
+      unknown: the word that replaces unknown words; see `gdlab.data.load_text`.
+      train_size: the number of words to use from the front of the training part. None: all.
+      valid_size: the number of words to use from the front of the validation part. None: all.
+      test_size: the number of words to use from the front of the test part. None: all.
+      dtype: the dtype in which the network computes; see `models.lstm`.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      DataError: if the text is missing or damaged.
+      ValueError: if a size is larger than the number of words, or a part is too short for one window.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
+      (https://arxiv.org/abs/1910.04952).
+      Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization", 2014
+      (https://arxiv.org/abs/1409.2329).
     """
     text = load_text(dataset, data_dir, vocabulary_size=vocabulary_size, unknown=unknown)
     model = models.lstm(
@@ -50,7 +81,7 @@ def ptb_lstm(
         if size is not None:
             require_count(f"{part}_size", size)
             if size > len(tokens):
-                raise ValueError(f"{part}_size: wanted at most the {len(tokens)} words there are, got {size}")
+                raise ValueError(f"{part}_size: expected at most {len(tokens)}, the number of words, got {size}")
             tokens = tokens[:size]
         parts[part] = windows(tokens, batch_size, steps)
 

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons on small images: the tasks of quick demos and wide scans."""
+"""Multilayer perceptrons on small images: tasks for quick demonstrations and large scans."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,19 @@ def perceptron(
     dtype: Any = jnp.float32,
     **settings: Any,
 ) -> Task:
-    """A multilayer perceptron (`models.mlp`) on a data set by name; images in [-1, 1], without augmentation.
+    """A multilayer perceptron (`models.mlp`) on a data set of labelled images.
 
-    hidden, dtype: see `models.mlp`. settings: those of `classify`, among them batch_size, hold_out, train_size and
-    test_size.
+    Images are in [-1, 1] and not augmented.
+
+    Args:
+      dataset: the name of a data set in `gdlab.data.DATASETS`.
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      hidden: the sizes of the hidden layers. Default (64, 64).
+      dtype: the dtype in which the network computes; see `models.mlp`.
+      **settings: further arguments of `classify`, such as batch_size, hold_out, train_size and test_size.
+
+    Returns:
+      A `Task`.
     """
     images = load(dataset, data_dir)
     shape = images.train.images.shape[1:]
@@ -40,15 +49,45 @@ def perceptron(
 
 
 def digits_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
-    """`perceptron` on scikit-learn's digits: no download, an epoch of 1,500 images in milliseconds."""
+    """A multilayer perceptron on scikit-learn's digits.
+
+    It needs no download, and an epoch of its 1,500 training images takes milliseconds.
+
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      **settings: further arguments of `perceptron`, such as hidden, batch_size and hold_out.
+
+    Returns:
+      A `Task`.
+    """
     return perceptron("digits", data_dir, **settings)
 
 
 def mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
-    """`perceptron` on MNIST: 60,000 images of 28 x 28, which `gdlab.data.prepare` prepares."""
+    """A multilayer perceptron on MNIST.
+
+    The training part has 60,000 images of 28 x 28 pixels; `gdlab.data.prepare` prepares them.
+
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      **settings: further arguments of `perceptron`, such as hidden, batch_size and hold_out.
+
+    Returns:
+      A `Task`.
+    """
     return perceptron("mnist", data_dir, **settings)
 
 
 def fashion_mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
-    """`perceptron` on Fashion-MNIST: 60,000 images of 28 x 28, which `gdlab.data.prepare` prepares."""
+    """A multilayer perceptron on Fashion-MNIST.
+
+    The training part has 60,000 images of 28 x 28 pixels; `gdlab.data.prepare` prepares them.
+
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      **settings: further arguments of `perceptron`, such as hidden, batch_size and hold_out.
+
+    Returns:
+      A `Task`.
+    """
     return perceptron("fashion_mnist", data_dir, **settings)

@@ -1,4 +1,4 @@
-"""A batch of images on its way to a loss: augmentation, normalization, the model, and metrics of its outputs."""
+"""From a batch of images to its loss: augmentation, normalization, the model, and the metrics of its outputs."""
 
 import dataclasses
 import typing
@@ -15,17 +15,20 @@ from gdlab.tasks.task import Init, Metrics
 from gdlab.types import NameTable
 
 Augment = Callable[[Array, Array], Array]
-"""`augment(key, images)`: uint8 images in, as many of the same shape out."""
+"""`augment(key, images)` returns the augmented images; they are uint8 and keep their number and shape."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What is done to images and to the model around the training step.
+    """How images are augmented, and in which mode the model trains.
 
-    augment: applied to training images, anew in every epoch; None: nothing. augment_test: whether it is applied to
-    images in evaluation too. freeze_after_first_epoch: whether the model is in evaluation mode from the second epoch
-    on, so that batch normalization uses the running statistics of the first epoch and never updates them again. The
-    last two are faults of the article that gdlab starts from.
+    `augment_test` and `freeze_after_first_epoch` reproduce two faults of the article that gdlab starts from.
+
+    Attributes:
+      augment: the function that augments training images, differently in every epoch; None means no augmentation.
+      augment_test: whether images are augmented in evaluation, too.
+      freeze_after_first_epoch: whether the model is in evaluation mode from the second epoch on. Batch normalization
+        then uses the running statistics of the first epoch and never updates them again.
     """
 
     augment: Augment | None = None
@@ -40,22 +43,27 @@ PROTOCOLS: NameTable[Protocol] = NameTable(
         "source": Protocol(augment=crop_and_flip, augment_test=True, freeze_after_first_epoch=True),
     },
 )
-"""sound: only training images are cropped and flipped. source: what the article's listing does when it is run."""
+"""Protocols by name. "sound" crops and flips training images only; "source" does what the article's code does."""
 
 
 class Phase(NamedTuple):
-    """A task's state. model: the model's own. training: whether training steps still run in training mode."""
+    """The state of a task on images.
+
+    Attributes:
+      model: the state of the model.
+      training: whether training steps still run the model in training mode.
+    """
 
     model: PyTree
     training: Array
 
 
-@typing.runtime_checkable  # the test of types at run time asks whether a `forward` is one
+@typing.runtime_checkable  # required by the tests that check types at run time
 class Forward(typing.Protocol):
-    """`forward(params, state, inputs, labels, train, key)`: the metrics of each image, and the model's new state.
+    """The type of functions `forward(params, state, inputs, labels, train, key)` from images to metrics.
 
-    state: the model's own. inputs: normalized images. train: a bool, which may be traced. key: for dropout and noise.
-    The metrics hold "loss".
+    Such a function applies a model to a batch and returns the metrics of each image, "loss" among them, and the new
+    state of the model. `measured` makes one from a model and a `Measure`.
     """
 
     def __call__(
@@ -68,18 +76,33 @@ class Forward(typing.Protocol):
         key: Array,
         /,
     ) -> tuple[Metrics, PyTree]:
-        """The metrics and the new state."""
+        """Return the metrics of each image and the new state of the model.
+
+        Args:
+          params: the parameters of the model.
+          state: the state of the model.
+          inputs: the normalized images.
+          labels: the classes of the images, counted from 0.
+          train: whether the model is in training mode; may be traced.
+          key: a random key for dropout and noise.
+        """
         ...
 
 
 Measure = Callable[[Any, Array, Array], Metrics]
-"""`measure(outputs, inputs, labels)`: the metrics of each image from the model's outputs, "loss" among them."""
+"""`measure(outputs, inputs, labels)` returns the metrics of each image, "loss" among them, given a model's outputs."""
 
 
 def measured(model: models.Model, measure: Measure, *, feed: Callable[[Array, Array], PyTree] | None = None) -> Forward:
-    """A `Forward` that applies the model and measures its outputs.
+    """Make a `Forward` that applies a model and measures its outputs.
 
-    feed: `feed(inputs, labels)` makes the model's inputs of them; None: the model is given the inputs alone.
+    Args:
+      model: the model.
+      measure: computes the metrics of each image from the model's outputs, the images and the labels.
+      feed: `feed(inputs, labels)` returns the inputs of the model, for models that need the labels. None: the images.
+
+    Returns:
+      A function as described by `Forward`.
     """
 
     def forward(
@@ -93,9 +116,9 @@ def measured(model: models.Model, measure: Measure, *, feed: Callable[[Array, Ar
 
 
 def measure_classes(logits: Float[Array, "batch classes"], inputs: Array, labels: Int[Array, " batch"]) -> Metrics:
-    """The `Measure` of a classifier.
+    """Return the metrics of a classifier.
 
-    "loss" is the cross-entropy in nats, "accuracy" 1 where the label has the largest logit and 0 elsewhere.
+    "loss" is the cross-entropy in nats; "accuracy" is 1 if the label has the largest logit, and 0 otherwise.
     """
     del inputs
     hits = losses.is_hit(logits, labels).astype(jnp.float32)
@@ -106,8 +129,13 @@ def measure_classes(logits: Float[Array, "batch classes"], inputs: Array, labels
 class Pipeline:
     """The functions of a task on images; see `gdlab.tasks.Task` for `init`, `loss`, `evaluate` and `after_epoch`.
 
-    begin(key) -> (params, state): the model's. mean, std: those of each channel, in units of the full range; images are
-    normalized by them. dtype: of the normalized images.
+    Attributes:
+      begin: the model's function `begin(key)`, which returns (params, state).
+      forward: computes the metrics of a batch.
+      protocol: the augmentation and mode of the model.
+      mean: the mean of each channel in units of the full range, by which images are normalized.
+      std: the standard deviation of each channel in units of the full range, by which images are normalized.
+      dtype: the dtype of the normalized images.
     """
 
     begin: Init
@@ -118,22 +146,22 @@ class Pipeline:
     dtype: Any
 
     def init(self, key: Array) -> tuple[PyTree, Phase]:
-        """Fresh parameters, and a state in the phase of training."""
+        """Return initial parameters and a state in training mode."""
         params, state = self.begin(key)
         return params, Phase(state, jnp.asarray(True))
 
     def loss(self, params: PyTree, state: Phase, batch: Split, key: Array) -> tuple[Array, tuple[Phase, Metrics]]:
-        """The mean of the metric "loss" over an augmented batch."""
+        """Return the mean of the metric "loss" over the augmented batch."""
         train = state.training if self.protocol.freeze_after_first_epoch else True
         state, metrics = self._run(params, state, batch, key, augment=True, train=train)
         return metrics["loss"].mean(), (state, metrics)
 
     def evaluate(self, params: PyTree, state: Phase, batch: Split, key: Array) -> tuple[Phase, Metrics]:
-        """The metrics in evaluation mode."""
+        """Return the new state and the metrics in evaluation mode."""
         return self._run(params, state, batch, key, augment=self.protocol.augment_test, train=False)
 
     def after_epoch(self, state: Phase) -> Phase:
-        """The state with training mode switched off, if the protocol says so."""
+        """Return the state, with training mode switched off if the protocol says so."""
         return state._replace(training=jnp.asarray(False)) if self.protocol.freeze_after_first_epoch else state
 
     def _run(

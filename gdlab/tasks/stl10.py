@@ -1,4 +1,4 @@
-"""WideResNet-16-8 on STL10."""
+"""WideResNet-16-8 on STL10, a task of the Demon benchmark."""
 
 import dataclasses
 from functools import partial
@@ -26,11 +26,31 @@ def stl10_wrn16_8(
     dtype: Any = jnp.float32,
     **settings: Any,
 ) -> Task:
-    """The Demon benchmark's STL10-WRN-16-8 (Chen et al. 2022): 5,000 labelled images of 96 x 96, batches of 64.
+    """WideResNet-16-8 on STL10, a task of the Demon benchmark.
 
-    Crops move by up to an eighth of the image: 12 pixels, or 4 of CIFAR's. dataset: "stl10", "cifar10" or "cifar100".
-    protocol: a name in `PROTOCOLS`. depth, widen, width, dtype: see `models.wide_resnet`. settings: those of
-    `from_images`, among them hold_out, train_size and test_size.
+    There are 5,000 labelled training images of 96 x 96 pixels, in batches of 64. They are flipped at random and moved
+    by up to an eighth of their size: 12 pixels, or 4 pixels for CIFAR.
+
+    Args:
+      data_dir: where to look for the data first; see `gdlab.data.places`.
+      dataset: "stl10" (the default), "cifar10" or "cifar100".
+      protocol: the augmentation and mode of the model, a name in `PROTOCOLS`. Default "sound".
+      depth: the number of layers; see `models.wide_resnet`. Default 16.
+      widen: the factor by which the blocks are wider than the first convolution. Default 8.
+      width: the number of channels of the first convolution. Default 16.
+      batch_size: the number of images in a training batch. Default 64, the benchmark's.
+      dtype: the dtype in which the network computes; see `models.wide_resnet`.
+      **settings: further arguments of `from_images`, such as hold_out, train_size and test_size.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      KeyError: if `dataset` or `protocol` is an unknown name.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
+      (https://arxiv.org/abs/1910.04952).
     """
     images = load(dataset, data_dir)
     mean, std = CHANNELS[dataset]

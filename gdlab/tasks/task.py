@@ -1,4 +1,4 @@
-"""What a task is: data, model and loss as pure functions, which is all that the training loop knows of a problem."""
+"""The type `Task`: data, model and loss as pure functions, which is all that the training loop needs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from gdlab.arguments import describe, require_callable, require_count
 
 Metrics = dict[str, Float[Array, " batch"]]
-"""One number per example and name; "loss" is among the names."""
+"""Metrics by name, with one number per example; "loss" is one of the names."""
 
 Init = Callable[[Key[Array, ""]], tuple[PyTree, PyTree]]
 Loss = Callable[[PyTree, PyTree, PyTree, Key[Array, ""]], tuple[Array, tuple[PyTree, Metrics]]]
@@ -19,12 +19,15 @@ Evaluate = Callable[[PyTree, PyTree, PyTree, Key[Array, ""]], tuple[PyTree, Metr
 
 
 def unchanged(state: PyTree) -> PyTree:
-    """The state as it is."""
+    """Return the state unchanged."""
     return state
 
 
 class Functions(NamedTuple):
-    """What of a task a compiled program is made from; see `Task` for each. Two that are equal make the same program."""
+    """The part of a task from which a compiled program is made; see `Task` for the fields.
+
+    Two equal instances make the same program.
+    """
 
     init: Init
     loss: Loss
@@ -36,9 +39,12 @@ class Functions(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What of a task a compiled program is given: pytrees of arrays whose first axis counts examples.
+    """The part of a task that is passed to a compiled program: pytrees of arrays whose first axis counts examples.
 
-    valid: None where nothing is held out.
+    Attributes:
+      train: the training examples.
+      valid: the held-out examples; None if there are none.
+      test: the test examples.
     """
 
     train: PyTree
@@ -48,24 +54,33 @@ class Data(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Pure functions and data. Adding a task is one model and one function that returns this.
+    """A training problem: data, model and loss as pure functions.
 
-    init(key) -> (params, state): params are what an optimizer steps; state is all else that a model carries from step
-        to step (batch statistics, a recurrent net's memory, a flag), or () where there is nothing.
-    loss(params, state, batch, key) -> (loss, (state, metrics)): the mean over the batch that is differentiated, in
-        training mode, and the metrics of each example, "loss" among them.
-    evaluate(params, state, batch, key) -> (state, metrics): in evaluation mode.
-    train, test: pytrees of arrays whose first axis counts examples.
-    batch_size: examples of a training batch: consecutive ones of an epoch's order. What is left at the end of an epoch
-        is left out.
-    valid: examples that are held out of the training data, in the form of `train`; None: there are none.
-    after_epoch(state) -> state: what happens to the state when an epoch's training is over, before evaluation.
-    evaluation_batch: examples of a batch of evaluation, at most.
-    shuffled: whether each epoch draws a new order of the training data.
-    name: in progress bars and files.
-    description: what a run's config says of the task.
+    To add a task, write a model and a function that returns a `Task`. Creating a `Task` checks that the data and the
+    batch sizes fit; `require_task` checks the functions.
 
-    Raises TypeError and ValueError where data and batches do not fit; that the functions do is seen by `require_task`.
+    Attributes:
+      init: `init(key)` returns (params, state). The optimizer updates params; state is everything else that the model
+        carries from step to step (batch statistics, the memory of a recurrent network, a flag), or () if there is
+        nothing else.
+      loss: `loss(params, state, batch, key)` returns (loss, (state, metrics)) in training mode: the mean loss of the
+        batch, which is differentiated, the new state, and the metrics of each example, "loss" among them.
+      evaluate: `evaluate(params, state, batch, key)` returns (state, metrics) in evaluation mode.
+      train: the training examples, a pytree of arrays whose first axis counts examples.
+      test: the test examples, in the same form.
+      batch_size: the number of examples in a training batch. Batches are consecutive examples in the order of the
+        epoch; examples that do not fill a batch at the end of the epoch are left out.
+      valid: examples that are held out of the training data, in the same form; None if there are none.
+      after_epoch: `after_epoch(state)` returns the new state at the end of an epoch's training, before its evaluation.
+        Default: unchanged.
+      evaluation_batch: the largest number of examples in a batch of evaluation. Default 500.
+      shuffled: whether each epoch draws a new order of the training examples. Default True.
+      name: the name in progress bars and files.
+      description: a mapping that describes the task in the config of a run.
+
+    Raises:
+      TypeError: if a field has the wrong type.
+      ValueError: if the arrays of a part differ in length, or a part has too few examples.
     """
 
     init: Init
@@ -91,22 +106,22 @@ class Task:
 
     @property
     def functions(self) -> Functions:
-        """What a compiled program is made from."""
+        """The functions and sizes from which a compiled program is made."""
         return Functions(**{name: getattr(self, name) for name in Functions._fields})
 
     @property
     def data(self) -> Data:
-        """What a compiled program is given."""
+        """The examples that are passed to a compiled program."""
         return Data(self.train, self.valid, self.test)
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of one epoch."""
+        """Number of optimizer steps in one epoch."""
         return count_examples(self.train) // self.batch_size
 
 
 def count_examples(examples: PyTree) -> int:
-    """The length of the first axis, which all arrays share."""
+    """Return the number of examples: the length of the first axis, which all arrays share."""
     return len(jax.tree.leaves(examples)[0])
 
 
@@ -115,16 +130,32 @@ def _require_examples(part: str, examples: PyTree, least: int) -> None:
         return
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(examples)}
     if len(lengths) != 1 or lengths == {()}:
-        raise ValueError(f"{part}: wanted arrays of one length, got lengths {sorted(lengths)}")
+        raise ValueError(f"{part}: expected arrays of equal length, got lengths {sorted(lengths)}")
     if count_examples(examples) < least:
-        what = "examples, a batch" if part == "train" else "example"
-        raise ValueError(f"{part}: wanted at least {least} {what}, got {count_examples(examples)}")
+        what = "examples, the batch size" if part == "train" else "example"
+        raise ValueError(f"{part}: expected at least {least} {what}, got {count_examples(examples)}")
 
 
 def require_task(name: str, task: Any) -> tuple[str, ...]:
-    """The names of the task's metrics; TypeError unless `task` is a Task, ValueError where its functions do not fit."""
+    """Check that the functions of a task fit together, and return the names of its metrics.
+
+    Nothing is computed: the functions are evaluated abstractly.
+
+    Args:
+      name: the name of the argument, for error messages.
+      task: the task to check.
+
+    Returns:
+      The names of the metrics that `task.evaluate` returns.
+
+    Raises:
+      TypeError: if `task` is not a `Task`.
+      ValueError: if its functions `loss` and `evaluate` return different metrics, or none called "loss".
+    """
     if not isinstance(task, Task):
-        raise TypeError(f"{name}: wanted a Task, as the functions in gdlab.tasks.TASKS return, got {describe(task)}")
+        raise TypeError(
+            f"{name}: expected a Task, as returned by the functions in gdlab.tasks.TASKS, got {describe(task)}"
+        )
     key = jax.random.key(0)
     params, state = jax.eval_shape(task.init, key)
     batch = abstract_batch(task.train, task.batch_size)
@@ -132,18 +163,28 @@ def require_task(name: str, task: Any) -> tuple[str, ...]:
     evaluated = metric_names(task.functions, params, state, task.test)
     if set(trained) != set(evaluated) or "loss" not in trained:
         raise ValueError(
-            f'{name}: wanted the same metrics, "loss" among them, from loss and evaluate, got {sorted(trained)} and '
-            f"{sorted(evaluated)}"
+            f'{name}: expected loss and evaluate to return the same metrics, including "loss", got {sorted(trained)} '
+            f"and {sorted(evaluated)}"
         )
     return evaluated
 
 
 def abstract_batch(examples: PyTree, size: int) -> PyTree:
-    """Shapes and dtypes of so many of the examples."""
+    """Return the shapes and dtypes of a batch of `size` examples."""
     return jax.tree.map(lambda array: jax.ShapeDtypeStruct((size, *array.shape[1:]), array.dtype), examples)
 
 
 def metric_names(functions: Functions, params: PyTree, state: PyTree, examples: PyTree) -> tuple[str, ...]:
-    """The names of what `evaluate` returns, found without running it."""
+    """Return the names of the metrics that `evaluate` returns, without running it.
+
+    Args:
+      functions: the functions of the task; see `Task.functions`.
+      params: the parameters of the model, or their shapes.
+      state: the state of the model, or its shapes.
+      examples: a part of the task's data, or its shapes.
+
+    Returns:
+      The names as a tuple.
+    """
     batch = abstract_batch(examples, min(functions.evaluation_batch, count_examples(examples)))
     return tuple(jax.eval_shape(functions.evaluate, params, state, batch, jax.random.key(0))[1])

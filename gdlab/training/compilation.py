@@ -1,4 +1,7 @@
-"""The two programs of a run, which begin a learner and train it for an epoch: traced, kept and compiled."""
+"""The two programs of a run: one initializes the learner, the other trains it for an epoch.
+
+Both are traced and compiled once and then cached.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,17 +17,23 @@ from gdlab.training.epoch import Learner, Summary, begin, run_epoch
 from gdlab.types import Factory
 
 Begin = Callable[..., Learner]
-"""begin(values, seed) -> Learner."""
+"""`begin(values, seed)` returns the `Learner` before its first step."""
 
 Epoch = Callable[..., tuple[Learner, Summary]]
-"""epoch(values, seed, learner, data, ...) -> (Learner, Summary); compiled, it takes the learner's memory."""
+"""`epoch(values, seed, learner, data, ...)` returns the new `Learner` and the `Summary` of the epoch.
+
+The compiled program donates the buffers of `learner`, so the argument must not be used afterwards.
+"""
 
 
 class TracedRun(NamedTuple):
-    """The programs of a run, traced but not compiled yet.
+    """The programs of a run, traced and lowered but not yet compiled.
 
-    like: the learner's shapes. digest: see `digest_programs`. lowered: of `Begin` and `Epoch`. device: where they are
-    to run.
+    Attributes:
+      like: the shapes and dtypes of the learner.
+      digest: the digest of the programs; see `digest_programs`.
+      lowered: the lowered programs of `Begin` and `Epoch`.
+      device: the device that the programs run on.
     """
 
     like: Learner
@@ -34,22 +43,22 @@ class TracedRun(NamedTuple):
 
 
 class CompiledRun(NamedTuple):
-    """The programs of a run, compiled."""
+    """The compiled programs of a run."""
 
     begin: Begin
     epoch: Epoch
 
 
 KEPT = 8
-"""Tasks whose programs are kept, traced and compiled, so that a second seed traces and compiles nothing."""
+"""Number of tasks whose traced and compiled programs are kept, so that a second seed traces and compiles nothing."""
 
 TRACED, COMPILED = Cache(KEPT), Cache(KEPT)
 
 
 def functions_of(task: Functions, factory: Factory, names: Sequence[str]) -> tuple[Begin, Epoch]:
-    """`Begin` and `Epoch` of one run as pure functions; epoch takes a limit too, see `run_epoch`.
+    """Return `Begin` and `Epoch` of one run as pure functions; the latter also takes the limit of `run_epoch`.
 
-    names: of the hyperparameters whose values they take, and with which the optimizer is built inside.
+    Both take the values of the hyperparameters called `names` and build the optimizer from them.
     """
 
     def optimizer(values: Sequence[Array]) -> Any:
@@ -69,7 +78,10 @@ def functions_of(task: Functions, factory: Factory, names: Sequence[str]) -> tup
 def trace_both(
     device: jax.Device, start: Begin, epoch: Epoch, arguments: Sequence[Any], more: Sequence[Any]
 ) -> TracedRun:
-    """Both programs for the device. arguments: the shapes of start's; epoch takes the learner and `more` after them."""
+    """Trace and lower both programs for the device.
+
+    `arguments` are the shapes of the arguments of `start`; `epoch` takes these, the learner and then `more`.
+    """
     like = jax.eval_shape(start, *arguments)
     options = repeatable(device)
     traced = (
@@ -83,9 +95,10 @@ def trace_both(
 def trace_run(
     task: Functions, factory: Factory, names: tuple[str, ...], data: Data, device: jax.Device, token: Any
 ) -> TracedRun:
-    """The programs of a run with `factory(**hyperparameters)`, or what was traced for the same.
+    """Trace the programs of a run with `factory(**hyperparameters)`, or return them from the cache.
 
-    names: of the hyperparameters. token: what stands for `factory` in memory: two that are equal are one optimizer.
+    `names` are those of the hyperparameters. `token` identifies the factory in the cache: equal tokens mean the same
+    optimizer.
     """
     shapes = shapes_of(data)
     leaves, structure = jax.tree.flatten(shapes)
@@ -99,9 +112,9 @@ def trace_run(
 
 
 def compile_run(traced: TracedRun) -> CompiledRun:
-    """Compile, or find what was compiled for the same text and the same trees of arguments and results.
+    """Compile the programs, or return those compiled for the same text and the same trees of arguments and results.
 
-    A text alone does not tell an argument that is not used from none.
+    The text alone is not enough, because an unused argument leaves no trace in it.
     """
 
     def make() -> CompiledRun:
@@ -114,5 +127,5 @@ def compile_run(traced: TracedRun) -> CompiledRun:
 
 
 def shapes_of(data: Data) -> Data:
-    """Shapes and dtypes, to trace with."""
+    """Return the shapes and dtypes of the data, for tracing."""
     return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), data)

@@ -1,4 +1,7 @@
-"""An epoch as one program: shuffle, step through all batches, evaluate; nothing goes to the host before its end."""
+"""One epoch as one program: shuffle, step through all batches, evaluate.
+
+Nothing is transferred to the host before the epoch ends.
+"""
 
 from typing import Any, NamedTuple
 
@@ -11,14 +14,19 @@ from gdlab.optimizers import evaluation_params
 from gdlab.tasks.task import Data, Functions, count_examples, metric_names
 
 Summary = dict[str, Array]
-"""Means over an epoch by name: train_loss, train_accuracy, ..., valid_loss, ..., test_loss, ..., gradient_norm."""
+"""Means over an epoch, by name: train_loss, train_accuracy, ..., valid_loss, ..., test_loss, ..., gradient_norm."""
 
 
 class Learner(NamedTuple):
-    """All that training carries from epoch to epoch.
+    """Everything that training carries from one epoch to the next.
 
-    params, state: of the task. optimizer: its state. epoch: how many are done. failed_at: the first step of all, from
-    1, whose loss was not finite, or after which an evaluation's was not; 0: none.
+    Attributes:
+      params: the parameters of the task's model.
+      state: the state of the task's model.
+      optimizer: the state of the optimizer.
+      epoch: the number of finished epochs.
+      failed_at: the first step, counted from 1 over the whole run, whose loss was not finite, or after which the loss
+        of an evaluation was not finite; 0 if there is no such step.
     """
 
     params: PyTree
@@ -29,12 +37,15 @@ class Learner(NamedTuple):
 
 
 def root_key(seed: Any) -> Key[Array, ""]:
-    """The key that all of a run's randomness follows from; Threefry, whose streams stay apart under vmap."""
+    """Return the key from which all randomness of a run is derived.
+
+    It is a Threefry key, because Threefry keeps the streams of different keys distinct under `jax.vmap`.
+    """
     return jax.random.key(seed, impl="threefry2x32")
 
 
 def begin(task: Functions, optimizer: optax.GradientTransformation, seed: Any) -> Learner:
-    """The learner before its first step. The same seed gives the same parameters to every optimizer."""
+    """Return the learner before its first step; a seed gives the same parameters to every optimizer."""
     params, state = task.init(jax.random.fold_in(root_key(seed), 0))
     nothing = jnp.zeros([], jnp.int32)
     return Learner(params, state, optimizer.init(params), nothing, nothing)
@@ -48,20 +59,23 @@ def run_epoch(
     seed: Any,
     limit: Any = None,
 ) -> tuple[Learner, Summary]:
-    """One epoch of training and, after it, evaluation at `evaluation_params`; a pure function.
+    """Train for one epoch, then evaluate at `evaluation_params`; a pure function.
 
-    limit: a bound on the training steps, which may be traced, for a look at how long they take; of each evaluation the
-    same share is done. Training metrics are means over the examples seen, as they were seen: in training mode, before
-    the step that they led to. Once a loss, of training or of evaluation, is not finite all metrics are NaN.
+    Training metrics are means over the examples of the epoch, each measured in training mode and before the step that
+    uses it. Once a loss of training or evaluation is not finite, all metrics are NaN.
+
+    `limit` bounds the number of training steps, for measuring how long they take; it may be traced. Each evaluation is
+    shortened by the same factor.
     """
     full = optax.with_extra_args_support(optimizer)
-    # Each use of a key costs a part of a second to compile on a CPU: few are made here.
+    # Each use of a key adds a fraction of a second to the compilation on a CPU, so there are few of them here.
     key = jax.random.fold_in(root_key(seed), learner.epoch + 1)
     for_order, for_steps, for_evaluation = jax.random.split(key, 3)
     count, batch_size = count_examples(data.train), task.batch_size
     order = jnp.arange(count, dtype=jnp.int32)
     if task.shuffled:
-        # Equal draws, which keep their places, are few: 0.3 pairs are expected among 50,000 draws of 32 bits.
+        # Examples with equal draws keep their order, but this is rare: 50,000 draws of 32 bits have 0.3 equal pairs on
+        # average.
         _, order = jax.lax.sort_key_val(jax.random.bits(for_order, (count,), jnp.uint32), order)
     done = learner.epoch * (count // batch_size)
 
@@ -107,7 +121,7 @@ def run_epoch(
             few = None if limit is None else (most * batches + steps - 1) // steps
             found = run_evaluation(task, params, learner.state, examples, part_key, few)
             summary |= {f"{part}_{name}": mean for name, mean in found.items()}
-    # Where data is held out the test set decides nothing, not even whether a run failed.
+    # If data is held out, the test set decides nothing, not even whether the run failed.
     blind = data.valid is not None
     losses = [
         value for name, value in summary.items() if name.endswith("_loss") and not (blind and name == "test_loss")
@@ -122,10 +136,10 @@ def run_epoch(
 def run_evaluation(
     task: Functions, params: PyTree, state: PyTree, examples: PyTree, key: Key[Array, ""], limit: Any = None
 ) -> Summary:
-    """The mean of each metric over all examples, in evaluation mode, the last, partial batch included.
+    """Return the mean of each metric over all examples in evaluation mode, including the last, partial batch.
 
-    It is filled up with copies of the last example, which are not counted: in evaluation mode no example depends on
-    the others of its batch.
+    That batch is padded with copies of the last example, which are not counted. This is correct because in evaluation
+    mode no example depends on the others in its batch.
     """
     count = count_examples(examples)
     size = min(task.evaluation_batch, count)

@@ -1,6 +1,6 @@
-"""The programs of many runs: one lane alone, or several mapped by vmap, and which of them is quicker.
+"""The programs for many runs, one lane at a time or several lanes mapped by `jax.vmap`, and which of them is faster.
 
-A lane is one run of a batch.
+A lane is one run of the batch.
 """
 
 import time
@@ -19,25 +19,33 @@ from gdlab.training.epoch import Learner
 from gdlab.types import Factory
 
 WHOLE = np.int32(2**31 - 1)
-"""No bound on the steps of an epoch."""
+"""A limit that never bounds the number of steps of an epoch."""
 
 WIDEST = {"cpu": 16}
-"""Lanes of a call at most, by platform: more of them leave a CPU's caches."""
+"""Largest number of lanes per call, by platform; more of them do not fit into a CPU's caches."""
 
 WIDEST_ELSEWHERE = 1024
+"""Largest number of lanes per call on all other platforms."""
 
 MEMORY_SHARE = 0.5
-"""Of a device's memory, for lanes that are being trained."""
+"""Share of a device's memory that the lanes in training may use."""
 
 PROBE_SECONDS = 0.1
-"""Target duration of one timing probe, in seconds; a probe is a whole epoch at most."""
+"""Target duration of one timing probe, in seconds; a probe runs at most one whole epoch."""
 
 Values = Sequence[Float[np.ndarray, " lanes"]]
-"""Of each hyperparameter, the lanes' values."""
+"""For each hyperparameter, its values in all lanes."""
 
 
 class Recipe(NamedTuple):
-    """What the programs of one optimizer are made of. names: of the hyperparameters that the factory is given."""
+    """What the programs of one optimizer are made from.
+
+    Attributes:
+      task: the functions of the task.
+      factory: the function that returns the optimizer.
+      names: the names of the hyperparameters that the factory is called with.
+      data: the data of the task.
+    """
 
     task: Functions
     factory: Factory
@@ -45,7 +53,7 @@ class Recipe(NamedTuple):
     data: Data
 
     def trace(self, width: int | None, device: jax.Device) -> TracedRun:
-        """The programs for calls of `width` lanes (None: one, unmapped), traced and lowered for the device."""
+        """Trace and lower the programs for calls of `width` lanes (None: one lane, without vmap) on the device."""
         start, epoch = functions_of(self.task, self.factory, self.names)
         if width is not None:
             start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
@@ -56,9 +64,12 @@ class Recipe(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """Compiled programs of one optimizer, by device. The epochs take `limit` too.
+    """The compiled programs of one optimizer.
 
-    width: lanes of a call; None: one lane, with scalars.
+    Attributes:
+      begin: for each device, the program that initializes the learners.
+      epoch: for each device, the program that trains them for an epoch; it also takes the limit of `run_epoch`.
+      width: the number of lanes per call; None means one lane, whose arguments are scalars.
     """
 
     begin: Mapping[jax.Device, Begin]
@@ -67,11 +78,11 @@ class Lanes(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """Of a call."""
+        """Number of lanes in one call."""
         return self.width or 1
 
     def start(self, device: jax.Device, values: Values, seeds: UInt32[np.ndarray, " lanes"]) -> tuple[Any, Learner]:
-        """The call's own arguments, filled up to its width with copies of the last lane, and its learner."""
+        """Return the arguments of one call, padded to its width with copies of the last lane, and its learner."""
         short = self.lanes - len(seeds)
         arguments: Any = ([np.pad(v, (0, short), mode="edge") for v in values], np.pad(seeds, (0, short), mode="edge"))
         if self.width is None:
@@ -81,12 +92,12 @@ class Lanes(NamedTuple):
 
 
 def trace_lanes(recipe: Recipe, width: int | None, devices: Sequence[jax.Device]) -> dict[jax.Device, TracedRun]:
-    """The programs on each of the devices; to be called where the caller's settings hold."""
+    """Trace the programs for each device; call this in the thread in which the caller's JAX settings apply."""
     return {device: recipe.trace(width, device) for device in devices}
 
 
 def compile_lanes(traced: Mapping[jax.Device, TracedRun], width: int | None) -> Lanes:
-    """Compile; any thread may."""
+    """Compile the traced programs; any thread may call this."""
     compiled = {device: [each.compile() for each in both.lowered] for device, both in traced.items()}
     return Lanes(
         {device: both[0] for device, both in compiled.items()},
@@ -96,7 +107,10 @@ def compile_lanes(traced: Mapping[jax.Device, TracedRun], width: int | None) -> 
 
 
 def widest(lane: Lanes, device: jax.Device, callers: int) -> int:
-    """The lanes of a call that fit in their part of the device's memory, by what the program of one lane takes."""
+    """Return how many lanes per call fit into memory, given what the program of one lane uses.
+
+    The lanes' share of the device's memory is divided among `callers` concurrent calls.
+    """
     most = WIDEST.get(device.platform, WIDEST_ELSEWHERE)
     analysis = lane.epoch[device].memory_analysis()  # type: ignore[attr-defined]
     if analysis is None:
@@ -113,10 +127,10 @@ def seconds_per_lane(
     threads: Sequence[jax.Device],
     steps: int,
 ) -> list[float]:
-    """What one lane takes for as many steps of an epoch as the first program does in `PROBE_SECONDS`, in each program.
+    """Return the seconds that each program takes per lane for the same number of steps of an epoch.
 
-    As many calls at a time as there are `threads`, as in `train_many`; the programs take turns, and the least time of
-    three counts. steps: of an epoch.
+    That number is what the first program does in `PROBE_SECONDS`, at most the `steps` of an epoch. As in `train_many`,
+    there are as many concurrent calls as `threads`. The programs take turns, and the shortest of three times counts.
     """
 
     def probe(lanes: Lanes, limit: int) -> float:
@@ -130,7 +144,7 @@ def seconds_per_lane(
         return max(Crew(threads).run(call, range(len(threads)))) / (lanes.lanes * len(threads))
 
     limit = 1
-    probe(programs[0], limit)  # the first call of a program is slower
+    probe(programs[0], limit)  # not timed: the first call of a program is slower
     while limit < steps and probe(programs[0], limit) * programs[0].lanes * len(threads) < PROBE_SECONDS / 2:
         limit = min(2 * limit, steps)
     taken = [[probe(lanes, limit) for lanes in programs] for _ in range(4)]

@@ -1,9 +1,10 @@
-"""`train`: the one loop over epochs, with checkpoints, early stopping and a record of what happened."""
+"""`train`: the loop over epochs of one run, with checkpoints, early stopping and a record of all metrics."""
 
 import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from gdlab.arguments import describe, require_callable, require_count, require_n
 from gdlab.compute.devices import platform_of
 from gdlab.compute.programs import digest_arrays
 from gdlab.hyperparameters.factories import require_arguments
-from gdlab.optimizers import evaluation_params
+from gdlab.optimizers import OPTIMIZERS, evaluation_params
 from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.records.runs import RunFolder
 from gdlab.tasks.task import Data, Task, require_task
@@ -28,15 +29,23 @@ from gdlab.types import Factory
 
 
 class Training(NamedTuple):
-    """What came of a run.
+    """The result of `train`.
 
-    history: of each metric its values, one an epoch: train_loss, train_accuracy, valid_... (where images are held
-    out), test_..., gradient_norm (the mean over steps of the gradient's norm), learning_rate (where it was given).
-    seconds: of each epoch, evaluation included, checkpoint and compilation not. compile_seconds: tracing included; a
-    run that was finished before is only traced. params, state: the model to use, on the host: with early stopping the
-    best epoch's, else the last one's, at `evaluation_params`. best_epoch: from 1, the one with the least loss that was
-    watched (None where no epoch was well). failed_at: the first step, from 1, whose loss was not finite, or after which
-    an evaluation's was not; 0: none. stopped: whether patience ran out.
+    Attributes:
+      history: for each metric, one value per epoch: train_loss, train_accuracy, ..., valid_... (if examples are held
+        out), test_..., gradient_norm (the mean norm of the gradient over the steps) and learning_rate (if it was
+        given).
+      seconds: the duration of each epoch in seconds, including its evaluation but neither checkpoints nor compilation.
+      compile_seconds: the duration of tracing and compilation in seconds. A run that had already finished is only
+        traced.
+      params: the trained parameters, on the host. With early stopping they are those of the best epoch, otherwise
+        those of the last epoch; both at `evaluation_params`.
+      state: the model's state that belongs to `params`, on the host.
+      best_epoch: the epoch, counted from 1, with the smallest watched loss (see `patience` of `train`); None if this
+        loss was never finite.
+      failed_at: the first step, counted from 1, whose loss was not finite, or after which the loss of an evaluation
+        was not finite; 0 if there is no such step.
+      stopped: whether the run ended because patience ran out.
     """
 
     history: dict[str, Float[np.ndarray, " epochs"]]
@@ -50,7 +59,7 @@ class Training(NamedTuple):
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss was not finite."""
+        """Whether a loss was not finite during the run."""
         return self.failed_at > 0
 
 
@@ -70,28 +79,45 @@ def train(
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     device: jax.Device | None = None,
 ) -> Training:
-    """Train the task's model with the optimizer; each epoch, evaluation included, is one compiled program.
+    """Train the model of a task with one optimizer.
 
-    optimizer: any optax transformation; it is handed `value`, `grad` and `value_fn` too, for those that want them. Or,
-        with `hyperparameters`, a function that returns one, such as `adam` itself.
-    hyperparameters: numbers, by name, that the function is called with. They are handed to the compiled program as
-        float32 numbers, so that another setting of the same function traces and compiles nothing.
-    seed: decides initial parameters, the order of the data, augmentation and dropout, the same for every optimizer.
-    folder: of the run (see `gdlab.records.RunFolder`). The same call goes on where a killed one stopped, and ends in
-        the same bits; a call with another program, data, seed or patience raises ValueError. More epochs continue a
-        run, where the optimizer's schedules do not ask for another program; fewer than are done raise ValueError. A
-        damaged checkpoint begins anew.
-    config: written to the folder's config.json, for its readers.
-    patience: stop when the loss has not improved for so many epochs, and keep the best model: the loss of the held-out
-        examples, where the task has some, else that of the test set. None: never.
-    learning_rate: a number or schedule of steps to record after each epoch; it does not change the run.
-    checkpoint_every: epochs between checkpoints; a killed run repeats those since its last one.
-    progress: a bar of epochs, with a string as its label; False: none.
-    on_epoch: called with each epoch's row: its metrics, its number and its seconds; after a restart first with the rows
-        from before.
-    device: default JAX's first.
+    Each epoch, including its evaluation, is one compiled program. A loss that is not finite ends the run after the
+    epoch in which it occurs; this is a result (`failed_at`), not an error.
 
-    A loss that is not finite ends the run after its epoch; that is a result (`failed_at`), not an error.
+    Args:
+      task: the data, the model and the loss; see `gdlab.tasks.Task`.
+      optimizer: any optax transformation. Its `update` also receives `value`, `grad` and `value_fn`, for optimizers
+        that need them. The numbers that an optimizer of gdlab was called with are passed to the compiled program, so
+        that a loop over `adam(rate)` compiles once (except with x64 enabled, and within `optax.chain`). With
+        `hyperparameters`, a function that returns a transformation, such as `adam` itself.
+      epochs: the number of epochs of the whole run.
+      hyperparameters: numbers by name, with which the function `optimizer` is called. They are passed to the compiled
+        program as float32 values, so other values for the same function need no new tracing or compilation.
+      seed: determines the initial parameters, the order of the data, augmentation and dropout, in the same way for
+        every optimizer. Default 0.
+      folder: the folder of the run (see `gdlab.records.RunFolder`). The same call resumes a run that was killed, and
+        the result is the same bit for bit. More epochs continue a finished run, unless the optimizer's schedules lead
+        to a different program. If a checkpoint is damaged, the run starts over with a warning. None: nothing is saved.
+      config: a mapping that is added to the folder's config.json, for its readers.
+      patience: stop when the loss has not improved for this many epochs, and return the best model. The watched loss
+        is that of the held-out examples if the task has any, otherwise that of the test set. None: never stop early.
+      learning_rate: a number or a schedule over steps that is recorded after each epoch; it does not affect the run.
+      checkpoint_every: the number of epochs between two checkpoints. A run that was killed repeats the epochs since
+        its last checkpoint. Default 1.
+      progress: whether to show a progress bar of the epochs; a string is its label.
+      on_epoch: called after each epoch with a mapping of its metrics, its number and its duration in seconds. A
+        resumed run first calls it with the epochs from before.
+      device: the device to train on. Default: JAX's first device.
+
+    Returns:
+      A `Training` with the history of all metrics and the trained model.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if a number is out of range; if the folder holds a run that differs in its program, data, seed,
+        hyperparameters, patience, version of JAX or kind of device, or that has more epochs; or if a run with a
+        folder calls back into Python.
+      BlockingIOError: if another process is using the folder.
     """
     require_task("task", task)
     build, values, token = _require_optimizer(optimizer, hyperparameters)
@@ -104,14 +130,14 @@ def train(
         require_number("learning_rate", learning_rate)
     if on_epoch is not None:
         require_callable("on_epoch", on_epoch)
-    for name, value, kinds, wanted in (
+    for name, value, kinds, expected in (
         ("progress", progress, (bool, str), "True, False or a label"),
         ("folder", folder, (str, Path, type(None)), "a folder's path"),
         ("config", config, (Mapping, type(None)), "a mapping"),
         ("device", device, (jax.Device, type(None)), "a device, such as jax.devices()[0]"),
     ):
         if not isinstance(value, kinds):
-            raise TypeError(f"{name}: wanted {wanted}, got {describe(value)}")
+            raise TypeError(f"{name}: expected {expected}, got {describe(value)}")
     device = device or jax.devices()[0]
     data = jax.device_put(task.data, device)
     began = time.perf_counter()
@@ -133,7 +159,7 @@ def train(
         return run.loop(None, label, progress is not False, on_epoch)
     if traced.digest is None:
         raise ValueError(
-            "folder: wanted a task and an optimizer of JAX alone, got a call back into Python, untraceable"
+            "folder: expected a task and an optimizer without Python callbacks, got a program that calls Python"
         )
     identity = {
         "seed": seed,
@@ -151,31 +177,49 @@ def train(
 def _require_optimizer(
     optimizer: Any, hyperparameters: Mapping[str, float] | None
 ) -> tuple[Factory, dict[str, np.float32], Any]:
-    """The function that builds it, the numbers to call it with, and what the two stand for in memory."""
+    """Return the function that builds the optimizer, its arguments, and a token that identifies it in the cache."""
     if hyperparameters is None:
         for name in ("init", "update"):
             if not callable(getattr(optimizer, name, None)):
-                hint = "; for a function give hyperparameters too" if callable(optimizer) else ""
+                hint = "; a function needs hyperparameters too" if callable(optimizer) else ""
                 raise TypeError(
-                    f"optimizer: wanted an optax transformation, such as adam(1e-3), got {describe(optimizer)}{hint}"
+                    f"optimizer: expected an optax transformation, such as adam(1e-3), got {describe(optimizer)}{hint}"
                 )
-        # Methods of one object are equal though the object may have changed: such programs are traced anew.
+        if _numbers_can_be_passed(optimizer):  # adam(1e-3) and adam(1e-2) are one program
+            construction = optimizer.construction
+            token = (construction.factory, tuple(sorted(construction.fixed.items())))
+            return partial(construction.factory, **construction.fixed), _float32(construction.numbers), token
+        # Methods of one object compare equal even if the object has changed, so their programs are always traced again.
         methods = any(hasattr(function, "__self__") for function in (optimizer.init, optimizer.update))
         return lambda: optimizer, {}, object() if methods else (optimizer.init, optimizer.update)
     if not isinstance(hyperparameters, Mapping):
-        raise TypeError(f"hyperparameters: wanted a mapping from names to numbers, got {describe(hyperparameters)}")
+        raise TypeError(f"hyperparameters: expected a mapping from names to numbers, got {describe(hyperparameters)}")
     require_callable("optimizer", optimizer)
     for name, value in hyperparameters.items():
         require_number(f"hyperparameters[{name!r}]", value)
     require_arguments({"optimizer": optimizer}, hyperparameters)
-    optimizer(**hyperparameters)  # numbers out of range are told at the door: traced ones are not looked at
-    # Their order does not make another program.
-    return optimizer, {name: np.float32(hyperparameters[name]) for name in sorted(hyperparameters)}, optimizer
+    optimizer(**hyperparameters)  # reject out-of-range values here, because traced values are not checked
+    return optimizer, _float32(hyperparameters), optimizer
+
+
+def _float32(numbers: Mapping[str, float]) -> dict[str, np.float32]:
+    """Convert to what a program takes, sorted by name, so that their order does not lead to another program."""
+    return {name: np.float32(numbers[name]) for name in sorted(numbers)}
+
+
+def _numbers_can_be_passed(optimizer: Any) -> bool:
+    """Whether it is an optimizer of gdlab, whose numbers may be traced, and float32 is the precision anyway."""
+    construction = getattr(optimizer, "construction", None)
+    return (
+        construction is not None
+        and construction.factory in OPTIMIZERS.values()
+        and jnp.result_type(float) == np.float32
+    )
 
 
 @dataclasses.dataclass
 class _Run:
-    """A checked request, and where it stands."""
+    """A checked call of `train` and its progress."""
 
     task: Task
     traced: TracedRun
@@ -188,7 +232,7 @@ class _Run:
     checkpoint_every: int
     compile_seconds: float
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """Of each epoch the metrics; the learning rate is put in where they are shown."""
+    """The metrics of each epoch; the learning rate is added when they are reported."""
     seconds: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best_epoch: int | None = None
     best: tuple[PyTree, PyTree] | None = None
@@ -207,7 +251,9 @@ class _Run:
     ) -> Training:
         learner = self._resume(place) if place else None
         if len(self.rows) > self.epochs:
-            raise ValueError(f"epochs: wanted at least the {len(self.rows)} that the folder holds, got {self.epochs}")
+            raise ValueError(
+                f"epochs: expected at least the {len(self.rows)} epochs that the folder holds, got {self.epochs}"
+            )
         for row, seconds in zip(self.rows, self.seconds, strict=True):
             if on_epoch:
                 on_epoch(self._shown(row) | seconds)
@@ -242,7 +288,7 @@ class _Run:
 
     def _record(self, learner: Learner, found: Mapping[str, Any]) -> None:
         epoch = len(self.rows) + 1
-        # Not inf: a file of JSON would not give it back.
+        # NaN replaces inf, which cannot be read back from a JSON file.
         self.rows.append({"epoch": epoch} | {k: float(v) if np.isfinite(v) else np.nan for k, v in found.items()})
         self.failed_at = int(learner.failed_at)
         watched = [np.inf if np.isnan(row[self.watched]) else row[self.watched] for row in self.rows]
@@ -252,7 +298,7 @@ class _Run:
                 self.best = jax.device_get(self._model(learner))
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with the learning rate of the epoch's last step, where it was given."""
+        """Return the row with the learning rate of the epoch's last step, if one was given."""
         if self.learning_rate is None:
             return row
         step = row["epoch"] * self.task.steps - 1
@@ -275,7 +321,7 @@ class _Run:
         place.write_rows(map(self._shown, self.rows), self.seconds)
 
     def _resume(self, place: RunFolder) -> Learner | None:
-        """The learner of the folder's checkpoint; None where there is none, or none that is whole."""
+        """Return the learner of the folder's checkpoint, or None if there is no intact checkpoint."""
         like = self.traced.like
         try:
             note = load_note(place.checkpoint)
@@ -285,10 +331,10 @@ class _Run:
                 self.best = load_tree(place.best(best_epoch), jax.eval_shape(self._model, like))
         except FileNotFoundError as error:
             if place.checkpoint.exists():
-                warnings.warn(f"{error}; the run begins anew", stacklevel=4)
+                warnings.warn(f"{error}; the run starts over", stacklevel=4)
             return None
         except (CheckpointError, KeyError, TypeError) as error:
-            warnings.warn(f"{error}; the run begins anew", stacklevel=4)
+            warnings.warn(f"{error}; the run starts over", stacklevel=4)
             return None
         self.rows = [{name: np.nan if value is None else value for name, value in row.items()} for row in rows]
         self.seconds, self.best_epoch, self.failed_at = seconds, best_epoch, int(learner.failed_at)

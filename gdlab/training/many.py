@@ -1,4 +1,4 @@
-"""`train_many`: many configurations of one task's training, mapped by vmap or one after another, labelled."""
+"""`train_many`: train one task in many configurations, mapped by `jax.vmap` or one after another."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ from gdlab.training.lanes import WHOLE, Lanes, Recipe, compile_lanes, seconds_pe
 from gdlab.types import Factory
 
 RESULT_NAMES = ("optimizer", "trial", "seed", "epoch", "failed_at", "gradient_norm")
-"""Names of the result's own dimensions and variables, beside those of the metrics."""
+"""Names of dimensions and variables of the result, in addition to those of the metrics."""
 
 STRATEGIES = ("auto", "vmap", "map")
 
@@ -46,29 +46,43 @@ def train_many(
     progress: bool = True,
     save_to: str | Path | None = None,
 ) -> xr.Dataset:
-    """Train with every setting of the hyperparameters from every seed; one program an optimizer.
+    """Train a task with every setting of the hyperparameters from every seed.
 
-    factory: a function that returns an optimizer, or a mapping from names to such: the dimension "optimizer".
-    hyperparameters: as in `gdlab.sweep`: a mapping from arguments of the factory to numbers, 1-D arrays (a dimension
-        each) or `xarray.DataArray`s, or a list of points of a search (the dimension "trial"), as
-        `sample_hyperparameters` makes. They become float32 numbers.
-    seeds: how many (0, 1, ...), or which. A seed decides what it does in `train`, the same for every setting.
-    strategy: "vmap" steps `chunk` configurations, lanes, in one call; "map" steps them one after another with one
-        program that is compiled once; "auto" compiles both for the first optimizer, times some steps of each, and goes
-        on with the faster, the other optimizers too. The numbers agree up to rounding.
-    chunk: lanes of a call. "auto": as many as fit in a part of the device's memory, by what the compiled program of one
-        lane takes, in a CPU 16 at most.
-    devices: default all of this process's; each works on lanes of its own. A CPU runs as many calls at a time as it has
-        cores.
-    save_to: a folder for lanes that are done. The same call goes on there, with the strategy that was found faster,
-        and ends in the same bits; another call raises ValueError.
+    A lane (one run of the batch) is one setting with one seed. All lanes of an optimizer share one compiled program.
+    A lane's numbers do not depend on the strategy, up to rounding.
 
-    Returns a Dataset with the dimensions optimizer (where several were asked for), the hyperparameters', seed and
-    epoch, and the variables train_loss, test_loss, ... as in `Training.history`, NaN from the epoch on in which a
-    lane's loss was no longer finite, and `failed_at` without epoch, as in `Training`: the step (from 1), 0: none.
-    Its attributes say what was done, on what, in how many seconds, and by which strategy, with what both took.
+    Args:
+      task: the data, the model and the loss; see `gdlab.tasks.Task`.
+      factory: a function that returns an optimizer, or a mapping from names to such functions, which adds the
+        dimension "optimizer" to the result.
+      hyperparameters: as in `gdlab.sweep`, a mapping from arguments of the factory to numbers, 1-D arrays (one
+        dimension each) or `xarray.DataArray`s; or a list of points of a search, as returned by
+        `sample_hyperparameters`, which adds the dimension "trial". All values are converted to float32.
+      seeds: the number of seeds (0, 1, ...), or a sequence of seeds. A seed determines the same things as in `train`,
+        in the same way for every setting.
+      epochs: the number of epochs of each lane.
+      strategy: "vmap" steps `chunk` lanes in one call; "map" steps the lanes one after another with a program that is
+        compiled once; "auto" (the default) compiles both for the first optimizer, times some steps of each, and uses
+        the faster one for all optimizers.
+      chunk: the number of lanes per call. "auto" (the default): as many as fit into a share of the device's memory,
+        judging by the compiled program of one lane, but at most 16 on a CPU.
+      devices: the devices to use; each trains its own lanes. A CPU runs as many concurrent calls as it has cores.
+        Default: all devices of this process.
+      progress: whether to show a progress bar.
+      save_to: a folder in which finished lanes are saved. The same call resumes there, with the strategy that was
+        found faster, and its result is the same bit for bit. None: nothing is saved.
 
-    Raises TypeError and ValueError for arguments that the factory does not take or that cannot be traced.
+    Returns:
+      An `xarray.Dataset` with the dimensions optimizer (if `factory` is a mapping), those of the hyperparameters, seed
+      and epoch. Its variables are train_loss, test_loss, ..., as in `Training.history`, NaN from the epoch in which a
+      lane's loss is no longer finite; and, without the dimension epoch, `failed_at`, as in `Training`: the step,
+      counted from 1, or 0. Its attributes record the task, the environment, the duration in seconds, the strategy, and
+      how the speeds of the two strategies compare if both were timed.
+
+    Raises:
+      TypeError: if an argument has the wrong type, or a hyperparameter cannot be traced.
+      ValueError: if a number is out of range, a factory does not take one of the hyperparameters, or the folder holds
+        the results of another call.
     """
     names = require_task("task", task)
     factories = factories_by_name(factory)
@@ -79,15 +93,15 @@ def train_many(
     for seed in seeds:
         require_count("seeds", seed, low=0)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds: wanted at least one, each once, got {seeds}")
+        raise ValueError(f"seeds: expected at least one seed and no duplicates, got {seeds}")
     require_count("epochs", epochs)
     require_choice("strategy", strategy, STRATEGIES)
     if chunk != "auto":
         require_count("chunk", chunk)
     if not isinstance(progress, bool):
-        raise TypeError(f"progress: wanted True or False, got {describe(progress)}")
+        raise TypeError(f"progress: expected True or False, got {describe(progress)}")
     if save_to is not None and not isinstance(save_to, (str, os.PathLike)):
-        raise TypeError(f"save_to: wanted a folder's path, got {describe(save_to)}")
+        raise TypeError(f"save_to: expected a folder's path, got {describe(save_to)}")
     named = list(factories) if isinstance(factory, Mapping) else None
     parts = ("train", "test") if task.valid is None else ("train", "valid", "test")
     metrics = [f"{part}_{name}" for part in parts for name in names]
@@ -109,12 +123,12 @@ def train_many(
 
 
 Span = tuple[int, int]
-"""A block of lanes, from the first up to the second: what is saved, and resumed, at a time."""
+"""A block of lanes, from the first number up to but excluding the second; lanes are saved and resumed by block."""
 
 
 @dataclasses.dataclass
 class _Request:
-    """A checked request and what came of it so far."""
+    """A checked call of `train_many` and its progress."""
 
     task: Task
     factories: dict[str, Factory]
@@ -161,7 +175,7 @@ class _Request:
         return self._label(arrays, time.perf_counter() - began)
 
     def _compile(self, todo: Sequence[int]) -> None:
-        """The programs of these optimizers: traced here, where the caller's settings hold, compiled by all threads."""
+        """Trace the programs of these optimizers here, where the caller's settings apply; compile in all threads."""
         width = self.plan["width"]
         traced = {index: self._traced(index, width) for index in todo if (index, width) not in self.programs}
         made = self.crew.run(lambda index, _: compile_lanes(traced[index], width), list(traced))
@@ -187,7 +201,7 @@ class _Request:
     def _digest(self, index: int) -> str:
         digest = self._traced(index, None)[self.devices[0]].digest
         if digest is None:
-            raise ValueError("save_to: wanted a task and a factory of JAX alone, got a call back into Python")
+            raise ValueError("save_to: expected functions without Python callbacks, got a program that calls Python")
         return digest
 
     def _traced(self, index: int, width: int | None) -> Any:
@@ -195,7 +209,7 @@ class _Request:
             return trace_lanes(self.recipes[index], width, self.devices)
 
     def _plan(self, blocks: Blocks | None) -> dict[str, Any]:
-        """How many lanes a call steps: as asked for, as the folder says, or by the clock with the first optimizer."""
+        """Choose the number of lanes per call: as requested, as saved, or by timing the first optimizer."""
         file = blocks.folder / "plan.json" if blocks else None
         if file is not None and file.exists():
             with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -209,7 +223,7 @@ class _Request:
             plan = {"strategy": "vmap", "width": self.chunk}
         else:
             plan = self._measured()
-        # Whole calls, some for each worker, so that all end at about the same time.
+        # Blocks are whole calls, and each thread gets several, so that all threads finish at about the same time.
         width = plan["width"] or 1
         plan["block"] = width * max(1, -(-self.lanes // width) // (8 * len(self.threads)))
         if file is not None:
@@ -240,7 +254,7 @@ class _Request:
         return compile_lanes(self._traced(index, width), width)
 
     def _values(self, index: int, lanes: range) -> list[np.ndarray]:
-        """Of each hyperparameter the values of these lanes."""
+        """Return the values of each hyperparameter in these lanes."""
         found = (self.layout.values(name, lanes, optimizer=index) for name in self.names)
         return [values.astype(np.float32) for values in found]
 
@@ -248,7 +262,7 @@ class _Request:
         return self.seeds[self.layout.repeat(lanes)]
 
     def _spans(self) -> list[Span]:
-        """The blocks of lanes."""
+        """Return the blocks of lanes."""
         size = self.plan["block"]
         return [(low, min(low + size, self.lanes)) for low in range(0, self.lanes, size)]
 
@@ -279,7 +293,7 @@ class _Request:
     def _train_span(
         self, lanes: Lanes, device: jax.Device, values: Sequence[np.ndarray], seeds: np.ndarray, bar: Any
     ) -> dict[str, np.ndarray] | None:
-        """All epochs of these lanes, call by call; None where another thread has failed."""
+        """Train these lanes for all epochs, call by call; return None if another thread has failed."""
         calls = []
         for low in range(0, len(seeds), lanes.lanes):
             high = min(low + lanes.lanes, len(seeds))
@@ -293,7 +307,7 @@ class _Request:
                 bar.update(high - low)
             call = {name: np.stack([row[name] for row in rows], axis=-1) for name in rows[0]}
             call["failed_at"] = np.asarray(learner.failed_at)
-            del learner  # before the next call's is made
+            del learner  # frees its memory before the next call allocates its own
             if lanes.width is None:
                 call = {name: array[None] for name, array in call.items()}
             calls.append({name: array[: high - low] for name, array in call.items()})

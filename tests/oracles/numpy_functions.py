@@ -1,7 +1,7 @@
-"""The test functions once more, from their textbook formulas, with Python's math module: an independent oracle.
+"""An independent oracle: the test functions from their textbook formulas, with Python's math module.
 
-Written from the formulas alone (Jamil & Yang 2013; Surjanovic & Bingham 2013), one scalar at a time, in no rearranged
-form. Each takes a sequence of floats.
+They are written from the formulas alone (Jamil & Yang 2013; Surjanovic & Bingham 2013), one scalar at a time and
+without rearrangement. Each takes a sequence of floats.
 """
 
 from math import cos, e, exp, fabs, pi, prod, sin, sqrt

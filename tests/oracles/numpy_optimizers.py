@@ -1,9 +1,9 @@
-"""The optimizers once more, from their published equations, in plain float64 NumPy: an independent oracle.
+"""An independent oracle: the optimizers from their published equations, in plain float64 NumPy.
 
-Imperative on purpose: one function per optimizer, explicit loops over the parameters (and mostly over their
-coordinates), nothing shared between two optimizers but the copying of arrays. Every function takes the start (a list
-of arrays), a gradient function on such lists and a number of steps; it returns the steps + 1 points, start first, and
-where the method has a second sequence of points (averages), the pair of both.
+The code is imperative on purpose: there is one function per optimizer, with explicit loops over the parameters (and
+mostly over their coordinates), and two optimizers share nothing but the copying of arrays. Every function takes the
+start (a list of arrays), a gradient function on such lists and a number of steps. It returns the steps + 1 points, of
+which the first is the start; if the method has a second sequence of points (averages), it returns the pair of both.
 """
 
 import math
@@ -51,14 +51,14 @@ def yellowfin(
     weight_decay,
 ):
     """Zhang, Mitliagkas, "YellowFin and the Art of Momentum Tuning", 2017/2019, algorithms 1-4; details as in the
-    authors' PyTorch code (tuner_utils/yellowfin.py) with zero-debias, log smoothing and adaptive clipping on.
+    authors' PyTorch code (tuner_utils/yellowfin.py) with zero-debias, log smoothing and adaptive clipping enabled.
 
-    The paper leaves open the clipping, the slow start, every eps and which averages are debiased; these follow the
-    code: h_min, h_max, C, D are read debiased, the averages inside D are not. Clipping is to exactly the threshold
-    (the code's torch clip divides by norm + 1e-6), and the root of SingleStep is exact (the code adds eps to a
-    divisor). The code has two constants of value 100, hence `stat_protect` (a factor on the squared norm) and `guard`
-    (a bound on the length of a step without momentum). The velocity holds the first gradient, which torch's SGD drops
-    when its momentum is 0 there; `initial_momentum` acts on a velocity of 0.
+    The paper does not specify the clipping, the slow start, the eps and which averages are debiased; these follow the
+    code: h_min, h_max, C and D are debiased when they are read, the averages inside D are not. Clipping is to exactly
+    the threshold (the code's torch clip divides by norm + 1e-6), and the root of SingleStep is exact (the code adds eps
+    to a divisor). The code has two constants with the value 100, which are separate here: `stat_protect` (a factor on
+    the squared norm) and `guard` (a bound on the length of a step without momentum). The velocity includes the first
+    gradient, which torch's SGD drops if the momentum is 0 there; `initial_momentum` acts on a velocity of 0.
     """
     x = _copies(params)
     velocity = _zeros(x)
@@ -117,7 +117,7 @@ def yellowfin(
             mu = initial_momentum
         else:
             p = (d + eps) ** 2 * (h_min + eps) ** 2 / (2 * (c + eps))
-            below, above = 0.0, 1.0  # r where (r - 1)^3 + p r, which grows with r, is 0: by bisection
+            below, above = 0.0, 1.0  # bisection for the root of (r - 1)^3 + p r, which grows with r
             for _ in range(200):
                 middle = (below + above) / 2
                 if (middle - 1) ** 3 + p * middle < 0:
@@ -152,8 +152,8 @@ def demon_sgdm(params, gradient, steps, *, lr, momentum, total_steps, weight_dec
     """Chen, Wolfe, Li, Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2019/2022,
     algorithm 1 (Demon SGDM).
 
-    The velocity is in units of the parameters (the rate is inside it). t counts from 0, so the first step has the
-    full momentum; from t = total_steps on beta_t is 0. Weight decay (not in the paper) is L2.
+    The velocity is in units of the parameters (it includes the rate). t counts from 0, so the first step has the full
+    momentum; from t = total_steps on, beta_t is 0. Weight decay (not in the paper) is L2.
     """
     x = _copies(params)
     v = _zeros(x)
@@ -175,9 +175,9 @@ def demon_adam(params, gradient, steps, *, lr, momentum, b2, eps, total_steps, w
     """Chen, Wolfe, Li, Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2019/2022,
     algorithm 2 (Demon Adam).
 
-    form="undamped" is the paper's m = g + beta_t m, without a correction of m. form="ema" is what several codes do,
-    m = beta_t m + (1 - beta_t) g, here divided by the sum of its weights, 1 - prod(beta_0 .. beta_t). t counts from
-    0 for beta_t and from 1 for the correction of v. Weight decay (not in the paper) is L2.
+    form="undamped" is the paper's m = g + beta_t m, without a correction of m. form="ema" is the form of several
+    implementations, m = beta_t m + (1 - beta_t) g, here divided by the sum of its weights, 1 - prod(beta_0 .. beta_t).
+    t counts from 0 for beta_t and from 1 for the correction of v. Weight decay (not in the paper) is L2.
     """
     x = _copies(params)
     m = _zeros(x)
@@ -211,8 +211,8 @@ def sutskever_nesterov(params, gradient, steps, *, lr, momentum, weight_decay):
     """Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", 2013,
     equations 3-4.
 
-    The points are those where the gradient is taken, x + momentum v; the second sequence has the x. Weight decay is
-    L2, of the point where the gradient is taken.
+    The points are those where the gradient is taken, x + momentum v; the second sequence is that of the x. Weight decay
+    is L2, at the point where the gradient is taken.
     """
     x = _copies(params)
     v = _zeros(x)
@@ -234,7 +234,7 @@ def sutskever_nesterov(params, gradient, steps, *, lr, momentum, weight_decay):
 def amsgrad_paper(params, gradient, steps, *, lr, b1, b2, eps):
     """Reddi, Kale, Kumar, "On the Convergence of Adam and Beyond", 2018, algorithm 2.
 
-    Without bias corrections, with constant b1 and rate; the paper has no eps, here it is added to the root.
+    There are no bias corrections, and b1 and the rate are constant. The paper has no eps; here it is added to the root.
     """
     x = _copies(params)
     m = _zeros(x)
@@ -271,10 +271,11 @@ def muon(
 ):
     """Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024 (blog post and KellerJordan/Muon).
 
-    In float64 instead of bfloat16. Matrices are (inputs, outputs), the transpose of the code's, so the factor is
-    sqrt(max(1, columns / rows)); more axes count as (all but the last, last), and the factor is that of the reshaped
-    matrix (the code takes the last two axes of the unreshaped kernel). The momentum is an average without bias
-    correction. Arrays of fewer than two axes take AdamW (Loshchilov & Hutter 2019, decay times rate, of the old x).
+    Arithmetic is float64 instead of bfloat16. Matrices are (inputs, outputs), the transpose of the code's, so the
+    factor is sqrt(max(1, columns / rows)). Arrays with more axes are reshaped to (all but the last, last), and the
+    factor is that of the reshaped matrix (the code takes the last two axes of the unreshaped kernel). The momentum is
+    an average without bias correction. Arrays of fewer than two axes use AdamW (Loshchilov & Hutter 2019; the decay is
+    multiplied by the rate and applied to the old x).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = _copies(params)
@@ -341,8 +342,8 @@ def lamb(params, gradient, steps, *, lr, b1, b2, eps, weight_decay):
 def lars(params, gradient, steps, *, lr, momentum, weight_decay, coefficient, eps):
     """You, Gitman, Ginsburg, "Large Batch Training of Convolutional Networks", 2017, algorithm 1 and equation 6.
 
-    The velocity holds the rate. eps (not in the paper) is added to the denominator; where the norm of x or of g is 0
-    the local rate is 1 (the local rate, so without the coefficient). Every array is scaled, vectors too.
+    The velocity includes the rate. eps (not in the paper) is added to the denominator; where the norm of x or of g is
+    0, the local rate is 1, without the coefficient. Every array is scaled, including vectors.
     """
     x = _copies(params)
     v = _zeros(x)
@@ -369,7 +370,7 @@ def adan(params, gradient, steps, *, lr, b1, b2, b3, eps, weight_decay):
     and each is divided by its own 1 - b^t, t from 1: m by 1 - b1^t, v by 1 - b2^t, n (inside the root) by 1 - b3^t;
     the paper's pseudocode has no corrections. b2, the paper's 1 - beta_2, is also the weight of the gradient
     difference inside n and of v in the update. That difference is 0 at the first step, but its correction counts
-    from there on. eps is outside the root; the decay is the proximal one, a division by 1 + lr weight_decay.
+    from there on. eps is outside the root; the decay is proximal, a division by 1 + lr weight_decay.
     """
     x = _copies(params)
     m = _zeros(x)
@@ -426,8 +427,8 @@ def sophia(params, gradient, steps, *, lr, b1, b2, gamma, eps, weight_decay, int
     """Liu, Li, Hall, Liang, Ma, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
     Pre-training", 2023, algorithm 3.
 
-    hessian(params, gradients) stands for the estimator of the Hessian's diagonal, asked at the steps t = 1,
-    1 + interval, .. before the update uses it. No bias correction; the decay comes before the update.
+    hessian(params, gradients) is the estimator of the Hessian's diagonal, called at the steps t = 1, 1 + interval, ...
+    before the update uses it. There is no bias correction; the decay comes before the update.
     """
     x = _copies(params)
     m = _zeros(x)
@@ -493,8 +494,8 @@ def adabelief(params, gradient, steps, *, lr, b1, b2, eps, weight_decay):
     """Zhuang, Tang, Ding, et al., "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed Gradients", 2020,
     algorithm 2.
 
-    eps is added to s at every step, inside the recursion (so it accumulates), and once more to the root; m is already
-    the new one in g - m. The decay is decoupled; no rectification.
+    eps is added to s at every step, inside the recursion (so it accumulates), and again to the root; m in g - m is
+    already the new one. The decay is decoupled, and there is no rectification.
     """
     x = _copies(params)
     m = _zeros(x)
@@ -543,10 +544,10 @@ def adafactor(params, gradient, steps, *, lr, beta2_decay, eps1, eps2, clip_thre
     """Shazeer, Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", 2018, algorithms 4-5, with the
     choices of torch.optim.Adafactor.
 
-    Those choices: means instead of sums in rows and columns, eps1 not added to g^2 but a lower bound (of the mean of
-    the rows; squared, of the estimate), relative step min(lr, 1/sqrt(t)), b2_t = 1 - t^beta2_decay, decoupled decay
-    by lr before the update, and the scale of x measured before the decay. Factored over the last two axes for two or
-    more axes.
+    These choices are: means instead of sums in rows and columns; eps1 as a lower bound (of the mean of the rows, and
+    squared of the estimate) instead of an addition to g^2; the relative step min(lr, 1/sqrt(t)); b2_t = 1 -
+    t^beta2_decay; decoupled decay by lr before the update; and the scale of x measured before the decay. Arrays of two
+    or more axes are factored over the last two.
     """
     x = _copies(params)
     rows = [np.zeros(array.shape[:-1]) if array.ndim >= 2 else None for array in x]
@@ -659,8 +660,8 @@ def asgd(params, gradient, steps, *, lr, lambd, alpha, t0, weight_decay):
     """Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992, in the form of Bottou's
     averaged SGD as torch.optim.ASGD has it.
 
-    eta (the rate) and mu (the weight of the newest point in the average) are those computed at the end of the step
-    before, starting with lr and 1; mu = 1 copies the point. weight_decay is L2, beside the decay lambd eta.
+    eta (the rate) and mu (the weight of the newest point in the average) are those computed at the end of the previous
+    step, starting with lr and 1; mu = 1 copies the point. weight_decay is L2, in addition to the decay lambd eta.
     """
     x = _copies(params)
     ax = _copies(params)
@@ -685,9 +686,9 @@ def shampoo(params, gradient, steps, *, lr, momentum, eps, weight_decay):
     """Gupta, Koren, Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", 2018, algorithms 1 and 2.
 
     An array of k axes has one matrix per axis, eps I plus the sum of the products of the unfolded gradients, each to
-    the power -1/(2k); scalars count as arrays of shape (1,). The new gradient is in the statistics before they are
-    used. L2 decay goes into the gradient, so into the statistics too; momentum (not in the algorithm) is heavy ball
-    on the preconditioned gradient.
+    the power -1/(2k); scalars count as arrays of shape (1,). The new gradient enters the statistics before they are
+    used. L2 decay is added to the gradient, and so to the statistics too; momentum (not in the algorithm) is heavy
+    ball on the preconditioned gradient.
     """
     x = _copies(params)
     velocity = _zeros(x)
@@ -734,15 +735,15 @@ def soap(
     precondition_1d,
 ):
     """Vyas, Morwani, Zhao, et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024, algorithm 3; the order
-    of the operations as in the authors' code (nikhilvyas/SOAP, soap.py), without limits on or merging of axes.
+    of the operations as in the authors' code (nikhilvyas/SOAP, soap.py), without size limits or merging of axes.
 
-    The first gradient only starts the statistics and their eigenbases: no parameter moves, scalars and vectors
-    included. Adam's count t starts at the second gradient; its eps is added to the uncorrected root. The decay
-    follows the step, so of the new point. m is kept in the rotated basis: rotated back and forth when the bases
-    change, while v only has its axes reordered. Vectors have a basis with precondition_1d only, scalars never. Where
-    a first statistic has a null space of two or more dimensions (a 5 x 3 gradient, a vector of three), the basis
-    chosen in there is arbitrary and the path depends on it; in a null space of one dimension a tiny eps still lets
-    rounding errors through, divided by their own size.
+    The first gradient only initializes the statistics and their eigenbases: no parameter moves, not even scalars and
+    vectors. Adam's count t starts at the second gradient; its eps is added to the uncorrected root. The decay follows
+    the step, so it acts on the new point. m is kept in the rotated basis and is rotated back and forth when the bases
+    change, while v only has its axes reordered. Vectors have a basis only with precondition_1d, scalars never. If a
+    first statistic has a null space of two or more dimensions (a 5 x 3 gradient, a vector of three), the basis within
+    it is arbitrary and the path depends on it; in a null space of one dimension, a tiny eps still admits rounding
+    errors, divided by their own size.
     """
     x = _copies(params)
     m = _zeros(x)
@@ -802,7 +803,7 @@ def madgrad(params, gradient, steps, *, lr, momentum, eps, weight_decay):
     """Defazio, Jelassi, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient Method for
     Stochastic Optimization", 2021, algorithm 1; details as in facebookresearch/madgrad.
 
-    c = 1 - momentum. As in the code, eps is outside the cube root and is added to lr too. Weight decay is L2.
+    Here c = 1 - momentum. As in the code, eps is outside the cube root and is also added to lr. Weight decay is L2.
     """
     x0 = _copies(params)
     x = _copies(params)

@@ -1,6 +1,6 @@
-"""Three problems on which trajectories are compared: parameters, the loss for JAX and PyTorch, the gradient by hand.
+"""Three problems for comparing trajectories: parameters, a loss for JAX and PyTorch, and a gradient derived by hand.
 
-Parameters are lists of arrays. The data are random, but the same everywhere.
+Parameters are lists of arrays. The data are random, but the same on every machine.
 """
 
 import numpy as np
@@ -13,16 +13,16 @@ def _random():
 
 
 def data(problem):
-    """Matrix and target of the least squares; inputs and targets of the network; nothing for Rosenbrock's function."""
+    """Return the matrix and target of the least squares, the inputs and targets of the network, or nothing."""
     generator = _random()
     matrix, target = generator.normal(size=(12, 5)), generator.normal(size=12)
     inputs = generator.normal(size=(16, 3))
-    wanted = np.stack([np.sin(inputs[:, 0]) + inputs[:, 1], inputs[:, 0] * inputs[:, 2]], axis=1)
-    return {"rosenbrock": (), "least_squares": (matrix, target), "mlp": (inputs, wanted)}[problem]
+    expected = np.stack([np.sin(inputs[:, 0]) + inputs[:, 1], inputs[:, 0] * inputs[:, 2]], axis=1)
+    return {"rosenbrock": (), "least_squares": (matrix, target), "mlp": (inputs, expected)}[problem]
 
 
 def start(problem):
-    """The first parameters, float64."""
+    """Return the initial parameters, in float64."""
     if problem == "rosenbrock":
         return [np.array([-1.2, 1.0])]
     generator = np.random.default_rng(3)
@@ -33,18 +33,18 @@ def start(problem):
 
 
 def loss(problem, numpy_like, arrays):
-    """`fn(params)` on arrays of JAX or PyTorch; numpy_like is the module with tanh, arrays are `data` in its kind."""
+    """Return `fn(params)` for JAX or PyTorch: `numpy_like` is the module, and `arrays` are the data as its arrays."""
     if problem == "rosenbrock":
         return lambda p: 100 * (p[0][1] - p[0][0] ** 2) ** 2 + (1 - p[0][0]) ** 2
     if problem == "least_squares":
         matrix, target = arrays
         return lambda p: 0.5 * ((matrix @ p[0] - target) ** 2).mean()
-    inputs, wanted = arrays
-    return lambda p: 0.5 * ((numpy_like.tanh(inputs @ p[0] + p[1]) @ p[2] + p[3] - wanted) ** 2).mean()
+    inputs, expected = arrays
+    return lambda p: 0.5 * ((numpy_like.tanh(inputs @ p[0] + p[1]) @ p[2] + p[3] - expected) ** 2).mean()
 
 
 def gradient(problem):
-    """`fn(params) -> gradients` in NumPy, derived by hand."""
+    """Return `fn(params) -> gradients` in NumPy, derived by hand."""
     if problem == "rosenbrock":
 
         def slope(p):
@@ -58,11 +58,11 @@ def gradient(problem):
             return [matrix.T @ (matrix @ p[0] - target) / len(target)]
 
     else:
-        inputs, wanted = data(problem)
+        inputs, expected = data(problem)
 
         def slope(p):
             hidden = np.tanh(inputs @ p[0] + p[1])
-            error = (hidden @ p[2] + p[3] - wanted) / wanted.size
+            error = (hidden @ p[2] + p[3] - expected) / expected.size
             inner = (error @ p[2].T) * (1 - hidden**2)
             return [inputs.T @ inner, inner.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
 
@@ -70,5 +70,5 @@ def gradient(problem):
 
 
 def flat(params):
-    """All parameters as one vector."""
+    """Return all parameters as one vector."""
     return np.concatenate([np.ravel(p) for p in params])

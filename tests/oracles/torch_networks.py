@@ -1,4 +1,4 @@
-"""The benchmark's networks in torch.nn, with our parameters' names, so that trees and state dicts turn into each other.
+"""The benchmark's networks in torch.nn, with our parameters' names, so that trees and state dicts can be converted.
 
 ResNet18 is in tests/test_models.py, under torchvision's names.
 """
@@ -13,7 +13,7 @@ ORDERS = {4: (3, 2, 0, 1), 2: (1, 0)}
 
 
 def state_dict(*trees):
-    """Our trees (params, statistics, or gradients) as PyTorch names and orders them."""
+    """Convert our trees (parameters, statistics or gradients) to PyTorch's names and orders of axes."""
     found = {}
     for tree in trees:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -26,7 +26,7 @@ def state_dict(*trees):
 
 
 def load(network, *trees):
-    """Our numbers in their network, whose dtype becomes ours; PyTorch's own counters stay."""
+    """Load our numbers into a PyTorch network, which takes our dtype and keeps its own counters."""
     ours = state_dict(*trees)
     network.to(next(iter(ours.values())).dtype)
     missing, unexpected = network.load_state_dict(ours, strict=False)
@@ -36,7 +36,7 @@ def load(network, *trees):
 
 
 def turned(images):
-    """NHWC to NCHW."""
+    """Convert NHWC to NCHW."""
     return torch.from_numpy(np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2)))
 
 
@@ -112,7 +112,7 @@ def squash(s):
 
 
 class CapsNet(nn.Module):
-    """Sabour, Frosst & Hinton 2017; every prediction is kept as one array (batch, inputs, classes, size)."""
+    """Sabour, Frosst & Hinton 2017; all predictions are one array (batch, inputs, classes, size)."""
 
     def __init__(self, width=256, capsules=32, capsule_size=8, class_size=16, kernel=9, decoder=(512, 1024), side=28):
         super().__init__()
@@ -143,7 +143,7 @@ class CapsNet(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Dense layers both ways; the noise is given."""
+    """An encoder and a decoder of dense layers; the noise is an input."""
 
     def __init__(self, pixels=784, hidden=(512, 256), latent=2):
         super().__init__()
@@ -166,7 +166,7 @@ class Autoencoder(nn.Module):
 
 
 class Lstm(nn.Module):
-    """torch.nn.LSTM between an embedding and a linear layer; dropout where Zaremba has it."""
+    """torch.nn.LSTM between an embedding and a linear layer, with dropout where Zaremba has it."""
 
     def __init__(self, vocabulary, width=650, layers=2, dropout=0.5):
         super().__init__()

@@ -1,12 +1,12 @@
-"""Trajectories of independent implementations, the oracles of the optimizers; run as a script it stores them here.
+"""Trajectories of independent implementations, the oracles of the optimizers; run as a script, it stores them.
 
 Each case names one of our factories with its arguments, and an oracle with its own: `package:Class` of a PyTorch
 package, or `numpy:function` of `tests/oracles/numpy_optimizers.py`, references written from the equations. The first
 case of each optimizer leaves our arguments at their defaults as far as the problems allow, so that the defaults are
-compared too. Every 25th of 200 steps of the packages' trajectories is stored; the NumPy references are always at hand.
+compared too. Of the packages' trajectories every 25th of 200 steps is stored; the NumPy references run every time.
 
-Rates are small enough for rounding not to be amplified: at 0.03, Adam on Rosenbrock turns a change of the start's last
-digit into 4e-10 after 200 steps, whichever implementation runs it.
+Rates are small enough not to amplify rounding: at 0.03, Adam on Rosenbrock's function turns a change of the start's
+last digit into 4e-10 after 200 steps, in any implementation.
 
 Command: python -m tests.oracles.trajectories
 """
@@ -30,10 +30,17 @@ DISTRIBUTIONS = {"torch.optim": "torch", "torch_optimizer": "torch-optimizer", "
 
 
 class Case(NamedTuple):
-    """optimizer: ours by name, with the arguments in `ours`; oracle with those in `theirs`.
+    """A comparison of one of our optimizers with an oracle.
 
-    average: compare what `evaluation_params` hands out with the oracle's averages, not the points.
-    tolerance: relative; where it is looser than 1e-10, `why` tells.
+    Attributes:
+      optimizer: the name of our optimizer.
+      ours: the arguments of our factory.
+      oracle: `package:Class` or `numpy:function`.
+      theirs: the arguments of the oracle.
+      problems: the problems to compare on.
+      average: compare the result of `evaluation_params` with the oracle's averages, instead of the points.
+      tolerance: relative.
+      why: the reason, where the tolerance is looser than 1e-10.
     """
 
     optimizer: str
@@ -505,7 +512,7 @@ CASES = {
             "precondition_frequency": 3,
             "precondition_1d": True,
         },
-        problems=("rosenbrock",),  # a vector of 5 leaves its first eigenbasis open
+        problems=("rosenbrock",),  # a vector of 5 does not determine its first eigenbasis
     ),
     "soap-torch": Case(
         "soap",
@@ -678,19 +685,19 @@ CASES = {
 
 
 def package_of(case):
-    """The import name of the oracle's package; "numpy" for our own references."""
+    """Return the import name of the oracle's package, "numpy" for our own references."""
     return CASES[case].oracle.split(":")[0]
 
 
 def version_of(case):
-    """The version of the oracle's distribution."""
+    """Return the version of the oracle's distribution."""
     package = package_of(case)
     distribution = DISTRIBUTIONS.get(package, package.split(".")[0].replace("_", "-"))
     return importlib.metadata.version(distribution)
 
 
 def theirs(case, problem):
-    """The oracle's STEPS + 1 points, flattened, in float64."""
+    """Return the oracle's STEPS + 1 points, flattened, in float64."""
     if package_of(case) == "numpy":
         walk = getattr(numpy_optimizers, CASES[case].oracle.split(":")[1])
         points = walk(start(problem), gradient(problem), STEPS, **CASES[case].theirs)
@@ -703,7 +710,7 @@ def theirs(case, problem):
 def _torch_trajectory(case, problem):
     import torch
 
-    torch.set_default_dtype(torch.float64)  # some keep numbers of their own in the default dtype
+    torch.set_default_dtype(torch.float64)  # some optimizers keep numbers in the default dtype
     try:
         package, cls = CASES[case].oracle.split(":")
         fn = loss(problem, torch, [torch.tensor(a) for a in data(problem)])
@@ -735,7 +742,7 @@ def _torch_trajectory(case, problem):
 
 @functools.cache
 def ours(case, problem):
-    """Our STEPS + 1 points, flattened, in float64 (which must be enabled)."""
+    """Return our STEPS + 1 points, flattened, in float64 (which must be enabled)."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -758,7 +765,7 @@ def ours(case, problem):
 
 
 def deviation(a, b):
-    """The largest difference, relative to the oracle's largest coordinate."""
+    """Return the largest difference, relative to the oracle's largest coordinate."""
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
@@ -768,7 +775,10 @@ def main():
     for case in CASES:
         if package_of(case) == "numpy":
             continue
-        versions.add(f"{package_of(case)} {version_of(case)}")
+        try:
+            versions.add(f"{package_of(case)} {version_of(case)}")
+        except importlib.metadata.PackageNotFoundError as missing:
+            sys.exit(f"trajectories: {missing}; install the oracles: pip install -e '.[oracle]'")
         for problem in CASES[case].problems:
             stored[f"{case}/{problem}"] = theirs(case, problem)[::EVERY]
     np.savez_compressed(STORED, versions=np.array(sorted(versions)), **stored)

@@ -1,9 +1,9 @@
-"""The contract that every optimizer keeps, as a check that a factory of one's own can be put through too.
+"""A check of the contract that every optimizer satisfies, which can also be applied to factories of your own.
 
-`check_contract` makes a `Case` of a factory (`case`), hands it to one probe after the other and collects their answers
-in a `ContractReport` (`report`). A probe is a function `probe(case) -> detail` that raises `BrokenContractError` where
-the optimizer fails: `lanes`, `purity`, `schedules`, `finiteness` and `structure` hold one idea each. All of them run on
-the small problem in `bowl`.
+`check_contract` turns a factory into a `Case` (module `case`), runs one probe after the other on it and collects the
+results in a `ContractReport` (`report`). A probe is a function `probe(case) -> detail` that raises
+`BrokenContractError` if the optimizer fails. The modules `lanes`, `purity`, `schedules`, `finiteness` and `structure`
+each cover one property. All probes run on the small problem in `bowl`.
 """
 
 from gdlab.optimizers.contract.check import check_contract

@@ -1,4 +1,4 @@
-"""A case: a factory, the numbers that are traced and varied, and the arguments that stay as they are."""
+"""A case: a factory, the numbers that are traced and varied, and the arguments that stay fixed."""
 
 import dataclasses
 import functools
@@ -20,10 +20,15 @@ from gdlab.types import Factory
 
 @dataclasses.dataclass
 class Case:
-    """A factory and the numbers that it is varied in.
+    """A factory and the numbers that are varied to test it.
 
-    numbers: maps a name, or "betas[0]" for an entry of a tuple, to its default. lengths: of the tuples. fixed: other
-    arguments, passed on unchanged. static: the names of all arguments that are not varied. steps: of each run.
+    Attributes:
+      factory: the function that returns the optimizer.
+      fixed: the other arguments, passed on unchanged.
+      numbers: maps the name of each number (or "betas[0]" for an entry of a tuple) to its default.
+      lengths: maps the name of each tuple of numbers to its length.
+      static: the names of all arguments that are not varied.
+      steps: the number of steps of each run.
     """
 
     factory: Factory
@@ -35,16 +40,16 @@ class Case:
 
     @functools.cached_property
     def alone(self) -> Counted:
-        """One run in float64 from traced numbers, with which the others are compared."""
+        """One run in float64 from traced numbers, the reference for other runs."""
         return Counted(lambda values: self.run(values, make_params("float64")))
 
     @property
     def defaults(self) -> Array:
-        """The default of every number, to be traced."""
+        """The default of every number as one array, to be traced."""
         return jnp.asarray(list(self.numbers.values()))
 
     def build(self, values: Sequence[Any] | None = None) -> optax.GradientTransformationExtraArgs:
-        """The optimizer at these values of `numbers`; without them at the defaults, as Python numbers."""
+        """Return the optimizer for these values of `numbers`, by default for the defaults as Python numbers."""
         values = list(self.numbers.values()) if values is None else values
         named = dict(zip(self.numbers, values, strict=True))
         arguments = dict(self.fixed)
@@ -55,27 +60,29 @@ class Case:
     def run(
         self, values: Array | Sequence[Any], params: PyTree, slope: Callable[[PyTree], PyTree] = slope
     ) -> tuple[PyTree, PyTree]:
-        """The parameters after all steps of the optimizer at these values, and those to evaluate at."""
+        """Return the parameters after a run with these values, and the parameters to evaluate at."""
         return run(self.build(list(values)), params, self.steps, slope)
 
 
 def make_case(factory: Factory, arguments: Mapping[str, Any], steps: int) -> Case:
-    """Sort the factory's arguments into numbers, which are varied, and static ones.
+    """Sort the factory's arguments into numbers, which are varied, and static arguments.
 
-    A number, or a tuple of numbers, is varied unless its annotation is int, bool or str. Raises TypeError for a name
-    that the factory does not have, and for an argument without a value.
+    A number, or a tuple of numbers, is varied unless its annotation is int, bool or str.
+
+    Raises:
+      TypeError: if `arguments` has a name that the factory does not have, or if an argument has no value.
     """
     case = Case(factory, fixed={}, numbers={}, lengths={}, static=(), steps=steps)
     parameters = inspect.signature(factory).parameters
     for name in arguments:
         if name not in parameters:
-            raise TypeError(f"arguments: wanted names of the factory's arguments, got {name!r}")
+            raise TypeError(f"arguments: expected names of the factory's arguments, got {name!r}")
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         value = arguments.get(name, parameter.default)
         if value is parameter.empty:
-            raise TypeError(f"arguments: wanted a value for {name}, which has no default; got none")
+            raise TypeError(f"arguments: expected a value for {name}, which has no default; got none")
         declared = parameter.annotation in (int, bool, str, "int", "bool", "str")
         if not declared and _is_number(value):
             case.numbers[name] = float(value)
@@ -94,7 +101,7 @@ def _is_number(value: Any) -> bool:
 
 
 def find_untraceable(case: Case) -> list[str]:
-    """The names of the numbers on whose values the factory branches in Python."""
+    """Return the names of the numbers that cannot be traced, because the factory branches on their values in Python."""
     found = []
     for name in case.numbers:
 

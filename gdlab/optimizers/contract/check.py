@@ -1,4 +1,4 @@
-"""`check_contract`: all probes, one after the other."""
+"""`check_contract`, which runs all probes one after the other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from gdlab.optimizers.contract.structure import ignores_order, keeps_dtypes, tak
 from gdlab.types import Factory
 
 Probe = Callable[[Case], str]
-"""`probe(case)`: what was seen, where the optimizer passes; raises `BrokenContractError` where it fails."""
+"""`probe(case)` returns a note on what was measured; it raises `BrokenContractError` if the optimizer fails."""
 
 PROBES: dict[str, Probe] = {
     "vmap = solo, float64": equals_solo_in_float64,
@@ -35,34 +35,49 @@ PROBES: dict[str, Probe] = {
 def check_contract(
     factory: Factory, arguments: Mapping[str, Any] | None = None, *, steps: int = 20, skip: Sequence[str] = ()
 ) -> ContractReport:
-    """Whether an optimizer is pure, traceable, stable in dtypes and finite, on a small tree of odd leaves.
+    """Check whether an optimizer is pure, traceable, stable in dtypes and finite, on a small tree of unusual leaves.
 
-    factory: `factory(**numbers)` returns an optax transformation whose `update(gradients, state, params)` needs nothing
-        more. Each argument whose default is a number, or a tuple of numbers, is traced and varied, unless it is
-        annotated int, bool or str, which declares it static.
-    arguments: values for arguments without a default, and for those to be varied around another value than their
-        default (None, say). A number here is varied; anything else is passed on as it is.
-    steps: of each run, at least 4.
-    skip: names of checks to leave out, as the report prints them; "order of leaves" for an optimizer that draws noise
-        per leaf.
+    The following properties are checked; whether the optimizer minimizes anything is not:
 
-    What is checked: `update` gives the same twice, leaves its inputs alone and remembers nothing outside of its state;
-    one compilation serves all steps; each hyperparameter at 5 values in one vmapped program equals 5 solo runs, to
-    1e-12 in float64 and 1e-6 in float32, each with one compilation, and one of them at least changes something; Python
-    numbers give what traced ones give; schedules that fall give what an optimizer rebuilt at every step gives, where
-    the factory takes schedules (`gdlab.optimizers.transformation`); derivatives by parameters and hyperparameters
-    through all steps are finite; structure and dtypes of the state stay, for bfloat16, float32 and float64 parameters,
-    with Python and with traced float32 hyperparameters; lists, tuples, None and bare arrays serve as parameters; the
-    state can be restored from a file, and an optimizer built anew continues from it with the same bits; the order of
-    leaves does not matter; zero gradients at zero parameters give no NaN, nor do their derivatives. Whether the
-    optimizer descends is not checked.
+    - `update` returns the same result twice, does not modify its inputs and remembers nothing outside its state.
+    - One compilation serves all steps.
+    - A vmapped program with 5 values of each hyperparameter equals 5 solo runs, to 1e-12 in float64 and 1e-6 in
+      float32, each with one compilation. At least one hyperparameter changes the result.
+    - Python numbers give the same result as traced ones.
+    - Decreasing schedules give the same result as an optimizer rebuilt at every step, if the factory accepts
+      schedules (`gdlab.optimizers.transformation`).
+    - Derivatives with respect to parameters and hyperparameters, through all steps, are finite.
+    - The structure and the dtypes of the state do not change, for bfloat16, float32 and float64 parameters, with
+      Python numbers and with traced float32 hyperparameters.
+    - Lists, tuples, None and bare arrays are accepted as parameters.
+    - The state can be restored from a file, and a newly built optimizer continues from it with identical bits.
+    - The order of the leaves does not matter.
+    - Zero gradients at zero parameters give no NaN, and neither do their derivatives.
 
-    A failed check is a line of the report, and so is an exception in one. It takes a few seconds, for compilations; its
-    64-bit parts switch x64 on for themselves. Raises TypeError for a factory that cannot be called, or an argument
-    without a value.
+    A failed check is a line of the report, and so is an exception during a check. The call takes a few seconds, spent
+    on compilation. Its 64-bit parts enable x64 locally.
 
-    >>> report = check_contract(gdlab.optimizers.adam)
-    >>> assert report.ok, str(report)
+    Args:
+      factory: `factory(**numbers)` returns an optax transformation that needs no more than
+        `update(gradients, state, params)`. Each argument whose default is a number, or a tuple of numbers, is traced
+        and varied, unless it is annotated int, bool or str, which declares it static.
+      arguments: values for arguments without a default, and for arguments that should be varied around a value other
+        than their default (None, for example). A number given here is varied; anything else is passed on unchanged.
+      steps: the number of steps of each run, at least 4. Default 20.
+      skip: names of checks to leave out, as the report prints them. Use "order of leaves" for an optimizer that draws
+        noise for each leaf.
+
+    Returns:
+      A `ContractReport`, which prints as a table. Its `ok` tells whether every check passed.
+
+    Raises:
+      TypeError: if `factory` is not callable, if `arguments` has a name that the factory does not have, or if an
+        argument has no value.
+      ValueError: if `steps` is below 4, or if `skip` has an unknown name.
+
+    Example:
+      >>> report = check_contract(gdlab.optimizers.adam)
+      >>> assert report.ok, str(report)
     """
     require_callable("factory", factory)
     require_count("steps", steps, low=4)
@@ -79,14 +94,14 @@ def check_contract(
 
 
 def _run_probe(name: str, probe: Probe, case: Case) -> Check:
-    """The outcome of one probe; an exception in it is a failure."""
+    """Return the outcome of one probe, in which an exception counts as a failure."""
     try:
         with jax.enable_x64(True):
             return Check(name, True, probe(case))
     except BrokenContractError as broken:
         return Check(name, False, str(broken))
     except jax.errors.ConcretizationTypeError:
-        names = ", ".join(find_untraceable(case)) or "a number"
+        names = ", ".join(find_untraceable(case)) or "a hyperparameter"
         return Check(name, False, f"{names}: cannot be traced; annotate it int or bool if it is static")
     except Exception as error:
         first = (str(error).strip() or "no message").splitlines()[0]

@@ -1,4 +1,4 @@
-"""Compilation: fast to do, and counted."""
+"""Compilation that is fast, and counted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,12 @@ import jax
 
 from gdlab.optimizers.contract.report import BrokenContractError
 
-# A check's time goes into compiling; its programs run for milliseconds.
+# Compilation takes most of the time of a check, whose programs run for milliseconds.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def quick_jit(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit`, with as few optimizations as possible."""
+    """Apply `jax.jit` with as few compiler optimizations as possible."""
     return jax.jit(fn, compiler_options=QUICK)
 
 
@@ -29,10 +29,10 @@ class Counted:
         self.compiled = quick_jit(counting)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the compiled function; a new shape or dtype compiles it again."""
+        """Call the compiled function. A new shape or dtype compiles it again."""
         return self.compiled(*arguments)
 
     def require_one(self, what: str) -> None:
         """Raise unless the function was compiled exactly once."""
         if self.traces != 1:
-            raise BrokenContractError(f"{what}: wanted one compilation, got {self.traces}")
+            raise BrokenContractError(f"{what}: expected one compilation, got {self.traces}")

@@ -1,4 +1,4 @@
-"""Equality of trees: bit by bit, and to a tolerance."""
+"""Equality of trees, bit by bit or within a tolerance."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from jaxtyping import PyTree
 from gdlab.optimizers.contract.report import BrokenContractError
 
 TIGHT, LOOSE = 1e-12, 1e-6
-"""Between runs that should be the same, in float64 and float32, relative to the largest coordinate."""
+"""Tolerances for runs that should agree, in float64 and in float32, relative to the largest coordinate."""
 
 
 def to_vector(tree: PyTree) -> np.ndarray:
-    """All numbers of a tree in one vector of float64."""
+    """Return all numbers of a tree as one float64 vector."""
     return np.concatenate([np.zeros(0), *(np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(tree))])
 
 
 def deviation(a: PyTree, b: PyTree) -> float:
-    """The largest difference between two trees, relative to the largest number in `b`."""
+    """Return the largest difference between two trees, relative to the largest number in `b`."""
     x, y = to_vector(a), to_vector(b)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise BrokenContractError("a parameter is not finite")
@@ -27,23 +27,23 @@ def deviation(a: PyTree, b: PyTree) -> float:
 
 
 def require_close(what: str, a: PyTree, b: PyTree, tolerance: float) -> str:
-    """The deviation, as text; raises where it exceeds the tolerance."""
+    """Return the deviation as text, or raise if it exceeds the tolerance."""
     seen = deviation(a, b)
     if not seen <= tolerance:
-        raise BrokenContractError(f"{what} differ by {seen:.1e}, relative; {tolerance:g} is allowed")
+        raise BrokenContractError(f"{what} differ by {seen:.1e} (relative); the tolerance is {tolerance:g}")
     return f"{seen:.1e}"
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is a typed random key, which NumPy cannot hold."""
+    """Return whether a leaf is a typed random key, which NumPy cannot hold."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def to_array(leaf: Any) -> np.ndarray:
-    """A leaf, or the data of a random key, as a NumPy array."""
+    """Return a leaf, or the data of a random key, as a NumPy array."""
     return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
 def to_bytes(tree: PyTree) -> list[bytes]:
-    """The bits of every leaf."""
+    """Return the bytes of every leaf."""
     return [to_array(leaf).tobytes() for leaf in jax.tree.leaves(tree)]

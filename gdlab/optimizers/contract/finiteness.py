@@ -1,4 +1,4 @@
-"""Finite results: of derivatives through a run, of 16-bit arithmetic, of zero gradients."""
+"""Finite results: derivatives through a run, 16-bit arithmetic and zero gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from gdlab.optimizers.contract.report import BrokenContractError
 
 
 def has_finite_derivatives(case: Case) -> str:
-    """The final loss has finite derivatives by every number and by the first parameters."""
+    """Check that the final loss has finite derivatives with respect to every number and to the initial parameters."""
 
     def final(values: Array, params: PyTree) -> Array:
         return loss(case.run(values, params)[1])
@@ -22,14 +22,14 @@ def has_finite_derivatives(case: Case) -> str:
     by_values, by_params = quick_jit(jax.grad(final, argnums=(0, 1)))(case.defaults, make_params("float64", SECOND))
     for name, derivative in zip(case.numbers, by_values, strict=True):
         if not jnp.isfinite(derivative):
-            raise BrokenContractError(f"the derivative by {name} is {float(derivative)}")
+            raise BrokenContractError(f"the derivative with respect to {name} is {float(derivative)}")
     if not np.isfinite(to_vector(by_params)).all():
-        raise BrokenContractError("a derivative by the first parameters is not finite")
-    return f"by {len(case.numbers)} hyperparameters and all parameters"
+        raise BrokenContractError("a derivative with respect to the initial parameters is not finite")
+    return f"with respect to {len(case.numbers)} hyperparameters and all parameters"
 
 
 def is_finite_in_bfloat16(case: Case) -> str:
-    """Parameters in bfloat16 stay finite."""
+    """Check that bfloat16 parameters stay finite."""
     params = make_params("bfloat16", SECOND)
     x = quick_jit(lambda values: case.run(values, params))(case.defaults.astype("float32"))
     if not np.isfinite(to_vector(x)).all():
@@ -38,7 +38,7 @@ def is_finite_in_bfloat16(case: Case) -> str:
 
 
 def survives_zeros(case: Case) -> str:
-    """Zero gradients at zero parameters give no NaN, nor do their derivatives."""
+    """Check that zero gradients at zero parameters give no NaN, and neither do their derivatives."""
     nothing = jax.tree.map(jnp.zeros_like, make_params("float32", SECOND))
 
     def moved(values: Array, gradients: PyTree, params: PyTree) -> tuple[Array, PyTree]:
@@ -53,10 +53,12 @@ def survives_zeros(case: Case) -> str:
         case.defaults.astype("float32"), nothing, nothing
     )
     if not np.isfinite(to_vector(params)).all():
-        raise BrokenContractError("a parameter is not finite after zero gradients at zero")
+        raise BrokenContractError("a parameter is not finite after zero gradients at zero parameters")
     if np.isnan(to_vector([leaf.astype(float) for leaf in jax.tree.leaves(state) if not is_key(leaf)])).any():
-        raise BrokenContractError("the state holds a NaN after zero gradients at zero")
+        raise BrokenContractError("the state contains a NaN after zero gradients at zero parameters")
     for what, tree in zip(("hyperparameters", "gradients", "parameters"), derivatives, strict=True):
         if not np.isfinite(to_vector(tree)).all():
-            raise BrokenContractError(f"zero gradients at zero: a derivative by the {what} is not finite")
+            raise BrokenContractError(
+                f"zero gradients at zero parameters: a derivative with respect to the {what} is not finite"
+            )
     return "values and derivatives"

@@ -1,4 +1,4 @@
-"""A step is a pure function: one program for all steps, and a state that holds all there is to remember."""
+"""Purity of a step: one program serves all steps, and nothing is remembered outside the state."""
 
 import io
 import re
@@ -22,7 +22,7 @@ Step = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
 def is_pure(case: Case) -> str:
-    """Steps with Python numbers: pure, compiled once, restorable from a file, and equal to those with traced ones."""
+    """Check that steps with Python numbers are pure, compiled once, restorable from a file and equal to traced ones."""
     optimizer, another = case.build(), case.build()
     step = _step_of(optimizer)
     params = make_params("float64")
@@ -36,14 +36,14 @@ def is_pure(case: Case) -> str:
         if number == case.steps // 2:
             restored = _through_a_file((x, state))
         x, state = compiled(x, state)
-    compiled.require_one("stepping on with the returned state")
-    anew = quick_jit(_step_of(another))  # it has never seen these parameters
+    compiled.require_one("steps with the returned state")
+    anew = quick_jit(_step_of(another))  # built anew, so it has never seen these parameters
     for _ in range(case.steps // 2, case.steps):
         restored = anew(*restored)
     if to_bytes(restored) != to_bytes((x, state)):
-        raise BrokenContractError("a restored state continues differently")
+        raise BrokenContractError("a run from the restored state gives different results")
     require_close("runs with Python numbers and with traced ones", x, case.alone(case.defaults)[0], TIGHT)
-    return f"{case.steps} steps, one compilation, the same bits after a restore"
+    return f"{case.steps} steps, one compilation, identical bits after a restore"
 
 
 def _step_of(optimizer: optax.GradientTransformationExtraArgs) -> Step:
@@ -55,12 +55,12 @@ def _step_of(optimizer: optax.GradientTransformationExtraArgs) -> Step:
 
 
 def _require_no_memory(step: Step, params: PyTree, state: PyTree) -> None:
-    """A memory outside of the state shows in the program itself: in its text or in its constants."""
+    """Raise if two traces differ: memory outside the state shows in the program, in its text or in its constants."""
     programs = [jax.make_jaxpr(step)(params, state) for _ in range(2)]
     texts = [re.sub("0x[0-9a-f]+", "", str(program)) for program in programs]
     if texts[0] != texts[1] or to_bytes(programs[0].consts) != to_bytes(programs[1].consts):
         raise BrokenContractError(
-            "traced twice, update gives two programs: it remembers something outside of its state"
+            "two traces of update give different programs: it remembers something outside its state"
         )
 
 
@@ -69,11 +69,11 @@ def _require_no_side_effect(step: Callable[..., Any], params: PyTree, state: PyT
     if to_bytes(step(params, state)) != to_bytes(step(params, state)):
         raise BrokenContractError("the same inputs give different outputs")
     if to_bytes(before) != to_bytes((params, state)):
-        raise BrokenContractError("update changed its inputs")
+        raise BrokenContractError("update modifies its inputs")
 
 
 def _through_a_file(tree: PyTree) -> PyTree:
-    """The tree, written as arrays and read again."""
+    """Return the tree after it was written to a file as arrays and read back."""
     leaves, structure = jax.tree.flatten(tree)
     file = io.BytesIO()
     np.savez(file, *[to_array(leaf) for leaf in leaves])

@@ -1,14 +1,20 @@
-"""What a check of the contract found, as a table with one line per demand."""
+"""The result of a contract check, which prints as a table with one line per property."""
 
 from typing import NamedTuple
 
 
 class BrokenContractError(Exception):
-    """The contract is broken; the message says how."""
+    """Raised when the contract is broken; the message says how."""
 
 
 class Check(NamedTuple):
-    """One demand: its name, whether it holds, and what was seen."""
+    """The result for one property.
+
+    Attributes:
+      name: the name of the check.
+      passed: whether the property holds.
+      detail: what was measured, or how the check failed.
+    """
 
     name: str
     passed: bool
@@ -16,9 +22,13 @@ class Check(NamedTuple):
 
 
 class ContractReport(NamedTuple):
-    """What `check_contract` found. Prints as a table; `ok` if every check passed.
+    """The result of `check_contract`, which prints as a table.
 
-    numbers: the hyperparameters that were traced and varied. static: the arguments that were not.
+    Attributes:
+      factory: the name of the factory.
+      checks: the results, one per property.
+      numbers: the names of the hyperparameters that were traced and varied.
+      static: the names of the arguments that were not.
     """
 
     factory: str

@@ -1,4 +1,4 @@
-"""Schedules: a number that changes with the step count, in place of one that does not."""
+"""Schedules: numbers that change with the step count."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from gdlab.optimizers.contract.equality import TIGHT, require_close
 
 
 def follows_schedules(case: Case) -> str:
-    """An optimizer built from schedules equals one that is built anew at every step from their values."""
+    """Check that an optimizer built from schedules equals one that is rebuilt at every step from their values."""
 
     def falling(value: float) -> Callable[[Any], Array]:
         return lambda count: value * (1 - 0.01 * jnp.asarray(count, float))
@@ -34,5 +34,5 @@ def follows_schedules(case: Case) -> str:
         first = case.build([schedule(0) for schedule in schedules])
         return jax.lax.scan(step, (x, first.init(x)), jnp.arange(case.steps))[0][0]
 
-    what = "schedules and numbers rebuilt at every step"
-    return "worst " + require_close(what, scheduled, quick_jit(rebuilt)(), TIGHT)
+    what = "runs with schedules and runs that are rebuilt at every step"
+    return "largest deviation " + require_close(what, scheduled, quick_jit(rebuilt)(), TIGHT)

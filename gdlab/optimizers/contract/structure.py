@@ -1,4 +1,4 @@
-"""The structure of parameters and state: dtypes and shapes that stay, trees of any kind, leaves in any order."""
+"""The structure of parameters and state: constant dtypes and shapes, trees of any kind, leaves in any order."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from gdlab.optimizers.contract.report import BrokenContractError
 
 
 def keeps_dtypes(case: Case) -> str:
-    """State and updates keep structure, shapes and dtypes, also where a traced number is wider than the parameters."""
+    """Check that structure, shapes and dtypes never change, even if a traced number is wider than the parameters."""
 
     def two_steps(params: PyTree, *values: Any) -> tuple[Any, Any, Any]:
         optimizer = case.build(values or None)
@@ -35,7 +35,10 @@ def keeps_dtypes(case: Case) -> str:
             for what, old, new in (("the state", first, last), ("an update", params, updates)):
                 for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
                     if _describe(a) != _describe(b):
-                        raise BrokenContractError(f"{place}: {what} turns from {_describe(a)} to {_describe(b)}")
+                        raise BrokenContractError(
+                            f"{place}: {what} changes from {_describe(a)} to {_describe(b)}; a factory that "
+                            "is decorated with gdlab.optimizers.transformation keeps dtypes"
+                        )
     return "bfloat16, float32 and float64 parameters, Python and traced float32 numbers"
 
 
@@ -44,7 +47,7 @@ def _describe(leaf: Any) -> str:
 
 
 def takes_any_tree(case: Case) -> str:
-    """Bare arrays, lists, tuples, None, nothing at all and leaves without elements serve as parameters."""
+    """Check that parameters may be bare arrays, lists, tuples, None, empty trees and leaves without elements."""
     optimizer = case.build()
     trees: dict[str, PyTree] = {
         "a bare vector": jnp.ones(3),
@@ -72,7 +75,7 @@ def takes_any_tree(case: Case) -> str:
 
 
 def ignores_order(case: Case) -> str:
-    """Under names that reverse the order of the leaves, each ends where it did."""
+    """Check that each leaf ends at the same values under names that reverse the order of the leaves."""
     names = sorted(FIRST)
     renamed = {old: f"{len(names) - k}" for k, old in enumerate(names)}
 
@@ -85,4 +88,4 @@ def ignores_order(case: Case) -> str:
     start = {renamed[old]: x for old, x in make_params("float64").items()}
     reversed_end, _ = quick_jit(lambda values: case.run(values, start, renamed_slope))(case.defaults)
     plain_end, _ = case.alone(case.defaults)
-    return "worst " + require_close("runs with leaves in another order", back(reversed_end), plain_end, TIGHT)
+    return "largest deviation " + require_close("runs with reordered leaves", back(reversed_end), plain_end, TIGHT)

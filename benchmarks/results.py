@@ -1,0 +1,320 @@
+"""Write benchmarks/RESULTS.md: every measured table, from the JSON files in benchmarks/results.
+
+Command: python -m benchmarks.results
+
+A test compares the page with the files, so a number on the page is always a number in a file.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gdlab.analysis.tables import Table
+from gdlab.optimizers import OPTIMIZERS
+from gdlab.sweeps import NOT_FOR_VECTORS, changed_arguments
+
+HERE = Path(__file__).parent
+PAGE = HERE / "RESULTS.md"
+
+Results = dict[str, Any]
+
+
+def main() -> None:
+    PAGE.write_text(page())
+    print(f"{PAGE}: written")
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        "# Results",
+        "Every number here comes from a file in `benchmarks/results`, which names the device, the versions and the "
+        "command that measured it. This page is written by `python -m benchmarks.results`; do not edit it by hand.",
+    ]
+    for name, title, section in SECTIONS:
+        found = json.loads((HERE / "results" / f"{name}.json").read_text())
+        parts += [f"## {title}", *section(found), measured(name, found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def measured(name: str, found: Results) -> str:
+    """Where the numbers come from."""
+    how = found["environment"]
+    device = how.get("device") or f"{how['cores']} cores ({how['processor']})"
+    versions = ", ".join(f"{package} {version}" for package, version in how["versions"].items())
+    seconds = f", {found['seconds']:.0f} s" if isinstance(found.get("seconds"), float) else ""
+    command = how["command"] if "`" in how["command"] else f"`{how['command']}`"
+    return f"*`results/{name}.json`: {command}, {how['date']}, {device}, {versions}{seconds}.*"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return Table(head, list(rows)).markdown()
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def span(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}%"
+
+
+def ackley(found: Results) -> list[str]:
+    sound = [one for one in found["starts"] if one["gradient"] == "autodiff"]
+    (source,) = (one for one in found["starts"] if one["gradient"] != "autodiff")
+    rates, shares = found["shares"]["learning_rates"], found["shares"]["shares"]["sgd"]
+    small = min(range(len(rates)), key=lambda k: abs(rates[k] - 0.01))
+    rows = [
+        (
+            one["method"],
+            f"{one['learning_rate']:.3g}",
+            percent(one["share"]),
+            span(one["share_low"], one["share_high"]),
+        )
+        for one in sound
+    ]
+    return [
+        "The share of 1,000 starts in [-5, 5]^2 that reach the global minimum: gradients by automatic differentiation, "
+        "the learning rate tuned on other starts, cosine decay, 500 steps; Wilson's intervals for 95%.",
+        table(("method", "learning rate", "reach the global minimum", "95% interval"), rows),
+        f"With the difference quotient as the source article prints it, {percent(source['share'])} of the starts reach "
+        f"the minimum. At learning rate 0.01 gradient descent reaches it from {percent(shares[small])} of the starts.",
+    ]
+
+
+def zoo(found: Results) -> list[str]:
+    rows = []
+    for function in dict.fromkeys(one["function"] for one in found["results"]):
+        ranked = sorted(
+            (
+                one
+                for one in found["results"]
+                if one["function"] == function and one["optimizer"] not in NOT_FOR_VECTORS
+            ),
+            key=lambda one: (-one["share"], one["median_steps"] or float("inf")),
+        )
+        rows.append(
+            [
+                function,
+                *(f"{one['optimizer']} {100 * one['share']:.0f}% in {one['median_steps']:.0f}" for one in ranked[:5]),
+            ]
+        )
+    return [
+        "Every optimizer has the same budget: 22 learning rates, each constant and with cosine decay, on 128 starts "
+        "for tuning; then 256 other starts of 1,000 steps are judged. The share of starts that reach the minimum, and "
+        "the median of the steps that those take. Functions whose minimizer is the origin are moved. All optimizers: "
+        "[summary](../experiments/pictures/zoo_summary.png).",
+        table(("function", "first", "second", "third", "fourth", "fifth"), rows),
+        changed_arguments([name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS]),
+    ]
+
+
+def race(found: Results) -> list[str]:
+    rows = [
+        (
+            one["optimizer"],
+            percent(one["share"]),
+            span(one["share_low"], one["share_high"]),
+            f"{one['rank']:.1f}",
+            "never" if one["steps_median"] is None else f"{one['steps_median']:.0f}",
+            f"{one['good_decades']:.2f}",
+        )
+        for one in found["results"]
+        if one["optimizer"] not in NOT_FOR_VECTORS
+    ]
+    return [
+        "The same Sobol search of 32 learning rates for all, on 128 tuning starts of each of twelve functions; then "
+        "1,024 other starts, 1,000 steps in float32. Share: of all starts that come within 0.01 of a global minimum; "
+        "rank: mean over functions; half: steps by which half of all starts have arrived; decades: width of the region "
+        "of learning rates whose share is at least 90% of the best.",
+        table(("optimizer", "share", "95% interval", "rank", "half", "decades"), rows),
+        changed_arguments([name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS]),
+    ]
+
+
+def rates(found: Results) -> list[str]:
+    rows = [
+        (
+            one["optimizer"],
+            f"{one['learning_rate']:.3g}",
+            percent(one["test_accuracy"]),
+            span(one["test_low"], one["test_high"]),
+            f"{one['good_decades']:.2f}",
+        )
+        for one in found["results"]
+    ]
+    lanes, seeds = found["settings"]["lanes"], found["settings"]["config"]["seeds"]
+    return [
+        f"{lanes:,} trainings of a perceptron on digits, {seeds} seeds of each setting. The rate is chosen on held-out "
+        "images and judged on others. Decades: width of the region of rates whose held-out accuracy above chance is at "
+        "least 90% of the best.",
+        table(("optimizer", "rate", "test accuracy", "95% interval", "decades"), rows),
+    ]
+
+
+def overview(found: Results) -> list[str]:
+    names = list(found["measures"])
+    rows = [
+        (name, f"{row['rank']:.2f}", *(f"{row['test'][task]:.1f} ± {row['sd'][task]:.1f}" for task in names))
+        for name, row in found["optimizers"].items()
+    ]
+    return [
+        "The smoke tier of `experiments/overview.py`: narrow networks, little data, two seeds, two epochs (the VAE: "
+        "five). It shows that everything works; **it does not show which optimizer is better**. Mean ± standard "
+        "deviation over the seeds on the test set, and the average rank.",
+        table(("optimizer", "mean rank", *(f"{task}, {what}" for task, what in found["measures"].items())), rows),
+        found["note"],
+    ]
+
+
+def sweep_speed(found: Results) -> list[str]:
+    counts = (1, 100, 10_000, 100_000, 1_000_000)
+    speeds = {(row["contender"], row["starts"]): row["million_point_steps_per_second"] for row in found["rows"]}
+    rows = [
+        (name, *(figure(speeds.get((name, count))) for count in counts))
+        for name in dict.fromkeys(row["contender"] for row in found["rows"])
+    ]
+    ratio, memory, grid = found["ratios"], found["memory"], found["grid"]
+    torch, loop = ratio["gdlab at 10^6 / torch's best"], ratio["gdlab at 10^6 / optax loop's best"]
+    return [
+        "Million steps of a point per second, by number of starts: Ackley in two dimensions with Adam, 500 steps, "
+        "float32. Medians, all in one run.",
+        table(("program", "1", "100", "10^4", "10^5", "10^6"), rows),
+        f"- Measured in turns with it, the sweep runs at {ratio['gdlab / C, all cores, 1000000 starts']:.2f} of the C "
+        f"program at 10^6 starts and {ratio['gdlab / C, all cores, 100000 starts']:.2f} at 10^5 with the flags -O3 "
+        f"-march=native -ffast-math, and at {ratio['gdlab / C, tuned flags, all cores, 1000000 starts']:.2f} and "
+        f"{ratio['gdlab / C, tuned flags, all cores, 100000 starts']:.2f} of it with flags tuned to the processor. The "
+        "C program neither checks for failures nor records stops.\n"
+        "- **A call has a fixed cost of some milliseconds: below a few hundred starts a jitted scan of your own is "
+        "faster.**\n"
+        f"- At 10^6 starts the sweep is {torch:.0f} times as fast as PyTorch's best "
+        f"and {loop:.0f} times as fast as the best of a loop around a jitted "
+        f"optax step. A million starts take {memory['mib_peak']:.0f} MiB, {memory['mib_before']:.0f} of them before "
+        "the first.\n"
+        f"- A grid of 64 x 64 learning rates and momenta from 256 starts takes {grid['sweep_seconds']:.2f} s: "
+        f"{grid['ratio_loop']:.1f} times as fast as a Python loop over one jitted run, and "
+        f"{grid['ratio_rebuilding']:.0f} times as fast as building the optimizer for each setting.",
+    ]
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits; nothing where nothing was measured."""
+    return "" if value is None else f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
+def training_speed(found: Results) -> list[str]:
+    rows = [
+        (stem, *(figure(row["images_per_second"]) for row in one["contenders"].values()), f"{one['ratio']:.2f}")
+        for stem, one in found["stems"].items()
+    ]
+    return [
+        "Images per second of a whole training step of ResNet18: images of 32 x 32, batches of 64, float32, "
+        "augmentation included. \"source\" is torchvision's first layer and the source article's two last ones, "
+        '"cifar" the first layer for small images. '
+        "Medians, all in one run; the ratio is to the faster of the two others.",
+        table(("stem", "gdlab", "PyTorch eager", "PyTorch compiled", "ratio"), rows),
+    ]
+
+
+def task_speed(found: Results) -> list[str]:
+    rows = [
+        (
+            name,
+            str(one["batch"]),
+            *(f"{one['seconds_a_step'][who]:.3g}" for who in ("gdlab", "torch")),
+            f"{one['ratio']:.2f}",
+        )
+        for name, one in found["tasks"].items()
+    ]
+    return [
+        "Seconds of a training step of the Demon benchmark's six networks at full size with Adam; medians of rounds in "
+        "turn, PyTorch eager. A ratio above 1 means that gdlab is faster. ResNet18 has the stem for small images, "
+        "WRN-16-8 images of 96 x 96, and both a smaller batch than the benchmark's.",
+        table(("task", "batch", "gdlab", "PyTorch", "ratio"), rows),
+    ]
+
+
+def scan_speed(found: Results) -> list[str]:
+    least = found["results"]["gdlab train, one at a time"]["trainings_an_hour"]
+    rows = [
+        (name, f"{row['trainings_an_hour']:,.0f}", f"{row['trainings_an_hour'] / least:.1f}")
+        for name, row in found["results"].items()
+    ]
+    return [
+        f"Trainings per hour of a small network (digits, {found['epochs']} epochs with evaluation), from the call to "
+        'the results, compilation included (once for all learning rates of a row). "auto" measures vmap against one '
+        'lane after another before it chooses, which costs a second compilation: on 128 trainings "map", which '
+        "compiles one program, is ahead.",
+        table(("program", "trainings per hour", "against one at a time"), rows),
+    ]
+
+
+def gpu(found: Results) -> list[str]:
+    def grid(title: str, by_program: dict[str, dict[str, float]]) -> str:
+        columns = list(dict.fromkeys(name for row in by_program.values() for name in row))
+        rows = [(name, *(figure(row.get(column)) for column in columns)) for name, row in by_program.items()]
+        return table((title, *columns), rows)
+
+    images, sweeps = (
+        dict(found["resnet18_images_per_second"]),
+        dict(found["ackley_adam_million_point_steps_per_second"]),
+    )
+    notes = images.pop("note"), sweeps.pop("note")
+    turned = {case: {who: row[case] for who, row in images.items() if case in row} for case in images["gdlab"]}
+    return [
+        f"Images per second of ResNet18. {notes[0]}",
+        grid("case", turned),
+        f"Million steps of a point per second: Ackley, Adam, {notes[1]}.",
+        grid("program", sweeps),
+        found["note"],
+    ]
+
+
+def imports(found: Results) -> list[str]:
+    rows = [(name, f"{seconds:.3f}") for name, seconds in found["median"].items()]
+    return [
+        "Seconds in a fresh process, medians. `gdlab` is the import alone, whose names are loaded when they are first "
+        "used; `descent` and `sweep` are what these need, JAX and optax included; `help` is `gdlab --help`.",
+        table(("what", "seconds"), rows),
+    ]
+
+
+def oracles(found: Results) -> list[str]:
+    rows = [
+        (
+            one["optimizer"],
+            one["oracle"],
+            one["version"],
+            f"{one['largest']:.1e}" + (f" ({one['why']})" if one["why"] else ""),
+        )
+        for one in found["rows"]
+    ]
+    return [
+        f"Trajectories of {found['steps']} steps in float64 on Rosenbrock's function, a random least-squares problem "
+        "and a small network, once with the defaults and once with every argument changed. The deviation is the "
+        "largest difference of any coordinate at any step, relative to the largest coordinate. The tests hold every "
+        "one below 1e-10, except where the table says why not. Where no package implements a method as published, "
+        "the oracle is a reference in plain NumPy, written from the equations alone "
+        "(`tests/oracles/numpy_optimizers.py`).",
+        table(("optimizer", "oracle", "version", "largest relative deviation"), rows),
+    ]
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[Results], list[str]]], ...] = (
+    ("ackley_descent", "The source article's first half: Ackley's function", ackley),
+    ("optimizer_zoo", "The optimizers on four functions", zoo),
+    ("toy_race", "The optimizers on twelve functions", race),
+    ("learning_rate_scan", "Which learning rate, on a network", rates),
+    ("overview_smoke", "Six tasks, ten optimizers, smoke tier", overview),
+    ("sweep_speed", "Speed of sweeps", sweep_speed),
+    ("training_speed", "Speed of training", training_speed),
+    ("task_speed", "Speed of the six tasks", task_speed),
+    ("scan_speed", "Speed of many trainings", scan_speed),
+    ("gpu_first_run", "First runs on a GPU", gpu),
+    ("import_time", "Import time", imports),
+    ("oracle_deviation", "Deviation from independent implementations", oracles),
+)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The commands and their options. What a command needs is imported when it runs, so that help is immediate."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from gdlab.version import VERSION
+
+app = tyro.extras.SubcommandApp()
+data = tyro.extras.SubcommandApp()
+app.command(data, name="data", help="Prepare data sets, and see which ones are there.")
+
+
+@app.command(name="list")
+def list_kind(
+    kind: tyro.conf.Positional[Literal["optimizers", "functions", "tasks", "data", "experiments"]], /
+) -> None:
+    """List what gdlab has of one kind, one line each.
+
+    Args:
+        kind: What to list.
+    """
+    from gdlab.cli.catalog import lines
+
+    print("\n".join(lines(kind)))
+
+
+@app.command(name="show")
+def show(name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")], /) -> None:
+    """Show what is known of one optimizer, test function or task.
+
+    Args:
+        name: An optimizer, a test function or a task, such as adam.
+    """
+    from gdlab.cli.pages import page
+
+    print(page(name))
+
+
+@app.command(name="check")
+def check(
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE.py:FACTORY")],
+    /,
+    *,
+    steps: int = 20,
+    skip: tuple[str, ...] = (),
+) -> None:
+    """Check that an optimizer in your own file keeps the contract; exit 0 if so, else 1.
+
+    Args:
+        target: FILE.py:FACTORY, the file and the function in it.
+        steps: Steps of each run.
+        skip: Checks to leave out, by the names that the report prints.
+    """
+    from gdlab.cli.pages import fitted
+    from gdlab.cli.user_code import load_factory
+    from gdlab.optimizers import check_contract
+
+    report = check_contract(load_factory(target), steps=steps, skip=skip)
+    print("\n".join(map(fitted, str(report).splitlines())))
+    sys.exit(0 if report.ok else 1)
+
+
+@data.command(name="list")
+def list_data(data_dir: Path | None = None) -> None:
+    """Say where each data set was found, or where it was looked for.
+
+    Args:
+        data_dir: A folder to look in first.
+    """
+    from gdlab.cli.catalog import data_lines
+
+    print("\n".join(data_lines(data_dir)))
+
+
+@data.command(name="prepare")
+def prepare_data(
+    name: tyro.conf.Positional[str],
+    /,
+    *,
+    archive: tuple[Path, ...] = (),
+    data_dir: Path | None = None,
+    any_checksum: bool = False,
+) -> None:
+    """Make the folder that gdlab.data.load reads from a data set's published archive, and read it once.
+
+    Args:
+        name: cifar10, cifar100, stl10, mnist or fashion_mnist.
+        archive: The published files, or the folder that holds them. Without it they are downloaded.
+        data_dir: Where the folder goes. Default: $GDLAB_DATA_DIR, or ~/tensorflow_datasets.
+        any_checksum: Accept given archives whose checksum is not the published one.
+    """
+    from gdlab.data import load, prepare
+
+    folder = prepare(name, archive, data_dir, any_checksum=any_checksum)
+    found = load(name, data_dir)
+    print(f"{folder}: {len(found.train.labels):,} + {len(found.test.labels):,} images of {len(found.classes)} classes")
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line and exit status 1."""
+    if sys.argv[1:] == ["--version"]:
+        print(VERSION)
+        return
+    try:
+        app.cli(prog="gdlab", description="A laboratory for gradient-descent optimizers in JAX.")
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        sys.exit(f"gdlab: {error}")
