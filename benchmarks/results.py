@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gdlab.analysis.arrivals import share_cells
 from gdlab.analysis.tables import Table
-from gdlab.optimizers import OPTIMIZERS
-from gdlab.sweeps import NOT_FOR_VECTORS, changed_arguments
+from gdlab.sweeps import FOR_VECTORS, changed_arguments
 
 HERE = Path(__file__).parent
 PAGE = HERE / "RESULTS.md"
@@ -52,14 +52,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return Table(head, list(rows)).markdown()
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def span(low: float, high: float) -> str:
-    return f"{100 * low:.1f} to {100 * high:.1f}%"
-
-
 def ackley(found: Results) -> list[str]:
     sound = [one for one in found["starts"] if one["gradient"] == "autodiff"]
     (source,) = (one for one in found["starts"] if one["gradient"] != "autodiff")
@@ -69,8 +61,7 @@ def ackley(found: Results) -> list[str]:
         (
             one["method"],
             f"{one['learning_rate']:.3g}",
-            percent(one["share"]),
-            span(one["share_low"], one["share_high"]),
+            *share_cells(one),
         )
         for one in sound
     ]
@@ -78,8 +69,8 @@ def ackley(found: Results) -> list[str]:
         "The share of 1,000 starts in [-5, 5]^2 that reach the global minimum: gradients by automatic differentiation, "
         "the learning rate tuned on other starts, cosine decay, 500 steps; Wilson's intervals for 95%.",
         table(("method", "learning rate", "reach the global minimum", "95% interval"), rows),
-        f"With the difference quotient as the source article prints it, {percent(source['share'])} of the starts reach "
-        f"the minimum. At learning rate 0.01 gradient descent reaches it from {percent(shares[small])} of the starts.",
+        f"With the difference quotient as the source article prints it, {source['share']:.1%} of the starts reach "
+        f"the minimum. At learning rate 0.01 gradient descent reaches it from {shares[small]:.1%} of the starts.",
     ]
 
 
@@ -87,11 +78,7 @@ def zoo(found: Results) -> list[str]:
     rows = []
     for function in dict.fromkeys(one["function"] for one in found["results"]):
         ranked = sorted(
-            (
-                one
-                for one in found["results"]
-                if one["function"] == function and one["optimizer"] not in NOT_FOR_VECTORS
-            ),
+            (one for one in found["results"] if one["function"] == function and one["optimizer"] in FOR_VECTORS),
             key=lambda one: (-one["share"], one["median_steps"] or float("inf")),
         )
         rows.append(
@@ -106,7 +93,7 @@ def zoo(found: Results) -> list[str]:
         "the median of the steps that those take. Functions whose minimizer is the origin are moved. All optimizers: "
         "[summary](../experiments/pictures/zoo_summary.png).",
         table(("function", "first", "second", "third", "fourth", "fifth"), rows),
-        changed_arguments([name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS]),
+        changed_arguments(FOR_VECTORS),
     ]
 
 
@@ -114,14 +101,13 @@ def race(found: Results) -> list[str]:
     rows = [
         (
             one["optimizer"],
-            percent(one["share"]),
-            span(one["share_low"], one["share_high"]),
+            *share_cells(one),
             f"{one['rank']:.1f}",
             "never" if one["steps_median"] is None else f"{one['steps_median']:.0f}",
             f"{one['good_decades']:.2f}",
         )
         for one in found["results"]
-        if one["optimizer"] not in NOT_FOR_VECTORS
+        if one["optimizer"] in FOR_VECTORS
     ]
     return [
         "The same Sobol search of 32 learning rates for all, on 128 tuning starts of each of twelve functions; then "
@@ -129,7 +115,7 @@ def race(found: Results) -> list[str]:
         "rank: mean over functions; half: steps by which half of all starts have arrived; decades: width of the region "
         "of learning rates whose share is at least 90% of the best.",
         table(("optimizer", "share", "95% interval", "rank", "half", "decades"), rows),
-        changed_arguments([name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS]),
+        changed_arguments(FOR_VECTORS),
     ]
 
 
@@ -138,8 +124,7 @@ def rates(found: Results) -> list[str]:
         (
             one["optimizer"],
             f"{one['learning_rate']:.3g}",
-            percent(one["test_accuracy"]),
-            span(one["test_low"], one["test_high"]),
+            *share_cells({"share": one["test_accuracy"], "share_low": one["test_low"], "share_high": one["test_high"]}),
             f"{one['good_decades']:.2f}",
         )
         for one in found["results"]

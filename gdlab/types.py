@@ -1,7 +1,7 @@
 """Type aliases that the whole library uses, and a table that finds entries by name."""
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -61,6 +61,12 @@ class UnknownNameError(KeyError):
         return str(self.args[0])
 
 
+def nearest(name: object, known: Iterable[str]) -> list[str]:
+    """Return up to three of the known names that are spelled most like this one."""
+    spelling = str(name).lower().replace("-", "_").replace(" ", "_")
+    return difflib.get_close_matches(spelling, list(known), n=3, cutoff=0.5)
+
+
 class NameTable(Mapping[str, T]):
     """A read-only mapping from names to entries whose error for a misspelled name suggests the most similar names.
 
@@ -92,7 +98,6 @@ class NameTable(Mapping[str, T]):
         return f"NameTable({self._kind}: {', '.join(self._entries)})"
 
     def _explain(self, name: object) -> str:
-        spelling = str(name).lower().replace("-", "_").replace(" ", "_")
-        near = difflib.get_close_matches(spelling, self._entries, n=3, cutoff=0.5)
+        near = nearest(name, self._entries)
         offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(self._entries)}"
         return f"no {self._kind} named {name!r}; {offer}"

@@ -205,15 +205,11 @@ def paired_bootstrap_interval(
       ValueError: if the shapes differ, a sample is NaN, or the difference of a resample is NaN.
     """
     require_callable("statistic", statistic)
-    pair = numbers("first", first), numbers("second", second)
-    if pair[0].shape != pair[1].shape:
-        raise ValueError(f"second: expected the shape of first, {pair[0].shape}, got {pair[1].shape}")
 
     def difference(rows: tuple[np.ndarray, ...], axis: int) -> Any:
-        one, other = statistic(rows[0], axis=axis), statistic(rows[1], axis=axis)
-        return np.where(one == other, 0.0, one - other)[()]
+        return _difference(statistic(rows[0], axis=axis), statistic(rows[1], axis=axis))
 
-    return _bootstrap(pair, difference, level, resamples, seed)
+    return _bootstrap(_pair(first, second), difference, level, resamples, seed)
 
 
 def mean_interval(samples: Float[np.ndarray, "*batch samples"], *, level: float = 0.95) -> Interval:
@@ -235,15 +231,10 @@ def mean_interval(samples: Float[np.ndarray, "*batch samples"], *, level: float 
     References:
       Student, "The Probable Error of a Mean", 1908, Biometrika 6.
     """
-    require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
     samples = numbers("samples", samples)
     if samples.ndim == 0 or samples.shape[-1] == 0 or np.isinf(samples).any():
         raise ValueError(f"samples: expected at least one finite number, got shape {samples.shape} or infinity")
-    count, mean = samples.shape[-1], samples.mean(axis=-1)
-    if count == 1:
-        return Interval(mean, mean * np.nan, mean * np.nan)
-    half = special.stdtrit(count - 1, 0.5 + 0.5 * level) * samples.std(axis=-1, ddof=1) / np.sqrt(count)
-    return Interval(mean, mean - half, mean + half)
+    return _student(samples.mean(axis=-1), samples, level)
 
 
 FEW = 16
@@ -303,17 +294,26 @@ def paired_seeds_interval(
     Raises:
       ValueError: if the shapes differ, if there is no sample, or if a sample is NaN.
     """
-    first, second = numbers("first", first), numbers("second", second)
-    if first.shape != second.shape:
-        raise ValueError(f"second: expected shape {first.shape}, as first has, got {second.shape}")
+    first, second = _pair(first, second)
     if first.ndim and first.shape[-1] >= FEW:
         return paired_bootstrap_interval(first, second, level=level, resamples=resamples, seed=seed)
     _require_samples(first)
-    with np.errstate(invalid="ignore"):  # inf - inf, which counts as 0
-        differences = np.where(first == second, 0.0, first - second)
-        means = first.mean(axis=-1), second.mean(axis=-1)
-        estimate = np.where(means[0] == means[1], 0.0, means[0] - means[1])[()]
-    return _student(estimate, differences, level)
+    estimate = _difference(first.mean(axis=-1), second.mean(axis=-1))
+    return _student(estimate, _difference(first, second), level)
+
+
+def _pair(first: Any, second: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Convert paired samples to arrays of one shape."""
+    pair = numbers("first", first), numbers("second", second)
+    if pair[0].shape != pair[1].shape:
+        raise ValueError(f"second: expected the shape of first, {pair[0].shape}, got {pair[1].shape}")
+    return pair
+
+
+def _difference(one: Any, other: Any) -> Any:
+    """Return one - other, which is 0 where both are the same infinity."""
+    with np.errstate(invalid="ignore"):  # inf - inf, which is replaced
+        return np.where(one == other, 0.0, one - other)[()]
 
 
 def _require_samples(samples: np.ndarray) -> None:
@@ -330,8 +330,8 @@ def _student(estimate: Any, samples: np.ndarray, level: float) -> Interval:
         return Interval(estimate, unknown, unknown)
     equal = (samples == samples[..., :1]).all(axis=-1)
     finite = np.isfinite(samples).all(axis=-1)
-    spread = np.where(finite[..., None], samples, 0.0).std(axis=-1, ddof=1) / np.sqrt(count)
-    half = np.where(finite, special.stdtrit(count - 1, 0.5 + 0.5 * level) * spread, np.inf)
+    spread = np.where(finite[..., None], samples, 0.0).std(axis=-1, ddof=1)
+    half = np.where(finite, special.stdtrit(count - 1, 0.5 + 0.5 * level) * spread / np.sqrt(count), np.inf)
     with np.errstate(invalid="ignore"):  # inf - inf, which is replaced
         low = np.where(equal, estimate, np.where(finite, estimate - half, -np.inf))[()]
         high = np.where(equal, estimate, np.where(finite, estimate + half, np.inf))[()]

@@ -1,6 +1,5 @@
 """`gdlab show`: all that is known of one optimizer, test function or task."""
 
-import difflib
 import inspect
 import json
 import shutil
@@ -12,7 +11,7 @@ from gdlab.cli.catalog import domain
 from gdlab.functions import FUNCTIONS, Function
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.tasks import TASKS
-from gdlab.types import UnknownNameError
+from gdlab.types import UnknownNameError, nearest
 
 DEVIATIONS = (
     Path(__file__).with_name("oracle_deviation.json"),
@@ -29,8 +28,7 @@ def page(name: str) -> str:
         return function_page(FUNCTIONS[name])
     if name in TASKS:
         return written("gdlab.tasks", TASKS[name])
-    known = [*OPTIMIZERS, *FUNCTIONS, *TASKS]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3, cutoff=0.5)
+    near = nearest(name, [*OPTIMIZERS, *FUNCTIONS, *TASKS])
     offer = f"nearest: {', '.join(near)}" if near else "see gdlab list optimizers, functions or tasks"
     raise UnknownNameError(f"name: expected an optimizer, a function or a task, got {name!r}; {offer}")
 

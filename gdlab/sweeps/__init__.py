@@ -4,6 +4,7 @@ from gdlab.sweeps.driver import sweep
 from gdlab.sweeps.races import (
     BOXES,
     COMPARABLE,
+    FOR_VECTORS,
     NOT_FOR_VECTORS,
     Race,
     RaceOptions,
@@ -16,6 +17,7 @@ from gdlab.sweeps.races import (
 __all__ = [
     "BOXES",
     "COMPARABLE",
+    "FOR_VECTORS",
     "NOT_FOR_VECTORS",
     "Race",
     "RaceOptions",

@@ -35,6 +35,9 @@ COMPARABLE: Mapping[str, Any] = MappingProxyType(
 NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType({"muon": "it updates matrices; on vectors it is AdamW"})
 """Optimizers that become another method on functions of a vector, and why. A race omits them unless they are named."""
 
+FOR_VECTORS = tuple(name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS)
+"""The names of the other optimizers, which a race is between by default."""
+
 BOXES: Mapping[str, tuple[float, float]] = MappingProxyType({"ackley": (-5.0, 5.0), "griewank": (-10.0, 10.0)})
 """Boxes to draw starts from, for functions whose usual domain is far wider than the region where optimizers differ."""
 
@@ -80,8 +83,7 @@ class RaceOptions:
 
     def contenders(self) -> dict[str, Factory]:
         """Return the optimizers' factories by name, each as `comparable` makes it."""
-        names = self.optimizers or [name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS]
-        return {name: comparable(OPTIMIZERS[name], self.steps) for name in names}
+        return {name: comparable(OPTIMIZERS[name], self.steps) for name in self.optimizers or FOR_VECTORS}
 
 
 class Race(NamedTuple):
