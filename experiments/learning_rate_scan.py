@@ -27,6 +27,7 @@ import tyro
 import xarray as xr
 
 from gdlab import OPTIMIZERS, given, plots
+from gdlab.analysis import intervals
 from gdlab.analysis import statistics as st
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
@@ -119,7 +120,7 @@ def measure(ds: xr.Dataset, chance: float) -> list[dict[str, Any]]:
         failures = (one.failed_at > 0).sum("seed").values
         # The best mean; ties go to the rate with the fewest failures, then to the lowest rate.
         best = int(np.lexsort((rates, failures, -chosen_by.mean(axis=1)))[0])
-        interval = st.seeds_interval(one.test_accuracy.fillna(chance).values[best])
+        interval = intervals.seeds_interval(one.test_accuracy.fillna(chance).values[best])
         region = st.good_region(rates, np.maximum(chosen_by.mean(axis=1) - chance, 0.0))
         records.append(
             {
@@ -167,7 +168,7 @@ def draw(
     plots.save_indexed(
         plots.sensitivity(
             ds.learning_rate.values,
-            {name: st.seeds_interval(last.sel(optimizer=name).values) for name in order},
+            {name: intervals.seeds_interval(last.sel(optimizer=name).values) for name in order},
             title=f"{config.task}, {config.epochs} epochs: mean and 95% interval over {config.seeds} seeds",
             labels=("learning rate", "accuracy on held-out images"),
             chance=chance,

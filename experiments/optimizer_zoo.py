@@ -44,7 +44,7 @@ from matplotlib.figure import Figure
 
 from gdlab import Function, descend, evaluate_grid, plots
 from gdlab.analysis.arrivals import arrivals_record, best_settings, first_arrival, percent, share_cells
-from gdlab.analysis.statistics import share_interval
+from gdlab.analysis.intervals import share_interval
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
 from gdlab.compute.threads import usable_cores

@@ -14,8 +14,7 @@ with their boxes, since weight decay and steps in proportion to |x| would find t
 The results are the share of starts that arrive, with a bootstrap interval over starts (functions are fixed); quartiles
 of the steps to the target over all starts, where a start that does not arrive counts as infinite; performance profiles
 over pairs of function and start (Dolan & More 2002); the mean rank over functions; and tunability: the width, in
-decades, of the region around the best rate in which the share is at least 90% of the best, and the share to be expected
-from a search of k trials.
+decades, of the region around the best rate with at least 90% of the best share, and the expected share of k trials.
 
 Command:   python experiments/toy_race.py [--out DIR] [--optimizers adam ...] [--functions beale ...] [--trials 32]
 Expect:    the table of benchmarks/results/toy_race.json; large steps amplify rounding, so shares on Ackley's and
@@ -36,6 +35,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gdlab import log_range, plots, sample_hyperparameters
+from gdlab.analysis import intervals
 from gdlab.analysis import statistics as st
 from gdlab.analysis.arrivals import best_settings, mean_steps, share_cells
 from gdlab.analysis.rankings import average_ranks
@@ -114,7 +114,7 @@ def measure(config: Config, tuning: xr.Dataset, judged: xr.Dataset) -> list[dict
     curves = st.tuning_curve(tried, budgets, better="higher").mean(axis=1)
     records = []
     for i, name in enumerate(judged.optimizer.values):
-        interval = st.bootstrap_interval(arrived[i].mean(axis=0))  # resamples starts, alike for all functions
+        interval = intervals.bootstrap_interval(arrived[i].mean(axis=0))  # resamples starts, alike for all functions
         regions = [st.good_region(rates, row) for row in tried[i]]
         widths = [0.0 if region is None else region.decades for region in regions]
         lower, median, upper = st.quartiles(flat[i])

@@ -5,8 +5,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from gdlab import plots
+from gdlab.analysis.intervals import Interval
 from gdlab.analysis.learning_curves import band, bands
-from gdlab.analysis.statistics import Interval
 from gdlab.plots.style import PALETTE
 
 CURVES = bands({f"method {k}": [np.linspace(k, 10 + k + s, 50) for s in range(3)] for k in range(12)})

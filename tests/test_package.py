@@ -13,7 +13,7 @@ import pytest
 import gdlab
 
 ROOT = Path(__file__).parents[1]
-ANALYSIS = ("basins", "claims", "learning_curves", "rankings", "statistics", "tables")
+ANALYSIS = ("basins", "claims", "intervals", "learning_curves", "rankings", "statistics", "tables")
 
 
 def run_python(code, timeout=300):
@@ -79,7 +79,7 @@ with install_import_hook("gdlab", "tests.typecheck.typechecked"):
     from gdlab import comparison, data, losses, models, plots, sweeps, tasks, training
     for name in gdlab.__all__:  # all are loaded when they are first used
         getattr(gdlab, name)
-    from gdlab.analysis import learning_curves, rankings, statistics
+    from gdlab.analysis import intervals, learning_curves, rankings, statistics
     from gdlab.comparison import demon, published
     from gdlab.training import epoch
 import jax.numpy as jnp, numpy as np
@@ -105,7 +105,7 @@ plots.contour(grid), plots.surface(grid), plots.contour3d(grid), plots.scatter(g
 plots.race(grid, track, dpi=30), plots.values({"a": np.ones(3)})
 points = gdlab.sample_hyperparameters({"learning_rate": gdlab.log_range(1e-4, 1e-2)}, 2)
 swept = gdlab.sweep(rosenbrock, gdlab.OPTIMIZERS["adam"], points, np.zeros((3, 2)), max_steps=4, progress=False)
-statistics.bootstrap_interval(swept.value.values), statistics.quartiles(swept.value.values)
+intervals.bootstrap_interval(swept.value.values), statistics.quartiles(swept.value.values)
 statistics.performance_profile(1 + swept.value.values, np.ones(2))
 statistics.good_region(np.ones(1), np.ones(1)), rankings.average_ranks(swept.value.values)
 digits = data.load("digits")

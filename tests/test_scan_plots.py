@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gdlab import plots
-from gdlab.analysis.statistics import Interval, bootstrap_interval
+from gdlab.analysis.intervals import Interval, bootstrap_interval
 
 RATES = np.geomspace(1e-4, 1.0, 5)
 

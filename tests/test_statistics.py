@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gdlab.analysis import intervals
 from gdlab.analysis import statistics as st
 
 
 def test_share_interval_is_wilsons():
     for hits, total in ((0, 10), (3, 10), (10, 10), (517, 1024)):
         expected = stats.binomtest(hits, total).proportion_ci(method="wilson")
-        found = st.share_interval(hits, total)
+        found = intervals.share_interval(hits, total)
         assert (found.low, found.high) == tuple(expected)  # bit for bit
         assert found.estimate == hits / total
-    many = st.share_interval(np.array([[1, 5], [9, 0]]), 20, level=0.8)
+    many = intervals.share_interval(np.array([[1, 5], [9, 0]]), 20, level=0.8)
     assert many.low.shape == (2, 2)
     np.testing.assert_allclose(many.high[0, 1], stats.binomtest(5, 20).proportion_ci(0.8, method="wilson").high)
 
@@ -22,43 +23,45 @@ def test_share_interval_is_wilsons():
 def test_bootstrap_intervals_cover_the_truth():
     rng = np.random.default_rng(1)
     samples = rng.exponential(size=(400, 40))
-    found = st.bootstrap_interval(samples, resamples=400)
+    found = intervals.bootstrap_interval(samples, resamples=400)
     covered = np.mean((found.low <= 1) & (found.high >= 1))
     # 93% is the percentile interval's coverage here for n = 40; four standard deviations of 400 trials are 5%.
     assert 0.87 < covered < 0.98
     np.testing.assert_allclose(found.estimate, samples.mean(axis=1))
     # The normal approximation of the interval's width, 2 x 1.96 x std / sqrt(n).
-    one = st.bootstrap_interval(rng.normal(size=4000), resamples=3000)
+    one = intervals.bootstrap_interval(rng.normal(size=4000), resamples=3000)
     assert one.high - one.low == pytest.approx(2 * 1.96 / math.sqrt(4000), rel=0.1)
 
 
 def test_bootstrap_of_equal_and_infinite_samples():
-    assert st.bootstrap_interval(np.ones(7)) == st.Interval(1.0, 1.0, 1.0)
-    never = st.bootstrap_interval(np.array([3.0, 5.0, np.inf, np.inf, np.inf]), lambda x, axis: st.quartiles(x).median)
+    assert intervals.bootstrap_interval(np.ones(7)) == intervals.Interval(1.0, 1.0, 1.0)
+    never = intervals.bootstrap_interval(
+        np.array([3.0, 5.0, np.inf, np.inf, np.inf]), lambda x, axis: st.quartiles(x).median
+    )
     assert never.low == 3.0  # all three lowest resampled: the median can be any sample
     assert never.high == np.inf
     with pytest.raises(ValueError, match="got NaN"):
-        st.bootstrap_interval(np.array([1.0, np.nan]))
+        intervals.bootstrap_interval(np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match="samples: expected at least one"):
-        st.bootstrap_interval(np.zeros((3, 0)))
+        intervals.bootstrap_interval(np.zeros((3, 0)))
 
 
 def test_bootstrap_is_scipys_except_for_the_interpolation():
     samples = np.random.default_rng(4).exponential(size=(3, 31))
-    found = st.bootstrap_interval(samples, resamples=500, seed=7)
+    found = intervals.bootstrap_interval(samples, resamples=500, seed=7)
     for row, low, high in zip(samples, found.low, found.high, strict=True):
         means = stats.bootstrap(
             (row,), np.mean, n_resamples=500, method="percentile", random_state=np.random.default_rng(7)
         ).bootstrap_distribution
         # 2.5% of 499 gaps are 12.475: the 13th value from each end.
         np.testing.assert_allclose((low, high), (np.sort(means)[12], np.sort(means)[-13]), rtol=1e-14)
-        alone = st.bootstrap_interval(row, resamples=500, seed=7)
+        alone = intervals.bootstrap_interval(row, resamples=500, seed=7)
         assert (alone.low, alone.high) == (low, high)
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 11), (5, 100)])
 def test_equal_samples_give_exactly_a_point(shape):
-    found = st.bootstrap_interval(np.full(shape, 1 / 3), resamples=50)
+    found = intervals.bootstrap_interval(np.full(shape, 1 / 3), resamples=50)
     np.testing.assert_array_equal(found.low, found.estimate)
     np.testing.assert_array_equal(found.high, found.estimate)
 
@@ -66,23 +69,25 @@ def test_equal_samples_give_exactly_a_point(shape):
 @pytest.mark.filterwarnings("error")
 def test_infinite_steps_have_differences_or_an_error_but_never_nan():
     never = np.full(5, np.inf)
-    assert st.paired_bootstrap_interval(never, never, np.median) == st.Interval(0.0, 0.0, 0.0)
-    assert st.paired_bootstrap_interval(np.ones(5), never, np.median) == st.Interval(-np.inf, -np.inf, -np.inf)
+    assert intervals.paired_bootstrap_interval(never, never, np.median) == intervals.Interval(0.0, 0.0, 0.0)
+    assert intervals.paired_bootstrap_interval(np.ones(5), never, np.median) == intervals.Interval(
+        -np.inf, -np.inf, -np.inf
+    )
     with pytest.raises(ValueError, match="statistic: expected a number on every resample, got NaN"):
-        st.bootstrap_interval(np.array([-np.inf, 1.0, np.inf]))
+        intervals.bootstrap_interval(np.array([-np.inf, 1.0, np.inf]))
 
 
 def test_pairing_removes_what_both_share():
     rng = np.random.default_rng(2)
     common = rng.normal(scale=100, size=200)
     first, second = common + 1 + rng.normal(scale=0.1, size=200), common
-    paired = st.paired_bootstrap_interval(first, second)
+    paired = intervals.paired_bootstrap_interval(first, second)
     assert paired.low > 0.9
     assert paired.high < 1.1
     assert paired.estimate == pytest.approx(np.mean(first) - np.mean(second))
-    assert st.paired_bootstrap_interval(first, first) == st.Interval(0.0, 0.0, 0.0)
+    assert intervals.paired_bootstrap_interval(first, first) == intervals.Interval(0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="second: expected the shape of first"):
-        st.paired_bootstrap_interval(first, second[:3])
+        intervals.paired_bootstrap_interval(first, second[:3])
 
 
 def test_quartiles_are_samples():
@@ -147,10 +152,10 @@ def test_good_region_by_hand():
 
 def test_students_interval_by_hand():
     # 1, 2, 6: mean 3, standard deviation sqrt(7), and 4.302653 is the 97.5% quantile of Student's t with 2 degrees.
-    found = st.mean_interval(np.array([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]))
+    found = intervals.mean_interval(np.array([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]))
     half = 4.302652729911275 * np.sqrt(7 / 3)
     np.testing.assert_allclose(found, [[3, 5], [3 - half, 5], [3 + half, 5]])
-    alone = st.mean_interval(np.array([2.0]))
+    alone = intervals.mean_interval(np.array([2.0]))
     assert alone.estimate == 2
     assert np.isnan([alone.low, alone.high]).all()
 
@@ -158,10 +163,10 @@ def test_students_interval_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: st.mean_interval(np.array([1.0, np.inf])), "samples: expected at least one finite number"),
-        (lambda: st.share_interval(5, 4), "hits: expected counts from 0 to 4"),
-        (lambda: st.share_interval(5, 0), "total: expected an integer of at least 1"),
-        (lambda: st.bootstrap_interval(np.ones(3), level=1.0), "level: expected a number in"),
+        (lambda: intervals.mean_interval(np.array([1.0, np.inf])), "samples: expected at least one finite number"),
+        (lambda: intervals.share_interval(5, 4), "hits: expected counts from 0 to 4"),
+        (lambda: intervals.share_interval(5, 0), "total: expected an integer of at least 1"),
+        (lambda: intervals.bootstrap_interval(np.ones(3), level=1.0), "level: expected a number in"),
         (lambda: st.good_region(np.ones(3), np.ones(2)), "scores: expected one score per rate"),
         (lambda: st.good_region(np.array([-1.0]), np.ones(1)), "expected rates above 0"),
         (lambda: st.tuning_curve(np.ones(3), np.array([1]), better="more"), "better: expected one of"),
@@ -182,28 +187,28 @@ def test_bad_input_is_refused(call, message):
 
 def test_intervals_over_few_seeds_are_students():
     samples = np.random.default_rng(0).normal(size=(3, 5))
-    for found in (st.seeds_interval(samples), st.paired_seeds_interval(samples, np.zeros((3, 5)))):
+    for found in (intervals.seeds_interval(samples), intervals.paired_seeds_interval(samples, np.zeros((3, 5)))):
         for row, low, high in zip(samples, found.low, found.high, strict=True):
             expected = stats.ttest_1samp(row, 0.0).confidence_interval(0.95)
             np.testing.assert_allclose((low, high), expected, rtol=1e-12)
-    many = np.random.default_rng(1).normal(size=(2, st.FEW))
-    np.testing.assert_array_equal(st.seeds_interval(many), st.bootstrap_interval(many))
-    np.testing.assert_array_equal(st.paired_seeds_interval(*many), st.paired_bootstrap_interval(*many))
+    many = np.random.default_rng(1).normal(size=(2, intervals.FEW))
+    np.testing.assert_array_equal(intervals.seeds_interval(many), intervals.bootstrap_interval(many))
+    np.testing.assert_array_equal(intervals.paired_seeds_interval(*many), intervals.paired_bootstrap_interval(*many))
 
 
 def test_intervals_over_few_seeds_of_failed_and_equal_runs():
-    assert st.seeds_interval(np.ones(3)) == st.Interval(1.0, 1.0, 1.0)
-    assert st.seeds_interval(np.full(3, np.inf)) == st.Interval(np.inf, np.inf, np.inf)
-    assert st.seeds_interval(np.array([1.0, np.inf])) == st.Interval(np.inf, -np.inf, np.inf)
-    assert st.paired_seeds_interval(np.full(3, np.inf), np.ones(3)) == st.Interval(np.inf, np.inf, np.inf)
-    both = st.paired_seeds_interval(np.array([np.inf, 1.0]), np.array([2.0, np.inf]))
-    assert both == st.Interval(0.0, -np.inf, np.inf)
-    assert np.isnan(st.seeds_interval(np.ones(1)).low)
+    assert intervals.seeds_interval(np.ones(3)) == intervals.Interval(1.0, 1.0, 1.0)
+    assert intervals.seeds_interval(np.full(3, np.inf)) == intervals.Interval(np.inf, np.inf, np.inf)
+    assert intervals.seeds_interval(np.array([1.0, np.inf])) == intervals.Interval(np.inf, -np.inf, np.inf)
+    assert intervals.paired_seeds_interval(np.full(3, np.inf), np.ones(3)) == intervals.Interval(np.inf, np.inf, np.inf)
+    both = intervals.paired_seeds_interval(np.array([np.inf, 1.0]), np.array([2.0, np.inf]))
+    assert both == intervals.Interval(0.0, -np.inf, np.inf)
+    assert np.isnan(intervals.seeds_interval(np.ones(1)).low)
     for call, answer in (
-        (lambda: st.seeds_interval(np.array([1.0, np.nan])), "got NaN"),
-        (lambda: st.seeds_interval(np.ones((2, 0))), "expected at least one sample"),
+        (lambda: intervals.seeds_interval(np.array([1.0, np.nan])), "got NaN"),
+        (lambda: intervals.seeds_interval(np.ones((2, 0))), "expected at least one sample"),
         (
-            lambda: st.paired_seeds_interval(np.ones(2), np.ones(3)),
+            lambda: intervals.paired_seeds_interval(np.ones(2), np.ones(3)),
             r"second: expected the shape of first, \(2,\), got \(3,\)",
         ),
     ):
@@ -216,16 +221,16 @@ def test_intervals_over_few_seeds_of_failed_and_equal_runs():
 def test_printed_intervals_hold_the_mean_as_often_as_they_say(count):
     # 20,000 simulated normal samples: two standard deviations of the share are 0.3%.
     first, second = np.random.default_rng(count).normal(size=(2, 20_000, count))
-    least = 0.945 if count < st.FEW else 0.91  # the percentile bootstrap's, from 16 on
+    least = 0.945 if count < intervals.FEW else 0.91  # the percentile bootstrap's, from 16 on
     for found in (
-        st.seeds_interval(first, resamples=500),
-        st.paired_seeds_interval(first, first + 0.5 * second, resamples=500),
-        *([st.mean_interval(first)] if count < st.FEW else []),
+        intervals.seeds_interval(first, resamples=500),
+        intervals.paired_seeds_interval(first, first + 0.5 * second, resamples=500),
+        *([intervals.mean_interval(first)] if count < intervals.FEW else []),
     ):
         held = np.mean((found.low <= 0) & (found.high >= 0))
         assert least < held < 0.955
     claimed = {2: 0.51, 3: 0.75, 5: 0.83, 8: 0.88, 16: 0.93}  # what the docstring says of the alternative
     if count in claimed:
-        bootstrap = st.bootstrap_interval(first[:4000], resamples=500)
+        bootstrap = intervals.bootstrap_interval(first[:4000], resamples=500)
         share = np.mean((bootstrap.low <= 0) & (bootstrap.high >= 0))
         assert share == pytest.approx(claimed[count], abs=0.03)

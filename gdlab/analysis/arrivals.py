@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-from gdlab.analysis.statistics import share_interval
+from gdlab.analysis.intervals import share_interval
 from gdlab.arguments import require_count, require_number
 
 Arrivals = Int[np.ndarray, "*batch starts"]

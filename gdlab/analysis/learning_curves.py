@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from gdlab.analysis.statistics import Interval, seeds_interval
+from gdlab.analysis.intervals import Interval, seeds_interval
 
 
 class Band(NamedTuple):

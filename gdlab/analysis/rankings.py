@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from gdlab.analysis.statistics import FEW, Better, Interval, numbers, paired_seeds_interval, sign_of
+from gdlab.analysis.intervals import FEW, Interval, numbers, paired_seeds_interval
+from gdlab.analysis.statistics import Better, sign_of
 from gdlab.arguments import require_count, require_number
 
 __all__ = [
@@ -94,7 +95,7 @@ def ranking(
     """Order solvers by mean score, with intervals of the differences to the best solver and to the next one.
 
     The intervals are those of the paired differences: Student's below 16 samples, and bootstrap intervals above
-    (`gdlab.analysis.statistics.paired_seeds_interval`). Solvers of equal mean keep the given
+    (`gdlab.analysis.intervals.paired_seeds_interval`). Solvers of equal mean keep the given
     order.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gdlab.analysis.claims import DECISION, Verdict
-from gdlab.analysis.statistics import FEW
+from gdlab.analysis.intervals import FEW
 from gdlab.analysis.tables import Block, Table, counted, render
 from gdlab.comparison.results import Collected, Run, collect_all
 from gdlab.comparison.study import Problem, Study

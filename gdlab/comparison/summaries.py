@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from gdlab.analysis.intervals import Interval, mean_interval
 from gdlab.analysis.learning_curves import Band, bands
 from gdlab.analysis.rankings import AcrossTasks, Ranking, compare_rankings, rank_across_tasks, ranking
-from gdlab.analysis.statistics import Interval, mean_interval, sign_of
+from gdlab.analysis.statistics import sign_of
 from gdlab.analysis.tables import Block, Table, counted
 from gdlab.comparison.results import Collected, Run
 from gdlab.comparison.study import Measure, Problem, Study

@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from gdlab.analysis.statistics import Interval
+from gdlab.analysis.intervals import Interval
 from gdlab.plots.style import line_style
 
 
