@@ -1,7 +1,9 @@
 """Argument checks that raise one line saying what was expected and what was given. Traced values are not inspected."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +20,138 @@ def describe(value: object) -> str:
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     name = getattr(value, "__name__", None)
     return f"{type(value).__name__} {name}" if name else f"a {type(value).__name__}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the type of an error and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def require_instance(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Raise TypeError unless `value` is of one of these types; `expected` names them in the message."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name}: expected {expected}, got {describe(value)}")
+
+
+def require_flag(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is True or False."""
+    require_instance(name, value, bool, "True or False")
+
+
+def require_text(name: str, value: object, *, empty: bool = False) -> None:
+    """Raise unless `value` is a string, which may be empty only if `empty` is set."""
+    require_instance(name, value, str, "text")
+    if not value and not empty:
+        raise ValueError(f"{name}: expected text, got an empty string")
+
+
+def require_sequence(name: str, value: Any, expected: str, *, least: int = 0) -> None:
+    """Raise unless `value` is a list, a tuple or another sequence (not text) of at least `least` items."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(f"{name}: expected {expected}, got {describe(value)}")
+    if len(value) < least:
+        raise ValueError(f"{name}: expected at least {least} of {expected}, got {len(value)}")
+
+
+def require_mapping(name: str, value: Any, expected: str, *, least: int = 0) -> None:
+    """Raise unless `value` is a mapping of at least `least` entries; `expected` says from what to what."""
+    require_instance(name, value, Mapping, f"a mapping {expected}")
+    if len(value) < least:
+        raise ValueError(f"{name}: expected a mapping {expected} with at least {least} entry, got {len(value)}")
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Convert a string or a path-like object to a path, with `~` replaced by the home directory."""
+    require_instance(name, value, (str, os.PathLike), "a path")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{name}: expected a path, got {text!r}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{name}: expected a path, got {text!r}, whose home directory is unknown") from None
+
+
+def require_key(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is one random key, of `jax.random.key` or `jax.random.PRNGKey`; may be traced."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not new and not (dtype == np.uint32 and shape is not None and len(shape) == 1):
+        raise TypeError(f"{name}: expected a random key, such as jax.random.key(0), got {describe(value)}")
+
+
+def require_optimizer(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is an optax transformation, with functions `init` and `update`."""
+    if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
+        raise TypeError(
+            f"{name}: expected an optax transformation, such as gdlab.optimizers.adam(1e-3), got {describe(value)}"
+        )
+
+
+def as_numbers(
+    name: str, value: Any, *, shape: tuple[int | None, ...] | None = None, finite: bool = True, least: int = 0
+) -> np.ndarray:
+    """Convert to a NumPy array of real numbers, of float64 unless it is of another numeric dtype.
+
+    Args:
+      name: the name of the argument, for the error message.
+      value: a number, a nested sequence or an array; not traced.
+      shape: the expected shape, in which None stands for any length. None, the default: any shape.
+      finite: whether NaN and infinite values are refused. Default True.
+      least: the smallest length of each axis. Default 0.
+
+    Raises:
+      TypeError: if the values are not real numbers.
+      ValueError: if the shape is another one, or a value is not finite.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name}: expected concrete numbers, got a traced value")
+    try:
+        array = np.asarray(value)
+        array = array if array.dtype != object else np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected numbers, got {describe(value)}") from None
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        empty = array.size == 0 and array.dtype.kind not in "OSU"
+        if not empty:
+            raise TypeError(f"{name}: expected numbers, got {describe(value)}")
+    fits = shape is None or (
+        array.ndim == len(shape) and all(b is None or a == b for a, b in zip(array.shape, shape, strict=True))
+    )
+    if not fits:
+        raise ValueError(f"{name}: expected numbers of shape {_shown(shape or ())}, got shape {array.shape}")
+    if min(array.shape, default=least) < least:
+        raise ValueError(f"{name}: expected at least {least} along each axis, got shape {array.shape}")
+    if finite and not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got {array[~np.isfinite(array)].flat[0]}")
+    return array
+
+
+def _shown(shape: Iterable[int | None]) -> str:
+    sizes = ["any" if size is None else str(size) for size in shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def abstract_result(name: str, function: Callable[..., Any], *arguments: Any, takes: str) -> Any:
+    """Return the shapes and dtypes of `function(*arguments)`, found without computing anything.
+
+    Args:
+      name: the name of the argument that the caller gave as `function`, for the error message.
+      function: a function of the user.
+      *arguments: arrays, or the shapes and dtypes of arrays.
+      takes: what the function is expected to take, such as "one point of shape (2,)".
+
+    Raises:
+      TypeError: if the function raises an error of this kind, which includes reading a traced value.
+      ValueError: if the function raises any other error.
+    """
+    require_callable(name, function)
+    try:
+        return jax.eval_shape(function, *arguments)
+    except Exception as error:  # the user's function may raise anything
+        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
+        raise kind(f"{name}: expected a function that JAX can trace for {takes}, got {first_line(error)}") from error
 
 
 def require_callable(name: str, value: object) -> None:
@@ -107,8 +241,7 @@ def as_point(name: str, value: Any) -> Array:
 
 def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
     """Raise unless `fn` is callable and returns one real scalar at `x`, as determined by abstract evaluation."""
-    require_callable(name, fn)
-    result = jax.eval_shape(fn, x)
+    result = abstract_result(name, fn, x, takes=_point_shown(x))
     shape = getattr(result, "shape", None)
     if shape != ():
         got = f"shape {shape}" if shape is not None else f"a {type(result).__name__}"
@@ -121,8 +254,12 @@ def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
 
 def require_gradient(name: str, gradient: Any, x: Any) -> None:
     """Raise unless `gradient` is callable and returns an array of x's shape, as determined by abstract evaluation."""
-    require_callable(name, gradient)
-    got = jax.eval_shape(gradient, x)
+    got = abstract_result(name, gradient, x, takes=_point_shown(x))
     if getattr(got, "shape", None) != x.shape:
         came = f"shape {got.shape}" if hasattr(got, "shape") else f"a {type(got).__name__}"
         raise ValueError(f"{name}: expected a function that returns the start's shape {x.shape}, got {came}")
+
+
+def _point_shown(x: Any) -> str:
+    shape = getattr(x, "shape", None)
+    return "x" if shape is None else f"one point of shape {tuple(shape)}"
