@@ -29,6 +29,7 @@ from gdlab.compute.scalars import TooLargeError, as_scalars
 from gdlab.sweeps import crew, tiles
 from gdlab.sweeps.step import LaneSpec
 from gdlab.sweeps.tiles import program_for
+from gdlab.sweeps.traces import trace_lane
 
 ROOT = Path(__file__).parents[1]
 quiet = functools.partial(sweep, progress=False)
@@ -599,8 +600,8 @@ ONE = [[1.0, 1.0]]
         (dict(tolerance=-1.0), ValueError, "tolerance: expected a number in"),
         (dict(record="all"), ValueError, "record: expected one of path, last"),
         (dict(devices=["cpu"]), TypeError, "devices: expected a list of jax devices"),
-        (dict(minimizers=[[0.0]]), ValueError, r"minimizers: expected points of shape \(count, 2\)"),
-        (dict(save_to=3), TypeError, "save_to: expected a folder's path, got 3"),
+        (dict(minimizers=[[0.0]]), ValueError, r"minimizers: expected numbers of shape \(any, 2\)"),
+        (dict(save_to=3), TypeError, "save_to: expected a path, got 3"),
         (dict(stop_at_target="no"), TypeError, "stop_at_target: expected True or False, got 'no'"),
         (
             dict(fn={"a": bowl}, minimizers={"b": [[0.0, 0.0]]}),
@@ -709,14 +710,14 @@ def test_common_steps_are_scalar_arithmetic(name):
     build = OPTIMIZERS[name]
     build = functools.partial(build, total_steps=9) if name == "demon_sgdm" else build
     spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, build, ("learning_rate",), 9, None, None, False)
-    assert program_for(spec, 2, jnp.float32, [True], None, "cpu").plain
+    assert program_for(trace_lane(spec, 2, jnp.float32), [True], 64, None, "cpu").plain
 
 
 def test_marked_functions_are_stored_calls_only_on_cpus():
     # XLA would copy them into each user of their results; on a GPU each would be a kernel of its own.
     def calls(backend):
         spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, sgd, ("learning_rate",), 9, None, None, False)
-        program = program_for(spec, 2, jnp.float32, [True], None, backend)
+        program = program_for(trace_lane(spec, 2, jnp.float32), [True], 64, None, backend)
         return str(jax.make_jaxpr(program.advance)(*program.arguments)).count("name=body")
 
     # One call for the value, one for its slope, and within that one for the ripple of each coordinate.

@@ -3,11 +3,12 @@
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -89,28 +90,72 @@ def digest_programs(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None
     """Return a digest that identifies what the programs compute, or None if that cannot be known.
 
     Programs with the same digest compute the same results on the same version of JAX and the same kind of device.
-    The digest covers the text of the programs and the arrays that their functions close over. It is None for a
-    program that calls back into Python, because the code behind the call is unknown.
+    The digest covers the text of the programs and the arrays that their functions close over, those of jitted
+    functions within them included. It is None for a program that calls back into Python, because the code behind
+    the call is unknown.
     """
     digest = hashlib.sha256()
     for one, text in zip(traced, (each.as_text() for each in lowered), strict=True):
-        if "callback" in text:
+        if calls_python(one.jaxpr):
             return None
         digest.update(text.encode())
-        for constant in one.jaxpr.consts:
-            _update(digest, np.asarray(constant))
+        for array in _arrays(one.jaxpr):
+            _update(digest, array)
     return digest.hexdigest()
 
 
-def digest_jaxpr(closed: core.ClosedJaxpr) -> str:
-    """Return a digest that two traced programs share only if they are the same.
+def digest_jaxprs(traced: Sequence[core.ClosedJaxpr]) -> str | None:
+    """Return a digest that traced programs share only if they are the same; None if one calls back into Python.
 
-    It covers the jaxpr, without memory addresses, and the constants.
+    It covers the jaxprs, without memory addresses, and all arrays that they and the functions within them hold.
+    Derivatives that have been taken are part of the jaxprs, and so are custom derivative rules. A custom rule for
+    `jax.vmap` is not, so a program with one is also traced for a batch.
     """
-    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
-    for constant in closed.consts:
-        _update(digest, np.asarray(constant))
+    digest = hashlib.sha256()
+    for closed in traced:
+        if calls_python(closed):
+            return None
+        versions = [closed]
+        if any(eqn.primitive.name == "custom_vmap_call" for eqn in equations(closed.jaxpr)):
+            batch = [jax.ShapeDtypeStruct((2, *aval.shape), aval.dtype) for aval in closed.in_avals]
+            versions.append(jax.make_jaxpr(jax.vmap(core.jaxpr_as_fun(closed)))(*batch))
+        for version in versions:
+            digest.update(re.sub(r"0x[0-9a-f]+", "", str(version.jaxpr)).encode())
+            for array in _arrays(version):
+                _update(digest, array)
     return digest.hexdigest()
+
+
+def calls_python(closed: core.ClosedJaxpr) -> bool:
+    """Return whether a traced program calls back into Python, so that its results depend on unknown code."""
+    return any(eqn.primitive.name.endswith("callback") for eqn in equations(closed.jaxpr))
+
+
+def equations(jaxpr: core.Jaxpr) -> Iterator[Any]:
+    """Yield all equations of a jaxpr and of the jaxprs within it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in _within(eqn):
+            yield from equations(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
+
+
+def _within(eqn: Any) -> list[Any]:
+    """Return the jaxprs that are parameters of an equation."""
+    leaves = jax.tree.leaves(eqn.params, is_leaf=lambda x: isinstance(x, (core.Jaxpr, core.ClosedJaxpr)))
+    return [leaf for leaf in leaves if isinstance(leaf, (core.Jaxpr, core.ClosedJaxpr))]
+
+
+def _arrays(closed: core.ClosedJaxpr) -> Iterator[np.ndarray]:
+    """Yield all arrays of a traced program: its constants, its literals, and those of the jaxprs within it."""
+    held = [*closed.consts, *(atom.val for atom in closed.jaxpr.outvars if isinstance(atom, core.Literal))]
+    for eqn in equations(closed.jaxpr):
+        held += [atom.val for atom in eqn.invars if isinstance(atom, core.Literal)]
+        for inner in _within(eqn):
+            held += getattr(inner, "consts", ())
+        held += [leaf for leaf in jax.tree.leaves(eqn.params) if isinstance(leaf, np.ndarray)]
+    for value in held:
+        is_key = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        yield np.asarray(jax.random.key_data(value) if is_key else value)
 
 
 def digest_array(array: np.ndarray) -> str:

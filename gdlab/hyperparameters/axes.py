@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Int
@@ -176,7 +177,10 @@ def _aligned(name: str, array: xr.DataArray, names: Mapping[str, list[str] | Non
     return array
 
 
-def _values(name: str, values: Any, categories: Mapping[str, Any], reserved: Sequence[str]) -> xr.DataArray:
+def _values(
+    name: str, values: Any, categories: Mapping[str, Any], reserved: Sequence[str], *, axis: bool = True
+) -> xr.DataArray:
+    """Return an argument's values as an array; `axis` says whether a 1-D array is an axis of its own."""
     if name in reserved:
         raise ValueError(
             f"hyperparameters: expected a name that is not reserved for the result, got {name!r}; rename the factory's "
@@ -189,6 +193,8 @@ def _values(name: str, values: Any, categories: Mapping[str, Any], reserved: Seq
                 f"hyperparameters[{name!r}]: expected a number or a 1-D array of values (or an xarray.DataArray that "
                 f"names its dimensions), got shape {array.shape}"
             )
+        if axis:
+            _require_distinct(name, array)
         values = xr.DataArray(array, dims=(name,)[: array.ndim], coords={name: array} if array.ndim else None)
     else:
         values = values.copy(data=_numeric(name, values.values))
@@ -197,22 +203,54 @@ def _values(name: str, values: Any, categories: Mapping[str, Any], reserved: Seq
             raise ValueError(
                 f"hyperparameters[{name!r}]: expected dimensions that are not reserved for the result, got {bad[0]!r}"
             )
+        for dimension in map(str, values.dims):
+            if dimension in values.coords:
+                _require_distinct(name, values.coords[dimension].values)
     if values.size == 0:
         raise ValueError(f"hyperparameters[{name!r}]: expected at least one value, got none")
     return values
 
 
 def _numeric(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        hint = (
-            f", which cannot be traced; run one sweep for each of {np.unique(array).tolist()} and join the datasets, "
-            f"or fix the argument with functools.partial(factory, {name}=...)"
+    where = f"hyperparameters[{name!r}]"
+    if isinstance(values, jax.core.Tracer) or any(isinstance(v, jax.core.Tracer) for v in _items(values)):
+        raise TypeError(f"{where}: expected concrete numbers, got a traced value")
+    if callable(values) or any(callable(v) for v in _items(values)):
+        raise TypeError(
+            f"{where}: expected numbers, got a function; sweep the numbers that a schedule is made of, in a factory "
+            "that builds the schedule from them"
         )
-        if array.dtype.kind not in "bUS":
-            hint = ""
-        raise TypeError(f"hyperparameters[{name!r}]: expected numbers, got values of dtype {array.dtype}{hint}")
-    return array.astype(np.float64)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(
+            f"{where}: expected a number or a 1-D array of values, got rows of different lengths"
+        ) from None
+    if array.dtype.kind not in "fiu":
+        hint = ""
+        if array.dtype.kind in "bUS":
+            hint = (
+                f", which cannot be traced; run one sweep for each of {np.unique(array).tolist()} and join the "
+                f"datasets, or fix the argument with functools.partial(factory, {name}=...)"
+            )
+        raise TypeError(f"{where}: expected numbers, got values of dtype {array.dtype}{hint}")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where}: expected finite numbers, got {array[~np.isfinite(array)].flat[0]}")
+    return array
+
+
+def _items(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, (list, tuple)) else ()
+
+
+def _require_distinct(name: str, values: np.ndarray) -> None:
+    """Raise ValueError if a value occurs twice along an axis, because it could not be selected."""
+    found, counts = np.unique(values, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(
+            f"hyperparameters[{name!r}]: expected distinct values, got {found[counts > 1][0]} more than once"
+        )
 
 
 def _trials(points: Sequence[Any], reserved: Sequence[str]) -> dict[str, np.ndarray]:
@@ -225,7 +263,8 @@ def _trials(points: Sequence[Any], reserved: Sequence[str]) -> dict[str, np.ndar
                 if isinstance(points[0], Mapping)
                 else f"hyperparameters: expected a list of mappings from arguments to numbers, got {points[0]!r}"
             )
-    return {str(name): _values(str(name), [point[name] for point in points], {}, reserved).values for name in points[0]}
+    columns = {str(name): [point[name] for point in points] for name in points[0]}
+    return {name: _values(name, column, {}, reserved, axis=False).values for name, column in columns.items()}
 
 
 def _trials_by_optimizer(

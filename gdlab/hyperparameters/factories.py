@@ -2,13 +2,18 @@
 
 import functools
 import inspect
+import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
+import optax
 
-from gdlab.arguments import describe
+from gdlab.arguments import describe, first_line, require_callable
+from gdlab.hyperparameters.axes import Layout
 from gdlab.types import Factory
 
 
@@ -55,12 +60,13 @@ def given(factory: Callable[..., Any], **values: Any) -> Callable[..., Any]:
     Returns:
       The factory with the matching arguments fixed, a `functools.partial`.
     """
+    require_callable("factory", factory)
     return functools.partial(factory, **{name: value for name, value in values.items() if accepts(factory, name)})
 
 
 @contextmanager
 def explained(label: str, names: Sequence[str]) -> Iterator[None]:
-    """Replace the error of a factory that reads a traced argument's value by one that explains what to do instead.
+    """Replace the errors of tracing a factory and its optimizer by one line that names the argument.
 
     Args:
       label: the name of the factory.
@@ -68,11 +74,96 @@ def explained(label: str, names: Sequence[str]) -> Iterator[None]:
     """
     try:
         yield
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+    except _READS_VALUES as error:
         raise TypeError(
             f"hyperparameters: {label} reads the value of an argument in Python, so it cannot be traced; sweep one of "
             f"{', '.join(names)} at a time to find it, and then run one sweep for each of its values"
         ) from error
+    except Exception as error:  # an optimizer of the user may raise anything
+        if re.match(r"[^\n:]+: expected [^\n]*$", str(error)):
+            raise
+        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
+        raise kind(
+            f"factory: expected an optimizer from {label} that JAX can trace, got {first_line(error)}"
+        ) from error
+
+
+_READS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def build(label: str, factory: Factory, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Return `factory(**numbers)`, or raise TypeError if it is not an optimizer."""
+    made = factory(**numbers)
+    if not all(callable(getattr(made, part, None)) for part in ("init", "update")):
+        raise TypeError(f"factory: expected {label} to return an optax transformation, got {describe(made)}")
+    return made
+
+
+def require_values(factories: Mapping[str, Factory], layout: Layout, dtype: Any) -> None:
+    """Raise an error unless every factory accepts its hyperparameters, which are traced and not checked later.
+
+    A factory is called with concrete values of `dtype`: those of every setting, or, if there are many, settings that
+    have the ends of each argument's values and some between.
+
+    Args:
+      factories: the factories by name, in the order of the layout's optimizers.
+      layout: the hyperparameters.
+      dtype: the dtype to which the values are converted.
+
+    Raises:
+      ValueError: if a factory refuses a value, or `dtype` cannot hold it.
+      TypeError: if a factory does not return an optimizer.
+    """
+    for name, array in layout.numbers.items():
+        with np.errstate(over="ignore"):
+            lost = ~np.isfinite(array.values.astype(dtype))
+        if lost.any():
+            raise ValueError(
+                f"hyperparameters[{name!r}]: expected numbers that {np.dtype(dtype)} can hold, got "
+                f"{array.values[lost].flat[0]:g}"
+            )
+    functions = layout.categories.get("function") or [""]
+    for (index, (label, factory)), function in itertools.product(enumerate(factories.items()), range(len(functions))):
+        lanes = layout.repeats * _some_settings(layout, index, function)
+        columns = {
+            name: layout.values(name, lanes, optimizer=index, function=function).astype(dtype).tolist()
+            for name in layout.numbers
+        }
+        for place in range(len(lanes)):
+            try:
+                build(label, factory, {name: column[place] for name, column in columns.items()})
+            except Exception as error:  # a factory of the user may raise anything
+                if str(error).startswith("factory: "):
+                    raise
+                raise ValueError(f"hyperparameters: {_reason(error)}, for {label}") from error
+
+
+MANY = 200
+"""The number of settings up to which all are tried; beyond it, as many distinct values of each argument."""
+
+
+def _some_settings(layout: Layout, index: int, function: int) -> np.ndarray:
+    settings = layout.lanes // layout.repeats
+    if settings <= MANY:
+        return np.arange(settings)
+    found = [0]
+    every = layout.repeats * np.arange(settings)
+    for name in layout.numbers:
+        _, first = np.unique(layout.values(name, every, optimizer=index, function=function), return_index=True)
+        found += first[np.unique(np.linspace(0, len(first) - 1, MANY).astype(int))].tolist()
+    return np.unique(found)
+
+
+def _reason(error: Exception) -> str:
+    return (
+        str(error)
+        if re.match(r"[^\n:]+: expected [^\n]*$", str(error))
+        else f"expected values that are accepted, got {first_line(error)}"
+    )
 
 
 def require_arguments(factories: Mapping[str, Factory], numbers: Mapping[str, Any]) -> None:

@@ -85,6 +85,7 @@ def sample_hyperparameters(
         Research 13.
     """
     require_count("count", count)
+    require_count("seed", seed, low=0)
     require_choice("method", method, tuple(_SAMPLERS))
     if not isinstance(ranges, Mapping) or not ranges:
         raise ValueError(

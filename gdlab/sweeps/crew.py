@@ -213,7 +213,7 @@ class LaneCrew:
         shared = list(shared)
         while True:
             t = self.marks[level - 1] if level else 0
-            values, reached, shared, arrays = program(
+            (values, reached, shared, arrays), own = program(
                 tiles, np.int32(t), np.int32(self.marks[level]), np.int32(function), common, own, shared, arrays
             )
             stop = np.asarray(arrays[plan.point_leaves])[: len(lanes)]
@@ -266,14 +266,13 @@ class LaneCrew:
     def _padded(
         self, function: int, lanes: LaneNumbers, state: list[np.ndarray] | None, device: jax.Device
     ) -> list[Any]:
-        """Return arrays of the program's full length; unused places up to the end of the tile repeat the last lane.
+        """Return arrays of the program's full length, whose unused places repeat the last lane.
 
         Lanes that begin have points only: the program computes the rest of their state and overwrites the
         placeholders.
         """
         plan = self.program
         like = plan.arguments.lanes
-        end = -(-len(lanes) // plan.tile) * plan.tile
         given = state
         if given is None:
             starts = self.space.points(function, lanes)
@@ -282,6 +281,6 @@ class LaneCrew:
         for leaf, values in zip(like, given, strict=False):
             array = np.empty(leaf.shape, leaf.dtype)
             array[: len(lanes)] = values
-            array[len(lanes) : end] = values[-1]
+            array[len(lanes) :] = values[-1]
             full.append(array)
         return full if state is not None else full + blank_state(plan, device)[len(full) :]

@@ -1,7 +1,6 @@
 """`sweep`: descents from many starts over hyperparameters, functions and optimizers, as a labelled dataset."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,18 +13,19 @@ import xarray as xr
 from jax.experimental import multihost_utils
 from tqdm.auto import tqdm
 
-from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
+from gdlab.arguments import as_path, require_callable, require_choice, require_count, require_flag, require_number
 from gdlab.compute.devices import local_devices
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
-from gdlab.hyperparameters.factories import explained
+from gdlab.hyperparameters.factories import build, explained
 from gdlab.records.blocks import Blocks
 from gdlab.sweeps.crew import LaneCrew, Ledger, Part, milestones
-from gdlab.sweeps.histories import Reduce, history_chunk, make_history, run_histories
+from gdlab.sweeps.histories import HistoryTrace, Reduce, history_chunk, run_histories, trace_history
 from gdlab.sweeps.identity import identify
 from gdlab.sweeps.labels import label
 from gdlab.sweeps.space import Space, make_space
 from gdlab.sweeps.step import AT_TARGET, LaneSpec, decode
 from gdlab.sweeps.tiles import compile_for, program_for
+from gdlab.sweeps.traces import LaneTrace, trace_lane
 from gdlab.version import VERSION
 
 PART = 1 << 18
@@ -54,9 +54,10 @@ def sweep(
     """Descend from every start with every setting of the hyperparameters.
 
     Each optimizer is one compiled program, in which every descent is a lane (one run of the batch). Lanes that stop
-    leave the batch, and the remaining ones are merged, so that no lane waits for the slowest. Programs are cached:
-    as with `jax.jit`, what a function or a factory reads from outside keeps the value that it had at the first
-    call. Failures of arithmetic are results, not errors: a start that is NaN gives a lane with `diverged` set.
+    leave the batch, and the remaining ones are merged, so that no lane waits for the slowest. Every call traces its
+    functions and factories, so data that they read from outside has the value of that moment; programs are kept by
+    what they compute, so the same sweep does not compile twice. Failures of arithmetic are results, not errors: a
+    start that is NaN gives a lane with `diverged` set.
 
     Args:
       fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS`, whose minimizers are then known. A mapping
@@ -104,8 +105,9 @@ def sweep(
 
     Raises:
       TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
-      ValueError: if the factory does not take an argument, an axis is empty, shapes do not fit, or `save_to` holds
-        a sweep with another function, factory, grid, start or setting.
+      ValueError: if the factory does not take an argument or refuses one of its values, an axis is empty or has a
+        value twice, shapes do not fit, or `save_to` holds a sweep with another function, factory, grid, start or
+        setting.
     """
     require_count("max_steps", max_steps)
     if max_steps >= AT_TARGET - 1:
@@ -118,11 +120,9 @@ def sweep(
     if chunk != "auto":
         require_count("chunk", chunk)
     require_number("target", target, 0.0, open_low=True)
-    for name, flag in (("stop_at_target", stop_at_target), ("progress", progress)):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name}: expected True or False, got {describe(flag)}")
-    if save_to is not None and not isinstance(save_to, (str, os.PathLike)):
-        raise TypeError(f"save_to: expected a folder's path, got {describe(save_to)}")
+    require_flag("stop_at_target", stop_at_target)
+    require_flag("progress", progress)
+    save_to = None if save_to is None else as_path("save_to", save_to)
     devices = local_devices(devices)
     space = make_space(fn, factory, hyperparameters, starts, gradient, minimizers)
     if stop_at_target and (record == "path" or reduce is not None):
@@ -131,7 +131,7 @@ def sweep(
         )
     if stop_at_target and space.minimizers is None:
         raise ValueError("stop_at_target: expected minimizers=, since fn does not provide them")
-    return _Request(
+    request = _Request(
         space=space,
         max_steps=max_steps,
         tolerance=None if tolerance is None else float(tolerance),
@@ -143,7 +143,9 @@ def sweep(
         devices=devices,
         progress=progress,
         save_to=save_to,
-    ).run()
+    )
+    with jax.disable_jit(False):  # a sweep is a compiled program, whatever the setting
+        return request.run()
 
 
 @dataclasses.dataclass
@@ -160,7 +162,7 @@ class _Request:
     chunk: int | None
     devices: list[jax.Device]
     progress: bool
-    save_to: str | Path | None
+    save_to: Path | None
 
     def __post_init__(self) -> None:
         self.history = self.record == "path" or self.reduce is not None
@@ -171,11 +173,12 @@ class _Request:
 
     def spec(self, factory: int) -> LaneSpec:
         space = self.space
+        name, make = list(space.factories.items())[factory]
         return LaneSpec(
             tuple(space.functions.values()),
             space.gradients,
             space.minimizers,
-            list(space.factories.values())[factory],
+            lambda **numbers: build(name, make, numbers),
             space.names,
             self.max_steps,
             self.tolerance,
@@ -198,17 +201,19 @@ class _Request:
 
     def run(self) -> xr.Dataset:
         began = time.perf_counter()
-        blocks = self._blocks()
-        parts = self.parts()
         labels = list(self.space.factories)
+        # One trace of each lane decides both what is computed and what the folder of results is called. It happens
+        # here, in the caller's thread, whose settings of JAX apply.
+        lanes = [self._trace(index) for index in range(len(labels))]
+        blocks = self._blocks([lane.digest for lane in lanes])
+        parts = self.parts()
         with self._bar() as tick:
             waiting = {index: self._resume(index, parts, blocks, tick) for index in range(len(labels))}
             todo = [index for index in waiting if waiting[index]]
             # The programs of the next optimizers are compiled while this one runs.
-            programs = ahead(self._program, todo, usable_cores())
+            programs = ahead(lambda index: self._program(lanes[index]), todo, usable_cores())
             for index in todo:
-                with explained(labels[index], self.space.names):
-                    self._run_one(index, next(programs), waiting[index], blocks, tick)
+                self._run_one(index, next(programs), waiting[index], blocks, tick)
         self._gather(parts)
         arrays = self.arrays if self.history else decode(self.arrays, self.max_steps, self.space.minimizers is not None)
         path = self.max_steps if self.record == "path" else None
@@ -227,12 +232,13 @@ class _Request:
                 tick(part.high - part.low)
         return waiting
 
-    def _blocks(self) -> Blocks | None:
+    def _blocks(self, digests: list[str | None]) -> Blocks | None:
         if self.save_to is None:
             return None
-        reduced = [] if self.reduce is None else list(map(self._program, range(len(self.space.factories))))
+        if None in digests:
+            raise ValueError("save_to: expected functions that use only JAX, got one that calls back into Python")
         settings = (self.max_steps, self.tolerance, self.target, self.stop_at_target, self.record)
-        identity = identify(self.space, reduced, settings, self.devices[0])
+        identity = identify(self.space, [str(digest) for digest in digests], settings, self.devices[0])
         if jax.process_index() == 0:
             blocks = Blocks(self.save_to, identity)
         if jax.process_count() > 1:  # the first process writes the manifest, and the others compare with it
@@ -246,12 +252,19 @@ class _Request:
         with tqdm(total=total, unit=" lanes", unit_scale=True, disable=None if self.progress else True) as bar:
             yield bar.update
 
-    def _program(self, index: int) -> Any:
+    def _trace(self, index: int) -> LaneTrace | HistoryTrace:
         space, spec = self.space, self.spec(index)
-        if self.history:
-            return make_history(spec, self.record, self.reduce)
-        differing = space.layout.differing()
-        program = program_for(spec, space.dim, space.starts.dtype, differing, self.chunk, self.backend)
+        with explained(list(space.factories)[index], space.names):
+            if self.history:
+                return trace_history(spec, self.record, self.reduce, space.dim, space.starts.dtype)
+            return trace_lane(spec, space.dim, space.starts.dtype)
+
+    def _program(self, lane: LaneTrace | HistoryTrace) -> Any:
+        if isinstance(lane, HistoryTrace):
+            return lane
+        layout = self.space.layout
+        each = -(-layout.lanes // len(self.threads))
+        program = program_for(lane, layout.differing(), each, self.chunk, self.backend)
         began = time.perf_counter()
         compile_for(program, self.devices[0])
         self.compile_seconds += time.perf_counter() - began

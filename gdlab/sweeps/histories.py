@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
-from gdlab.compute.programs import Cache
+from gdlab.arguments import describe, first_line
+from gdlab.compute.programs import Cache, digest_jaxprs
 from gdlab.compute.threads import Crew
 from gdlab.descent import Descent, descend
 from gdlab.sweeps.crew import Ledger, Part
@@ -16,6 +18,33 @@ from gdlab.sweeps.space import RESULT_NAMES, Space
 from gdlab.sweeps.step import LaneSpec, choose, is_near
 
 Reduce = Callable[[Descent], Any]
+
+
+class HistoryTrace(NamedTuple):
+    """A lane as JAX has traced it: what decides both its program and the identity of its results.
+
+    Attributes:
+      closed: takes (start, which, *numbers) and returns the arrays that the result keeps of the lane.
+      names: their names, in order.
+      digest: a digest of the lane; None if it calls back into Python.
+    """
+
+    closed: core.ClosedJaxpr
+    names: list[str]
+    digest: str | None
+
+    def run(self, start: Any, which: Any, numbers: Sequence[Any]) -> dict[str, Any]:
+        """Return what the result keeps of one lane, by name."""
+        return dict(zip(self.names, core.jaxpr_as_fun(self.closed)(start, which, *numbers), strict=True))
+
+
+def trace_history(spec: LaneSpec, record: str, reduce: Reduce | None, dim: int, dtype: Any) -> HistoryTrace:
+    """Trace a lane: what its functions read from outside is what it is now."""
+    lane = make_history(spec, record, reduce)
+    numbers = [jax.ShapeDtypeStruct((), dtype) for _ in spec.names]
+    arguments = (jax.ShapeDtypeStruct((dim,), dtype), jax.ShapeDtypeStruct((), jnp.int32), numbers)
+    closed, found = jax.make_jaxpr(lane, return_shape=True)(*arguments)
+    return HistoryTrace(closed, sorted(found), digest_jaxprs([closed]))
 
 
 def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable[..., dict[str, Any]]:
@@ -39,9 +68,7 @@ def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable
                 found["first_reached"] = jnp.where(near.any(), jnp.argmax(near), -1).astype(jnp.int32)
         if reduce is None:
             return found | {"value": descent.value, "point": descent.path}
-        kept = reduce(descent)
-        if not isinstance(kept, dict) or not all(isinstance(name, str) for name in kept):
-            raise TypeError(f"reduce: expected a function that returns a dict of arrays, got {type(kept).__name__}")
+        kept = reduced(reduce, descent)
         clash = sorted(set(kept) & ({*found, *RESULT_NAMES, *spec.names} - {"value", "point"}))
         if clash:
             raise ValueError(f"reduce: expected names that are not reserved for the result, got {clash[0]!r}")
@@ -50,8 +77,25 @@ def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable
     return lane
 
 
+def reduced(reduce: Reduce, descent: Descent) -> dict[str, Any]:
+    """Return `reduce(descent)`, or raise one line that says what is wrong with it."""
+    try:
+        kept = reduce(descent)
+    except Exception as error:  # the user's function may raise anything
+        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
+        raise kind(f"reduce: expected a function that JAX can trace, got {first_line(error)}") from error
+    if not isinstance(kept, dict) or not all(isinstance(name, str) for name in kept):
+        raise TypeError(f"reduce: expected a function that returns a dict of arrays, got {describe(kept)}")
+    for name, value in kept.items():
+        try:
+            jnp.asarray(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"reduce: expected an array for {name!r}, got {describe(value)}") from None
+    return kept
+
+
 def run_histories(
-    lane: Callable[..., dict[str, Any]],
+    lane: HistoryTrace,
     space: Space,
     factory: int,
     parts: Sequence[Part],
@@ -60,7 +104,7 @@ def run_histories(
     ledger: Ledger,
 ) -> None:
     """Run all lanes of the parts, `chunk` lanes per call."""
-    batch = jax.vmap(lane, (0, None, [0 if differs else None for differs in space.layout.differing()]))
+    batch = jax.vmap(lane.run, (0, None, [0 if differs else None for differs in space.layout.differing()]))
     lock = threading.Lock()
     programs = Cache(len(set(devices)))
     left = {part: part.high - part.low for part in parts}

@@ -10,12 +10,19 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.arrivals import best_settings
-from gdlab.arguments import require_count, require_names, require_number
+from gdlab.arguments import (
+    as_numbers,
+    require_callable,
+    require_count,
+    require_instance,
+    require_names,
+    require_number,
+)
 from gdlab.functions import FUNCTIONS, Function, off_origin
 from gdlab.hyperparameters.factories import by_name, factories_by_name, given
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.sweeps.driver import sweep
-from gdlab.sweeps.space import RESULT_NAMES
+from gdlab.sweeps.space import RESULT_NAMES, lay_starts, make_space
 from gdlab.types import Factory
 
 COMPARABLE: Mapping[str, Any] = MappingProxyType(
@@ -71,6 +78,7 @@ class RaceOptions:
     def __post_init__(self) -> None:
         for name in ("starts", "tuning_starts", "steps"):
             require_count(name, getattr(self, name))
+        require_count("seed", self.seed, low=0)
         require_number("lowest_rate", self.lowest_rate, 0.0, open_low=True)
         require_number("highest_rate", self.highest_rate, self.lowest_rate, open_low=True)
         require_names("functions", self.functions, FUNCTIONS)
@@ -108,6 +116,7 @@ def comparable(factory: Factory, total_steps: int) -> Factory:
     Returns:
       The factory with these arguments fixed.
     """
+    require_count("total_steps", total_steps)
     return given(factory, **COMPARABLE, total_steps=total_steps)
 
 
@@ -120,6 +129,7 @@ def changed_arguments(names: Sequence[str]) -> str:
     Returns:
       The arguments that `comparable` changes from their defaults, and the optimizers that the race leaves out.
     """
+    require_names("names", names, OPTIMIZERS, empty=True)
     changed = []
     for name in names:
         parameters = inspect.signature(OPTIMIZERS[name]).parameters
@@ -150,6 +160,7 @@ def comparable_function(function: Function) -> Function:
     Raises:
       ValueError: if the function does not have two variables, or its minimizers are not known.
     """
+    require_instance("function", function, Function, "a Function of gdlab.functions")
     if function.dim not in (None, 2) or len(function.minimizers(2)) == 0:
         raise ValueError(f"function: expected a function of two variables with known minimizers, got {function.name!r}")
     low, high = (np.broadcast_to(corner, 2) for corner in BOXES.get(function.name, function.bounds(2)))
@@ -187,19 +198,26 @@ def tune_and_judge(
       The `Race`: both sweeps.
 
     Raises:
-      TypeError: as in `sweep`.
-      ValueError: as in `sweep`, and if the functions' minimizers are not known.
+      TypeError: as in `sweep`, and if `choose` does not return integers.
+      ValueError: as in `sweep`, if the functions' minimizers are not known, and if `choose` returns an array of
+        another shape, or an index that does not exist.
     """
     functions, factories = by_name("functions", functions), factories_by_name(factories)
+    require_callable("choose", choose)
+    _require_options(options)
+    for name, starts in (("tuning_starts", tuning_starts), ("judged_starts", judged_starts)):
+        lay_starts(name, starts, list(functions), True)
+    given_by_caller = (options.get("gradient"), options.get("minimizers"))
+    if make_space(functions, factories, hyperparameters, tuning_starts, *given_by_caller).minimizers is None:
+        raise ValueError("functions: expected functions whose minimizers are known, or minimizers=, got neither")
 
     def run(settings: Any, starts: Any) -> xr.Dataset:
         return sweep(functions, factories, settings, starts, **options)
 
     tuning = run(hyperparameters, tuning_starts)
-    if "first_reached" not in tuning:
-        raise ValueError("functions: expected functions whose minimizers are known, or minimizers=, got neither")
     shape = (tuning.sizes["optimizer"], tuning.sizes["function"], -1, tuning.sizes["start"])
-    best = choose(tuning.first_reached.values.reshape(shape), tuning.value.values.reshape(shape))
+    first = tuning.first_reached.values.reshape(shape)
+    best = _chosen(choose(first, tuning.value.values.reshape(shape)), first.shape)
     each = tuning.first_reached.isel(start=0, drop=True)  # this has all axes of the settings
     chosen = {}
     for name in (str(coordinate) for coordinate in tuning.coords if coordinate not in RESULT_NAMES):
@@ -208,3 +226,23 @@ def tune_and_judge(
         values = np.take_along_axis(values, best[..., None], axis=-1)
         chosen[name] = xr.DataArray(values, dims=("optimizer", "function", "trial"))
     return Race(tuning, run(chosen, judged_starts))
+
+
+def _require_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError unless these are arguments of `sweep` that `tune_and_judge` may pass on."""
+    known = [name for name, p in inspect.signature(sweep).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"options: expected arguments of sweep ({', '.join(known)}), got {name!r}")
+    if "max_steps" not in options:
+        raise TypeError("options: expected max_steps, the number of steps of a descent, got none")
+
+
+def _chosen(best: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the indices that `choose` returned as an array of integers, after checking them."""
+    found = as_numbers("choose", best, shape=shape[:2])
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"choose: expected a function that returns integers, got dtype {found.dtype}")
+    if not ((found >= 0) & (found < shape[2])).all():
+        raise ValueError(f"choose: expected indices from 0 to {shape[2] - 1}, got {found.min()} to {found.max()}")
+    return found

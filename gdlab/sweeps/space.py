@@ -8,10 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from gdlab.arguments import describe, require_callable, require_gradient, require_scalar_function
+from gdlab.arguments import (
+    abstract_result,
+    as_numbers,
+    describe,
+    require_callable,
+    require_gradient,
+    require_scalar_function,
+)
 from gdlab.functions import Function
 from gdlab.hyperparameters.axes import Layout, lay_out
-from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments
+from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments, require_values
 from gdlab.types import Factory, GradientFunction, ScalarFunction
 
 RESULT_NAMES = (
@@ -93,13 +100,16 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
         found = entry.fn if isinstance(entry, Function) else entry
         require_callable("fn", found)
         plain[name] = found
-    points = _starts(starts, list(plain), named_functions)
+    points = lay_starts("starts", starts, list(plain), named_functions)
     one = jax.ShapeDtypeStruct(points.shape[2:], points.dtype)
     for found in plain.values():
         require_scalar_function("fn", found, one)
+        if gradient is None:
+            abstract_result("fn", jax.grad(found), one, takes="its gradient")
     categories = {"optimizer": list(factories) if named_factories else None, "function": list(plain)}
     layout = lay_out(hyperparameters, categories, RESULT_NAMES, points.shape[1])
     require_arguments(factories, layout.numbers)
+    require_values(factories, layout, points.dtype)
     return Space(
         plain,
         _gradients(gradient, list(plain), named_functions, one),
@@ -123,28 +133,45 @@ def _gradients(gradient: Any, names: list[str], named: bool, point: Any) -> tupl
     return tuple(given.values())
 
 
-def _starts(starts: Any, names: list[str], named: bool) -> np.ndarray:
-    if isinstance(starts, Mapping):
-        starts = {str(name): points for name, points in starts.items()}
-        if not named or sorted(map(str, starts)) != sorted(names):
-            raise ValueError(f"starts: expected an array, or an array for each of {names}, got {list(starts)}")
-        arrays = [_points(starts[name]) for name in names]
-        if len({array.shape for array in arrays}) > 1:
-            raise ValueError(f"starts: expected the same shape for all functions, got {[a.shape for a in arrays]}")
-        return np.stack(arrays)
-    return np.broadcast_to(_points(starts), (len(names), *_points(starts).shape))
+def lay_starts(name: str, starts: Any, functions: list[str], named: bool) -> Float[np.ndarray, "functions starts dim"]:
+    """Return the starts of each function.
+
+    Args:
+      name: the name of the argument, for error messages.
+      starts: an array of shape (starts, dim), or a mapping with such an array for each function.
+      functions: the names of the functions.
+      named: whether there is a mapping of functions, so that the starts may be one, too.
+
+    Raises:
+      TypeError: if the starts are not floating-point numbers.
+      ValueError: if names or shapes do not fit.
+    """
+    if not isinstance(starts, Mapping):
+        points = _points(name, starts)
+        return np.broadcast_to(points, (len(functions), *points.shape))
+    by_function = {str(key): points for key, points in starts.items()}
+    if not named or sorted(by_function) != sorted(functions):
+        raise ValueError(f"{name}: expected an array, or an array for each of {functions}, got {list(starts)}")
+    arrays = [_points(name, by_function[function]) for function in functions]
+    if len({array.shape for array in arrays}) > 1:
+        raise ValueError(f"{name}: expected the same shape for all functions, got {[a.shape for a in arrays]}")
+    return np.stack(arrays)
 
 
-def _points(value: Any) -> np.ndarray:
+def _points(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name}: expected concrete points, got a traced value; call this outside jax.jit, or use descend inside"
+        )
     try:
         array = np.asarray(jnp.asarray(value))
     except (TypeError, ValueError):
-        raise TypeError(f"starts: expected points of shape (starts, dim), got {describe(value)}") from None
+        raise TypeError(f"{name}: expected points of shape (starts, dim), got {describe(value)}") from None
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"starts: expected floating-point numbers, got dtype {array.dtype}")
+        raise TypeError(f"{name}: expected floating-point numbers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
         hint = "; one start is [[-2.0, -2.0]]" if array.ndim == 1 else ""
-        raise ValueError(f"starts: expected points of shape (starts, dim), got shape {array.shape}{hint}")
+        raise ValueError(f"{name}: expected points of shape (starts, dim), got shape {array.shape}{hint}")
     return array
 
 
@@ -160,9 +187,8 @@ def _minimizers(functions: Mapping[str, Any], given: Any, named: bool, dim: int)
                 raise ValueError(
                     f"minimizers: expected points for each of {list(functions)}, got points for {list(given)}"
                 )
-            points = np.asarray(given[name] if named else given, dtype=np.float64)
-            if points.ndim != 2 or points.shape[1] != dim or len(points) == 0:
-                raise ValueError(f"minimizers: expected points of shape (count, {dim}), got shape {points.shape}")
+            points = as_numbers("minimizers", given[name] if named else given, shape=(None, dim), least=1)
+            points = points.astype(np.float64)
         elif isinstance(entry, Function):
             points = np.asarray(entry.minimizers(dim))
         else:

@@ -79,7 +79,8 @@ def is_near(spec: LaneSpec, x: Array, which: Any) -> Array:
         return jnp.zeros(x.shape[:-1], bool)
     every = jnp.asarray(spec.minimizers)
     aims = every[0] if len(spec.functions) == 1 else jax.lax.switch(which, [lambda a=a: a for a in every])
-    squares = jnp.sum((x[..., None, :] - aims.astype(x.dtype)) ** 2, axis=-1)
+    aims = jnp.expand_dims(aims.astype(x.dtype), tuple(range(x.ndim - 1)))
+    squares = jnp.sum((x[..., None, :] - aims) ** 2, axis=-1)
     return jnp.any(squares <= jnp.asarray(spec.target, x.dtype) ** 2, axis=-1)
 
 

@@ -18,7 +18,7 @@ from gdlab.compute.calls import metadata
 from gdlab.compute.devices import wide_vectors
 from gdlab.compute.programs import Cache, trace
 from gdlab.compute.scalars import TooLargeError, as_scalars
-from gdlab.sweeps.step import LaneSpec, make_lane
+from gdlab.sweeps.traces import LaneTrace, largest_array
 
 MOST_OPERATIONS = 2000
 """The maximum number of scalar operations in one step; above it, lanes are mapped as vectors."""
@@ -59,8 +59,8 @@ class TiledProgram:
     """The program before it is compiled for a device.
 
     Attributes:
-      advance: takes `Arguments` and returns the values, whether each point lies at a minimizer, the shared state,
-        and the lanes' state.
+      advance: takes `Arguments` and returns a pair: the values, whether each point lies at a minimizer, the shared
+        state, and the lanes' state; and the lanes' hyperparameters, as they were.
       arguments: the shapes and dtypes of the arguments.
       tile: the number of lanes per tile.
       chunk: the number of lanes per call.
@@ -81,7 +81,7 @@ class TiledProgram:
 
 
 class TracedLane(NamedTuple):
-    """A lane, traced to functions of flat lists: of the leaves of its state, or, after rewriting, of their elements.
+    """A lane as functions of flat lists: of the leaves of its state, or, after rewriting, of their elements.
 
     Attributes:
       begin: takes (start, which, numbers) as one flat list, and returns the state.
@@ -116,69 +116,41 @@ PROGRAMS = Cache(64)
 
 
 def program_for(
-    spec: LaneSpec, dim: int, dtype: Any, differing: Sequence[bool], chunk: int | None, backend: str
+    lane: LaneTrace, differing: Sequence[bool], lanes: int, chunk: int | None, backend: str
 ) -> TiledProgram:
-    """Return the program of lanes with this spec, which is made once.
-
-    As with `jax.jit`, what its functions read from outside must not change.
+    """Return the program of a lane. Programs are kept, by what they compute, so each is made once.
 
     Args:
-      spec: the definition of a lane.
-      dim: the number of coordinates of a point.
-      dtype: the dtype of the arithmetic.
+      lane: the traced lane.
       differing: for each hyperparameter, whether it differs between lanes.
+      lanes: the number of lanes that one thread can have at a time; the tiles are not larger than that.
       chunk: the number of lanes per call; None chooses it from the sizes of caches or of a GPU's memory.
       backend: the platform of the devices.
     """
-    aims = None if spec.minimizers is None else (spec.minimizers.shape, spec.minimizers.tobytes())
-    key = (spec._replace(minimizers=None, max_steps=0), aims, dim, dtype, tuple(differing), chunk, backend)
 
-    def make() -> TiledProgram:
-        traced = trace_lane(spec, dim, dtype, backend)
-        own = find_shared(traced, differing, dtype)
-        held = sum(leaf.size * leaf.dtype.itemsize for leaf, mine in zip(traced.like, own.state, strict=True) if mine)
-        tile, chunk_size = _sizes(held, traced.plain, chunk, backend)
-        return make_loop(traced, own, tile, chunk_size, dtype, backend)
+    def rewrite() -> tuple[TracedLane, Shared]:
+        traced = scalar_lane(lane, backend)
+        return traced, find_shared(traced, differing, lane.dtype)
 
-    return PROGRAMS.get(key, make)
+    key = (lane.digest or object(), tuple(differing), backend)  # code behind a call into Python may change
+    traced, own = PROGRAMS.get(key, rewrite)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf, mine in zip(traced.like, own.state, strict=True) if mine)
+    tile, length = _sizes(held, 0 if traced.plain else largest_array(lane.step), lanes, chunk, backend)
+    return PROGRAMS.get((*key, tile, length), lambda: make_loop(traced, own, tile, length, lane.dtype, backend))
 
 
-def trace_lane(spec: LaneSpec, dim: int, dtype: Any, backend: str) -> TracedLane:
-    """Trace the lane, and rewrite it over scalars if it is not too large for that."""
-    begin, step, look = make_lane(spec)
-    x = jax.ShapeDtypeStruct((dim,), dtype)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-    numbers = [jax.ShapeDtypeStruct((), dtype) for _ in spec.names]
-    state = jax.eval_shape(begin, x, count, numbers)
-    layout: Any
-    leaves, layout = jax.tree.flatten(state)
-    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves):
-        raise TypeError(
-            "factory: expected an optimizer whose state holds numbers, got one with random keys; store "
-            "jax.random.key_data(key) instead"
-        )
-
-    def flat_step(*flat: Any) -> list[Any]:
-        before = layout.unflatten(flat[: len(leaves)])
-        return jax.tree.leaves(step(before, flat[len(leaves)], flat[len(leaves) + 1], flat[len(leaves) + 2 :]))
-
-    def flat_begin(start: Any, which: Any, *values: Any) -> list[Any]:
-        return jax.tree.leaves(begin(start, which, values))
-
-    traced = (
-        jax.make_jaxpr(flat_begin)(x, count, *numbers),
-        jax.make_jaxpr(flat_step)(*leaves, count, count, *numbers),
-        jax.make_jaxpr(look)(x, count),
-    )
+def scalar_lane(lane: LaneTrace, backend: str) -> TracedLane:
+    """Rewrite a lane over scalars, or leave it on arrays if it is too large for that."""
+    traced = (lane.begin, lane.step, lane.look)
     try:
         # On a GPU, a stored call would be a separate kernel, which is 12 times as slow on an H200.
         scalar = [as_scalars(each, store=backend == "cpu", limit=MOST_OPERATIONS) for each in traced]
     except TooLargeError:
         begin_all, step_all, look_all = (_as_lists(core.jaxpr_as_fun(each)) for each in traced)
-        return TracedLane(begin_all, step_all, look_all, leaves, 1, False)
-    like = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves for _ in range(leaf.size)]
+        return TracedLane(begin_all, step_all, look_all, lane.leaves, 1, False)
+    like = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in lane.leaves for _ in range(leaf.size)]
     begin_one, step_one, look_one = (each.run for each in scalar)
-    return TracedLane(begin_one, step_one, look_one, like, dim, all(each.plain for each in scalar))
+    return TracedLane(begin_one, step_one, look_one, like, lane.leaves[0].size, all(each.plain for each in scalar))
 
 
 def find_shared(traced: TracedLane, differing: Sequence[bool], dtype: Any) -> Shared:
@@ -267,13 +239,17 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
         _, shared, lanes, (values, reached) = jax.lax.while_loop(lambda c: c[0] < given.tiles, one_tile, begun)
         return values, reached, shared, lanes
 
+    def kept(*arguments: Any) -> Any:
+        return advance(*arguments), Arguments(*arguments).lane_numbers
+
     def whole(*arguments: Any) -> Any:
         if not (traced.plain and backend == "cpu"):
-            return advance(*arguments)
+            return kept(*arguments)
         # A call with this attribute is compiled as one function, including its loops, so that operations are neither
-        # dispatched one by one at every step nor divided among threads.
+        # dispatched one by one at every step nor divided among threads. XLA aborts the process if such a call does
+        # not use an array that it is given, so the hyperparameters are results as well.
         with metadata(inlineable="false", xla_cpu_small_call="true"):
-            return jax.jit(advance)(*arguments)
+            return jax.jit(kept)(*arguments)
 
     arguments = _shapes(traced.like, own, chunk, dtype)
     return TiledProgram(whole, arguments, tile, chunk, points, traced.plain)
@@ -312,18 +288,28 @@ def _as_lists(fn: Callable[..., Any]) -> Flat:
     return lambda flat: list(fn(*flat))
 
 
-def _sizes(held: int, plain: bool, chunk: int | None, backend: str) -> tuple[int, int]:
-    """Return the number of lanes in a tile and in a call, where a lane carries `held` bytes from step to step.
+def _sizes(held: int, used: int, lanes: int, chunk: int | None, backend: str) -> tuple[int, int]:
+    """Return the number of lanes in a tile and in a call.
 
     On a CPU, a tile's state and about as much again of intermediate results fit a first-level cache of 32 KiB, or a
-    second-level cache of 512 KiB if a step works on vectors. On a GPU, a call is one tile of at most 256 MiB.
+    second-level cache of 512 KiB if a step works on arrays, which then take at most 8 MiB. On a GPU, a call is one
+    tile of at most 256 MiB, whose arrays take at most 1 GiB.
+
+    Args:
+      held: the bytes that a lane carries from step to step.
+      used: the bytes of the largest array that a step computes for a lane; 0 if it consists of scalar arithmetic.
+      lanes: the number of lanes that one thread can have at a time. Where steps work on arrays, no tile is much larger.
+      chunk: the number of lanes per call, or None.
+      backend: the platform of the devices.
     """
     if backend == "cpu":
-        room = (1 << 15) if plain else (1 << 19)
-        tile = _power_of_two(room / (2 * held), 64 if plain else 1, 1024)
-        tiles = min(32, max(1, (1 << 26) // (held * tile)))
+        tile = _power_of_two((1 << 19 if used else 1 << 15) / (2 * held), 1 if used else 64, 1024)
+        tile = min(tile, _power_of_two((1 << 23) / max(used, 1), 1, 1024))
     else:
-        tile, tiles = _power_of_two((1 << 28) / held, 1024, 1 << 20), 1
+        tile = min(_power_of_two((1 << 28) / held, 1024, 1 << 20), _power_of_two((1 << 30) / max(used, 1), 1, 1 << 20))
+    if used:
+        tile = min(tile, max(16, 1 << (lanes - 1).bit_length()))
+    tiles = min(32, max(1, (1 << 26) // (held * tile))) if backend == "cpu" else 1
     if chunk is None:
         return tile, tile * tiles
     tile = min(tile, max(16, 1 << (chunk - 1).bit_length()))

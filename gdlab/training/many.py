@@ -19,7 +19,7 @@ from gdlab.compute.devices import local_devices, platform_of
 from gdlab.compute.programs import digest_arrays
 from gdlab.compute.threads import Crew, thread_devices
 from gdlab.hyperparameters.axes import Layout, lay_out
-from gdlab.hyperparameters.factories import explained, factories_by_name, require_arguments
+from gdlab.hyperparameters.factories import explained, factories_by_name, require_arguments, require_values
 from gdlab.records.blocks import Blocks
 from gdlab.records.environment import environment
 from gdlab.records.files import to_json, write_json
@@ -107,6 +107,7 @@ def train_many(
     metrics = [f"{part}_{name}" for part in parts for name in names]
     layout = lay_out(hyperparameters, {"optimizer": named}, (*RESULT_NAMES, *metrics), len(seeds))
     require_arguments(factories, layout.numbers)
+    require_values(factories, layout, np.float32)
     return _Request(
         task,
         factories,
