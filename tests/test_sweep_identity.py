@@ -10,6 +10,8 @@ import pytest
 from gdlab import FUNCTIONS, OPTIMIZERS, sweep
 from gdlab.compute.programs import calls_python, digest_jaxprs
 from gdlab.sweeps import tiles
+from gdlab.sweeps.histories import history_chunk, trace_history
+from gdlab.sweeps.space import make_space
 from gdlab.sweeps.step import LaneSpec
 from gdlab.sweeps.traces import trace_lane
 
@@ -143,6 +145,9 @@ def test_tiles_follow_the_lanes_and_what_a_step_allocates():
     lane = trace_lane(spec, 10, jnp.float32)
     for lanes, most in ((4, 16), (1000, 64)):  # the residuals of a lane are 200 kB, and 8 MiB are for a tile
         assert tiles.program_for(lane, [True], lanes, None, "cpu").tile <= most
+    history = trace_history(spec, "path", None, 10, jnp.float32)
+    space = make_space(spec.functions[0], sgd, {"learning_rate": 0.1}, np.ones((4, 10), np.float32), None, None)
+    assert history_chunk(history, space, 9, "path") <= 256
     small = LaneSpec((lambda w: jnp.sum(jnp.sort(w) ** 2),), None, None, sgd, ("learning_rate",), 9, None, None, False)
     lane = trace_lane(small, 10, jnp.float32)
     assert tiles.program_for(lane, [True], 4, None, "cpu").tile == 16

@@ -286,7 +286,7 @@ class _Request:
 
         ledger = Ledger(record, finish)
         if self.history:
-            chunk = min(self.chunk or history_chunk(space, self.max_steps, self.record), space.layout.lanes)
+            chunk = min(self.chunk or history_chunk(program, space, self.max_steps, self.record), space.layout.lanes)
             run_histories(program, space, index, parts, self.threads, chunk, ledger)
         else:
             marks = milestones(self.max_steps, self.tolerance is not None or self.stop_at_target)

@@ -16,6 +16,7 @@ from gdlab.descent import Descent, descend
 from gdlab.sweeps.crew import Ledger, Part
 from gdlab.sweeps.space import RESULT_NAMES, Space
 from gdlab.sweeps.step import LaneSpec, choose, is_near
+from gdlab.sweeps.traces import largest_array
 
 Reduce = Callable[[Descent], Any]
 
@@ -129,7 +130,8 @@ def run_histories(
     Crew(devices).run(call, ranges)
 
 
-def history_chunk(space: Space, max_steps: int, record: str) -> int:
-    """Return the number of lanes per call, so that their paths take at most 16 MiB."""
-    each = (max_steps + 1 if record == "path" else 1) * (space.dim + 1) * space.starts.dtype.itemsize
+def history_chunk(lane: HistoryTrace, space: Space, max_steps: int, record: str) -> int:
+    """Return the number of lanes per call, whose paths take at most 16 MiB, and whose largest arrays at most 64 MiB."""
+    path = (max_steps + 1 if record == "path" else 1) * (space.dim + 1) * space.starts.dtype.itemsize
+    each = max(path, largest_array(lane.closed) / 4)
     return int(np.clip(1 << int(np.log2(max((1 << 24) / each, 1))), 1, 2048))
