@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from gdlab.compute.settings import own_settings
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -30,13 +32,12 @@ def thread_devices(devices: Sequence[jax.Device], *, callers: int = 1) -> list[j
 def with_settings(function: Callable[..., Result]) -> Callable[..., Result]:
     """Return `function` wrapped to run in another thread with the 64-bit setting of this thread.
 
-    The setting needs to be carried over because a `with` block may have changed it for this thread only. What runs in
-    threads is compiled, even where the setting `jax_disable_jit` would have it interpreted.
+    The setting needs to be carried over because a `with` block may have changed it for this thread only.
     """
     wide = jax.config.read("jax_enable_x64")
 
     def called(*arguments: Any) -> Result:
-        with jax.enable_x64(wide), jax.disable_jit(False):
+        with jax.enable_x64(wide), own_settings():
             return function(*arguments)
 
     return called

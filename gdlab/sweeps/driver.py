@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import as_path, require_callable, require_choice, require_count, require_flag, require_number
 from gdlab.compute.devices import local_devices
+from gdlab.compute.settings import own_settings
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import build, explained
 from gdlab.records.blocks import Blocks
@@ -144,7 +145,7 @@ def sweep(
         progress=progress,
         save_to=save_to,
     )
-    with jax.disable_jit(False):  # a sweep is a compiled program, whatever the setting
+    with own_settings():
         return request.run()
 
 
