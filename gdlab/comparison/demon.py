@@ -17,7 +17,8 @@ import numpy as np
 import optax
 
 from gdlab import optimizers, schedules, tasks
-from gdlab.comparison.study import Candidate, Measure, Problem, Study, ladder
+from gdlab.comparison.problems import Candidate, Measure, Problem
+from gdlab.comparison.study import Study, ladder
 from gdlab.types import Hyperparameter, NameTable
 
 # Optimizers

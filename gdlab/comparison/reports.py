@@ -8,8 +8,9 @@ from typing import Any
 from gdlab.analysis.claims import DECISION, Verdict
 from gdlab.analysis.intervals import FEW
 from gdlab.analysis.tables import Block, Table, counted, render
+from gdlab.comparison.problems import Problem
 from gdlab.comparison.results import Collected, Run, collect_all
-from gdlab.comparison.study import Problem, Study
+from gdlab.comparison.study import Study
 from gdlab.comparison.summaries import (
     Column,
     Found,
