@@ -136,6 +136,7 @@ ANALYSIS = [
     ),
     (arrivals.share_record, {"arrived": [True]}, {"arrived": (None, "a", [1], [], [[True]], True)}),
     (arrivals.arrivals_record, {"runs": SWEPT}, {"runs": (None, 3, {}, SWEPT.drop_vars("first_reached"))}),
+    (arrivals.share_cells, {"record": {}}, {"record": (*NOT_A_MAPPING, {}, {"share": 0.5})}),
     (arrivals.percent, {"share": 0.5}, {"share": (*NOT_A_NUMBER, -0.1, 1.1)}),
     (arrivals.median_steps, {"first": [1, -1]}, {"first": (None, "a", [], 3, [1.5], [NAN])}),
     (
@@ -225,6 +226,10 @@ def study(folder="nothing", problems=(ONE,), candidates=(ADAM,), seeds=(0,), **s
     return Study(folder, problems, candidates, seeds, **settings)
 
 
+def reads_its_argument(learning_rate):
+    return optimizers.sgd(float(learning_rate))
+
+
 def with_problem(**fields):
     return study(problems=[ONE._replace(**fields)])
 
@@ -294,7 +299,11 @@ STUDIES = [
         {},
         {
             "name": (*NOT_TEXT, "../x", "a/b", ".", "a\0"),
-            "factory": (*NOT_A_FUNCTION, lambda learning_rate: 3),
+            "factory": (
+                *NOT_A_FUNCTION,
+                lambda learning_rate: 3,
+                reads_its_argument,
+            ),
             "label": (None, 3, "a\nb"),
         },
     ),

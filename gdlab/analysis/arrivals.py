@@ -12,7 +12,15 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from gdlab.analysis.intervals import share_interval
-from gdlab.arguments import as_numbers, describe, require_callable, require_count, require_instance, require_number
+from gdlab.arguments import (
+    as_numbers,
+    describe,
+    require_callable,
+    require_count,
+    require_instance,
+    require_mapping,
+    require_number,
+)
 
 Arrivals = Int[np.ndarray, "*batch starts"]
 
@@ -91,6 +99,9 @@ def arrivals_record(runs: xr.Dataset) -> dict[str, Any]:
 
 def share_cells(record: Mapping[str, Any]) -> tuple[str, str]:
     """Format a record's share and its interval as two table cells, such as "87.5%" and "71.9 to 95.0%"."""
+    require_mapping("record", record, "from names to shares, as from share_record")
+    if missing := [key for key in ("share", "share_low", "share_high") if key not in record]:
+        raise ValueError(f"record: expected the keys of share_record, got none called {missing[0]}")
     share, low, high = (100 * record[key] for key in ("share", "share_low", "share_high"))
     return f"{share:.1f}%", f"{low:.1f} to {high:.1f}%"
 

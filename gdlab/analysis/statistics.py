@@ -187,8 +187,10 @@ def good_region(
     rates, scores = samples_of("rates", rates), samples_of("scores", scores)
     if rates.shape != scores.shape or rates.ndim != 1:
         raise ValueError(f"scores: expected one score per rate, got shapes {rates.shape} and {scores.shape}")
-    if (rates <= 0).any() or (scores < 0).any() or np.isinf([rates, scores]).any():
-        raise ValueError("rates, scores: expected rates above 0 and scores of at least 0, both finite, got others")
+    if (wrong := rates[(rates <= 0) | np.isinf(rates)]).size:
+        raise ValueError(f"rates: expected finite numbers above 0, got {wrong[0]:g}")
+    if (wrong := scores[(scores < 0) | np.isinf(scores)]).size:
+        raise ValueError(f"scores: expected finite numbers of at least 0, got {wrong[0]:g}")
     order = np.argsort(rates)
     logs, scores = np.log10(rates[order]), scores[order]
     if scores.max() == 0:

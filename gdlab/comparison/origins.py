@@ -16,7 +16,8 @@ trace takes, and "optimizer" per candidate, in a few tenths of a second.
 
 A finished run is kept if both, and the digest of the data, are what they would be now. If one differs, the run is left
 to `train`, which refuses the folder and names what differs. Another version of JAX or kind of device writes the same
-code as another program, so the code of runs from there cannot be compared, and their data alone is.
+code as another program, so the code of runs from there cannot be compared, and their data alone is. A run that was
+killed before its end resumes only in the whole program that it began with, as `train` requires.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

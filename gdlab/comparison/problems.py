@@ -1,14 +1,16 @@
 """What a study compares: candidates on problems, judged by measures; and the checks of their definitions."""
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import optax
 
 from gdlab.analysis.statistics import Better
 from gdlab.arguments import (
+    abstract_result,
     first_line,
     require_callable,
     require_choice,
@@ -225,6 +227,17 @@ def _require_settings(place: str, problem: Problem, candidate: Candidate) -> Non
         _require_built(place, problem, candidate, setting)
     if len({named(setting) for setting in settings}) < len(settings):
         raise ValueError(f"{place}: expected distinct settings (to six digits), got one twice")
+
+
+def require_traceable(candidate: Candidate, names: Iterable[str]) -> None:
+    """Raise unless the candidate's factory takes these arguments as traced numbers; `train` calls it in this way."""
+    numbers = dict.fromkeys((*names, "total_steps"), jax.ShapeDtypeStruct((), np.float32))
+    abstract_result(
+        f"candidates[{candidate.name}].factory",
+        lambda found: (given(candidate.factory, **found)(), ())[1],
+        numbers,
+        takes=f"the numbers {', '.join(numbers)}",
+    )
 
 
 def _require_built(place: str, problem: Problem, candidate: Candidate, setting: Setting) -> None:

@@ -19,7 +19,15 @@ from gdlab.arguments import (
     require_sequence,
     require_text,
 )
-from gdlab.comparison.problems import Candidate, Problem, Setting, named, require_named, require_problem
+from gdlab.comparison.problems import (
+    Candidate,
+    Problem,
+    Setting,
+    named,
+    require_named,
+    require_problem,
+    require_traceable,
+)
 from gdlab.hyperparameters.factories import given
 from gdlab.optimizers import one_of
 from gdlab.types import Factory
@@ -86,6 +94,9 @@ class Study:
             require_callable(f"candidates[{candidate.name}].factory", candidate.factory)
         for problem in self.problems:
             require_problem(problem, self.candidates)
+        for candidate in self.candidates:
+            for names in {frozenset(problem.trials[candidate.name][0]) for problem in self.problems}:
+                require_traceable(candidate, names)
 
     def problem(self, name: str) -> Problem:
         """Return the problem of this name."""
