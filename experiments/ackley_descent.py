@@ -34,7 +34,7 @@ import tyro
 from gdlab import FUNCTIONS, OPTIMIZERS, Grid, descend, evaluate_grid, finite_difference, plots
 from gdlab.analysis.arrivals import share_cells, share_record
 from gdlab.analysis.tables import Table
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import as_path, require_count, require_number
 from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
 from gdlab.records import staged_folder, write_json
@@ -85,10 +85,16 @@ class Config:
     """Also write a surface that can be rotated in the browser (needs the extra `interactive`)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
         for name in ("max_epochs", "starts", "tuning_starts", "steps"):
             require_count(name, getattr(self, name))
         for name in ("learning_rate", "step", "sound_learning_rate", "gradient_tolerance", "half_width", "reached"):
             require_number(name, getattr(self, name), 0.0, open_low=True)
+        require_count("seed", self.seed, low=0)
+        for coordinate in self.start:
+            require_number("start", coordinate)
+        if len(set(self.momenta)) < len(self.momenta) or not self.momenta:
+            raise ValueError(f"momenta: expected at least one, without repeats, got {list(self.momenta)}")
         for m in self.momenta:
             require_number("momenta", m, 0.0, 1.0, open_high=True)
 
@@ -222,6 +228,8 @@ def one_start_table(records: list[dict[str, Any]]) -> Table:
 
 def main(config: Config) -> None:
     jax.config.update("jax_enable_x64", True)  # the article's counts hold in float64
+    if config.interactive:
+        import gdlab.plots.interactive  # noqa: F401  # a missing extra is reported before the work
     began = time.perf_counter()
     with staged_folder(config.out) as folder:
         records = from_one_start(config)
@@ -246,5 +254,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"ackley_descent: {error}")

@@ -31,7 +31,7 @@ import tyro
 from gdlab import FUNCTIONS, OPTIMIZERS, Function, plots, sweep
 from gdlab.analysis.basins import find_minima, label_ends
 from gdlab.analysis.tables import Table
-from gdlab.arguments import require_count, require_names, require_number
+from gdlab.arguments import as_path, require_count, require_names, require_number
 from gdlab.records import staged_folder, write_json
 from gdlab.sweeps import BOXES
 
@@ -57,14 +57,15 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
+        require_count("seed", self.seed, low=0)
         for name in ("side", "steps", "learning_rates"):
             require_count(name, getattr(self, name), low=2)
         require_number("tolerance", self.tolerance, 0.0, open_low=True)
         require_names("functions", self.functions, FUNCTIONS)
         require_names("optimizers", self.optimizers, OPTIMIZERS)
         for name in self.functions:
-            if FUNCTIONS[name].dim not in (None, 2):
-                raise ValueError(f"functions: expected functions of two variables, got {name!r}")
+            FUNCTIONS[name].minimizers(2)  # raises unless it has two variables
 
 
 def box_of(function: Function) -> tuple[float, float, float, float]:
@@ -205,5 +206,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"basins: {error}")

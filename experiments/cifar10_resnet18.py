@@ -27,15 +27,14 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from gdlab import OPTIMIZERS, comparison, plots, tasks
+from gdlab import OPTIMIZERS, comparison, models, plots, tasks
 from gdlab.analysis import claims
 from gdlab.analysis.claims import Claim, at_end, differences, judge
-from gdlab.arguments import require_choice, require_names
+from gdlab.arguments import require_choice, require_count, require_names
 from gdlab.comparison import Candidate, Measure, Problem, Report, Study
-from gdlab.comparison.options import Options, carry_out, parse
+from gdlab.comparison.options import Options, carry_out, parse, report_folder
 from gdlab.comparison.reports import claims_blocks, claims_table, longest, numbers, provenance, settings_line
 from gdlab.comparison.summaries import Column, orders_compared, orders_words, panels_of, problem_tables, seeds_note
-from gdlab.records import staged_folder
 
 ARTICLE = {
     **{"momentum": "SGD", "adam": "Adam", "adadelta": "Adadelta", "adagrad": "Adagrad", "adamw": "AdamW"},
@@ -87,6 +86,14 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.expand("weights")
+        for name, low in (("batch_size", 1), ("width", 1), ("hold_out", 0)):
+            require_count(name, getattr(self, name), low=low)
+        for name in ("train_size", "test_size", "patience"):
+            if getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
+        require_choice("stem", self.stem, models.STEMS)
+        require_choice("head", self.head, models.HEADS)
         require_choice("protocol", self.protocol, (*tasks.PROTOCOLS, "both"))
         require_names("optimizers", self.optimizers, OPTIMIZERS)
         if self.patience is not None and not self.hold_out and self.protocol != "source":
@@ -192,7 +199,7 @@ def make_report(config: Config, study: Study) -> str:
     )
     report.add("# ResNet18 on CIFAR10", *provenance(study, found), settings_line(ours, article, *random))
     rank_by = [COLUMNS[name] for name in ("test_accuracy", "train_accuracy", "test_loss")]
-    with staged_folder(config.out) as folder:
+    with report_folder(config) as folder:
         for problem in study.problems:
             own = runs[problem.name]
             report.add(f"## The {problem.shown}", **problem_tables(study, problem, own, [*COLUMNS.values()], rank_by))

@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, autodiff, check_gradient, plots
 from gdlab.analysis.tables import Table
+from gdlab.arguments import as_path
 from gdlab.gradients import SCHEMES, error_curve
 from gdlab.records import staged_folder, write_json
 
@@ -55,6 +56,9 @@ class Config:
 
     out: Path = Path("runs/gradient_accuracy")
     """Output folder: gradient_accuracy.png and results.json."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
 
 
 def ladder(dtype: Any) -> np.ndarray:
@@ -152,5 +156,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"gradient_accuracy: {error}")

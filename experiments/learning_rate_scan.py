@@ -30,7 +30,7 @@ from gdlab import OPTIMIZERS, given, plots
 from gdlab.analysis import intervals
 from gdlab.analysis import statistics as st
 from gdlab.analysis.tables import Table
-from gdlab.arguments import require_count, require_names, require_number
+from gdlab.arguments import as_path, require_choice, require_count, require_names, require_number
 from gdlab.records import staged_folder, write_json
 from gdlab.tasks import TASKS, Task
 from gdlab.training import train_many
@@ -77,6 +77,13 @@ class Config:
     """Folder for finished lanes, from which an interrupted scan resumes."""
 
     def __post_init__(self) -> None:
+        for name in ("out", "data_dir", "resume"):  # with ~ as the home directory
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_path(name, getattr(self, name)))
+        for name in ("train_size", "test_size"):
+            if getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
+        require_choice("strategy", self.strategy, ("auto", "vmap", "map"))
         require_names("task", (self.task,), TASKS)
         require_names("optimizers", self.optimizers, OPTIMIZERS)
         require_number("lowest_rate", self.lowest_rate, 0.0, open_low=True)
@@ -214,5 +221,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"learning_rate_scan: {error}")

@@ -46,7 +46,7 @@ from gdlab import Function, descend, evaluate_grid, plots
 from gdlab.analysis.arrivals import arrivals_record, best_settings, first_arrival, percent, share_cells
 from gdlab.analysis.intervals import share_interval
 from gdlab.analysis.tables import Table
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import as_path, require_count, require_number
 from gdlab.compute.threads import usable_cores
 from gdlab.records import staged_folder, write_json
 from gdlab.sweeps import RaceOptions, changed_arguments, tune_and_judge
@@ -71,6 +71,8 @@ class Config(RaceOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
+        require_count("seed", self.seed, low=0)
         require_count("learning_rates", self.learning_rates, low=2)
         require_number("tolerance", self.tolerance, 0.0, open_low=True)
 
@@ -246,5 +248,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"optimizer_zoo: {error}")

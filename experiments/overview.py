@@ -43,7 +43,7 @@ from gdlab import comparison, models, plots
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_choice, require_names
 from gdlab.comparison import Problem, Report, Study, demon
-from gdlab.comparison.options import Options, carry_out, parse
+from gdlab.comparison.options import Options, carry_out, parse, report_folder
 from gdlab.comparison.published import published
 from gdlab.comparison.reports import longest, numbers, provenance
 from gdlab.comparison.summaries import (
@@ -58,7 +58,6 @@ from gdlab.comparison.summaries import (
     tuned_table,
     values,
 )
-from gdlab.records import staged_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,12 +79,14 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.expand("text")
         require_choice("tier", self.tier, demon.TIERS)
         require_choice("columns", self.columns, demon.COLUMNS)
         require_names("tasks", self.tasks, demon.KINDS)
         require_names("optimizers", self.optimizers, demon.ENTRIES)
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks: expected distinct names, got {' '.join(self.tasks)}")
+        make_study(self)  # it checks the other settings, and trains nothing
 
     @property
     def folder(self) -> Path:
@@ -127,7 +128,7 @@ def make_report(config: Config, study: Study) -> str:
     if config.tier != "gpu":
         report.add("Networks, data and epochs are not the article's, so its numbers cannot be compared with these.")
     report.add("## Results", **survey_tables(config, study, found))
-    with staged_folder(config.folder) as folder:
+    with report_folder(config) as folder:
         if (ranked := rank_over_problems(study, found)) is not None:
             report.add("## Ranking", ranking=across_table(study, *ranked, config.optimizers))
             report.add(across_words(ranked[0], len(ranked[1])))

@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, plots, sweep
 from gdlab.analysis.tables import Table
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import as_path, require_count, require_number
 from gdlab.optimizers import momentum, nesterov
 from gdlab.records import staged_folder, write_json
 from gdlab.types import Factory
@@ -95,6 +95,7 @@ class Config:
     """Number of starts per cell on Rosenbrock's function."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
         for name, low in (("cells", 8), ("rosenbrock_cells", 8), ("steps", 100), ("starts", 1)):
             require_count(name, getattr(self, name), low=low)
         require_number("condition", self.condition, 1.0, open_low=True)
@@ -246,5 +247,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"stability: {error}")

@@ -40,7 +40,7 @@ from gdlab.analysis import statistics as st
 from gdlab.analysis.arrivals import best_settings, mean_steps, share_cells
 from gdlab.analysis.rankings import average_ranks
 from gdlab.analysis.tables import Table
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import as_path, require_count, require_number
 from gdlab.records import staged_folder, write_json
 from gdlab.sweeps import Race, RaceOptions, changed_arguments, tune_and_judge
 
@@ -75,6 +75,8 @@ class Config(RaceOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
+        require_count("seed", self.seed, low=0)
         require_count("trials", self.trials, low=2)
         require_number("target", self.target, 0.0, open_low=True)
 
@@ -246,5 +248,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"toy_race: {error}")

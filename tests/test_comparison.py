@@ -1,6 +1,7 @@
 """Studies on scikit-learn's digits: budgets, resumption, shards, and choices, which are recomputed here."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from gdlab import comparison, optimizers, tasks
 from gdlab.comparison import Candidate, Measure, Problem, Study, collect, ladder
+from gdlab.records import write_json, write_lines
 from gdlab.training import compilation, train
 
 ERROR = Measure("error %", "accuracy", lambda accuracy: 100 * (1 - accuracy), 2)
@@ -283,12 +285,196 @@ def test_a_larger_budget_only_adds_settings():
     assert ladder(1, 0.1, momentum="b1") == [{"learning_rate": 0.1, "b1": 0.9}]
 
 
+def scaled(scale):
+    def build(learning_rate, total_steps):
+        return optax.chain(optimizers.adam(learning_rate), optax.scale(scale))
+
+    return build
+
+
+def line(through=lambda x: x):
+    """Make a task with one parameter, which compiles quickly: its distance from the examples, which are numbers."""
+
+    def evaluate(params, state, batch, key):
+        return state, {"loss": (through(params["w"]) - batch) ** 2}
+
+    def loss(params, state, batch, key):
+        state, metrics = evaluate(params, state, batch, key)
+        return metrics["loss"].mean(), (state, metrics)
+
+    parts = {part: np.arange(4, dtype=np.float32) for part in ("train", "valid", "test")}
+    return tasks.Task(
+        init=lambda key: ({"w": jnp.zeros(2)[0]}, ()), loss=loss, evaluate=evaluate, batch_size=2, name="line", **parts
+    )
+
+
+def test_changed_code_of_a_candidate_or_of_a_task_is_noticed(tmp_path):
+    def shifted():  # another task of the same description
+        return line(lambda x: 2 * x)
+
+    def refilled():
+        return dataclasses.replace(line(), test=np.zeros(4, np.float32))
+
+    trials = {name: [{"learning_rate": 0.01}, {"learning_rate": 0.02}] for name in ("mine", "other")}
+    loss = Measure("loss", "loss")
+    one = problem("p", make=line, epochs=(1,), tuning_epochs=1, measure=loss, trials=trials)
+
+    def made(mine=1.0, other=1.0, **settings):
+        both = Candidate("mine", scaled(mine)), Candidate("other", scaled(other))
+        arguments = {"problems": [one], "candidates": both, "seeds": (0,)} | settings
+        return study(tmp_path, **arguments)
+
+    comparison.run(made(), progress=False)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.npz")}
+    assert len(before) == 2 * (2 + 1)
+    # Another factory of the same code is kept, also if other candidates are changed and added.
+    third = Candidate("third", optimizers.sgd)
+    more = one._replace(trials=trials | {"third": trials["mine"]})
+    grown = made(problems=[more], candidates=[third, *made(other=0.5).candidates])
+    for again in (made(), grown):
+        comparison.run(again, candidates=["mine"], progress=False)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.npz")} == before
+    # Its own code, the task's code and the data are not.
+    for changed, what in (
+        (made(mine=0.1), "program"),
+        (made(problems=[one._replace(make=shifted)]), "program"),
+        (made(problems=[one._replace(wrap=lambda optimizer: optax.chain(optimizer, optax.scale(0.5)))]), "program"),
+        (made(problems=[one._replace(make=refilled)]), "data"),
+    ):
+        with pytest.raises(ValueError, match=f"holds another run, which differs in: {what};"):
+            comparison.run(changed, candidates=["mine"], progress=False)
+    with pytest.raises(ValueError, match="holds another run, which differs in: program;"):
+        comparison.retrieve(made(mine=0.1), "p", "mine", 1)
+    # The text of programs from other versions of JAX is another one: such runs are kept.
+    for path in tmp_path.glob("runs/p/mine/**/config.json"):
+        path.write_text(path.read_text().replace(f"jax {jax.__version__}", "jax 0.0.1"))
+    comparison.run(made(mine=0.1), candidates=["mine"], progress=False)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.npz")} == before
+
+
+def finished(study, settings=()):
+    """Write the files of finished runs of one candidate, each with other entries of its config and its identity."""
+    (one,), (candidate,) = study.problems, study.candidates
+    setting = one.trials[candidate.name][0]
+    places = [study.trial_folder(one.name, candidate.name, each, 7) for each in one.trials[candidate.name]]
+    places += [study.final_folder(one.name, candidate.name, 1, setting, seed) for seed in study.seeds]
+    for place, (config, identity) in itertools.zip_longest(places, settings, fillvalue=({}, {})):
+        row = {f"{part}_{name}": 0.5 for part in ("train", "valid", "test") for name in ("loss", "accuracy")}
+        write_json(place / "config.json", {"identity": {"data": "d", **identity}, "code": {"task": "t"}, **config})
+        write_lines(place / "metrics.jsonl", [{"epoch": 1, **row}])
+        write_lines(place / "seconds.jsonl", [{"epoch": 1, "seconds": 1.0}])
+    return places
+
+
+def alone(folder, **settings):
+    trials = {"adam": [{"learning_rate": 0.1}, {"learning_rate": 0.2}]}
+    one = problem(**({"trials": trials, "epochs": (1,), "tuning_epochs": 1} | settings))
+    return study(folder, problems=[one], candidates=[Candidate("adam", optimizers.adam)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ([({}, {})] * 4, None),
+        ([({"code": {"task": "u"}}, {})], "with another program"),  # a trial of other code
+        ([({"code": {"task": "u"}}, {})] * 2, "with another program"),  # both trials
+        ([({}, {})] * 3 + [({"code": {"task": "u"}}, {})], "with another program"),  # a final run
+        ([({}, {"data": "e"})] * 2, "with another data"),
+        ([({"code": {"task": "u"}}, {"versions and device": "elsewhere"})] * 2, None),  # it cannot be compared
+        ([({"setting": {"learning_rate": 0.1000000001}}, {})], "which differs in: setting;"),
+        ([({"about": "gradients clipped"}, {})], "which differs in: about;"),
+        ([({"candidate": "sgd"}, {})], "which differs in: candidate;"),
+        ([({}, {})] * 2 + [({}, {"patience": 3})] * 2, "which differs in: patience;"),
+    ],
+)
+def test_runs_of_different_origins_are_not_collected_together(tmp_path, settings, answer):
+    one = alone(tmp_path)
+    finished(one, settings)
+    if answer is None:
+        found = collect(one, "digits", "adam")
+        assert (found.missing, len(found.runs[1])) == (0, 2)
+    else:
+        with pytest.raises(ValueError, match=answer) as caught:
+            collect(one, "digits", "adam")
+        assert "\n" not in str(caught.value)
+
+
+DAMAGED = {
+    "metrics.jsonl": ("3\n", '["a"]\n', '{"train_loss": "a"}\n', '{"train_loss": true}\n', "\0\0", "", "[" * 100_000),
+    "seconds.jsonl": ("", "null\n", '{"seconds": [1]}\n', '{"epoch": 1}\n', '{"seconds": 1' + "0" * 400 + "}\n"),
+    "config.json": ("[]", '{"identity": []}', "\0", "3", '{"identity": ' + "[" * 100_000),
+}
+
+
+def test_a_run_with_a_damaged_file_is_not_done(tmp_path):
+    one = alone(tmp_path)
+    *_, last = finished(one)
+    assert collect(one, "digits", "adam").missing == 0
+    for name, contents in DAMAGED.items():
+        whole = (last / name).read_text()
+        for content in contents:
+            (last / name).write_text(content)
+            found = collect(one, "digits", "adam")
+            assert (found.missing, len(found.runs[1])) == (1, 1), (name, content[:20])
+        (last / name).write_text(whole)
+
+
+BAD_NAMES = (
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "a\\b",
+    "/etc",
+    "a\0b",
+    "a\nb",
+    ".a",
+    "a.",
+    " a",
+    "nul",
+    "CON.txt",
+    "x" * 300,
+    3,
+)
+
+
+def test_names_are_those_of_folders(tmp_path):
+    one = Candidate("adam", optimizers.adam)
+    for name in BAD_NAMES:
+        trials = {"adam": [{}], name: [{}]}
+        fields = {"problems": [problem(name, trials=trials)], "candidates": [one._replace(name=name)]}
+        for kind, entries in fields.items():
+            both = {"problems": [problem(trials=trials)], "candidates": [one]} | {kind: entries}
+            with pytest.raises((TypeError, ValueError), match=rf"{kind}\[0\]\.name: expected .*, got ") as caught:
+                study(tmp_path, **both)
+            assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_share_a_folder_where_case_is_ignored_are_refused(tmp_path):
+    twins = [problem("p"), problem("P")]
+    with pytest.raises(ValueError, match="problems: expected names that differ in more than case, got p and P"):
+        study(tmp_path, problems=twins)
+    accents = [Candidate(name, optimizers.adam) for name in ("\u00e9", "e\u0301")]
+    trials = {candidate.name: [{}] for candidate in accents}
+    with pytest.raises(ValueError, match="candidates: expected names that differ in more than case"):
+        study(tmp_path, problems=[problem(trials=trials)], candidates=accents)
+    kept = [Candidate(name, optimizers.adam) for name in ("Adam, tuned", "r\u00e9sum\u00e9", "adam.2")]
+    study(tmp_path, problems=[problem(trials={each.name: [{}] for each in kept})], candidates=kept)
+
+
+def test_the_home_directory_is_found_and_a_text_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert study("~/runs").folder == study(Path("~/runs")).folder == tmp_path / "runs"
+
+
 def test_bad_input_raises_an_error_of_one_line(tmp_path):
     lopsided = problem(trials=TRIALS | {"adam": TRIALS["adam"][:1]})
     for call, answer in (
         (lambda: study(tmp_path, seeds=()), "seeds: expected at least one, got none"),
         (lambda: study(tmp_path, seeds=(0, 0)), "seeds: expected distinct seeds, got 0, 0"),
-        (lambda: study("folder"), "folder: expected a Path, got 'folder'"),
+        (lambda: study(3), "folder: expected a path, got 3"),
         (lambda: study(tmp_path, problems=[problem(epochs=(2, 2))]), "epochs: expected distinct lengths"),
         (lambda: study(tmp_path, seeds=(0, 7)), "seeds: expected none of the tuning_seeds, got 7 in both"),
         (lambda: study(tmp_path, problems=[problem(), problem()]), "problems: expected distinct names"),

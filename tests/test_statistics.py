@@ -168,7 +168,7 @@ def test_students_interval_by_hand():
         (lambda: intervals.share_interval(5, 0), "total: expected an integer of at least 1"),
         (lambda: intervals.bootstrap_interval(np.ones(3), level=1.0), "level: expected a number in"),
         (lambda: st.good_region(np.ones(3), np.ones(2)), "scores: expected one score per rate"),
-        (lambda: st.good_region(np.array([-1.0]), np.ones(1)), "expected rates above 0"),
+        (lambda: st.good_region(np.array([-1.0]), np.ones(1)), "rates: expected finite numbers above 0, got -1"),
         (lambda: st.tuning_curve(np.ones(3), np.array([1]), better="more"), "better: expected one of"),
         (lambda: st.performance_profile(np.ones(3), np.ones(1)), "costs: expected shape"),
         (
@@ -177,7 +177,10 @@ def test_students_interval_by_hand():
         ),
         (lambda: st.tuning_curve(np.array([1.0, np.nan]), np.array([1])), "scores: expected numbers, got NaN"),
         (lambda: st.quartiles(np.array([1.0, np.nan])), "samples: expected numbers, got NaN"),
-        (lambda: st.good_region(np.array([1.0, np.inf]), np.ones(2)), "both finite"),
+        (
+            lambda: st.good_region(np.array([1.0, np.inf]), np.ones(2)),
+            "rates: expected finite numbers above 0, got inf",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, message):

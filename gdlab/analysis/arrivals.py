@@ -12,7 +12,15 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from gdlab.analysis.intervals import share_interval
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import (
+    as_numbers,
+    describe,
+    require_callable,
+    require_count,
+    require_instance,
+    require_mapping,
+    require_number,
+)
 
 Arrivals = Int[np.ndarray, "*batch starts"]
 
@@ -26,7 +34,14 @@ def first_arrival(
       path: the points, shape (points, dim).
       minimizers: shape (count, dim).
       distance: the largest Euclidean distance that counts as an arrival.
+
+    Raises:
+      TypeError: if an argument is not made of numbers.
+      ValueError: if shapes do not fit, or a number is out of range.
     """
+    path = as_numbers("path", path, shape=(None, None), finite=False)
+    minimizers = as_numbers("minimizers", minimizers, shape=(None, path.shape[1]), least=1)
+    require_number("distance", distance, 0.0)
     distances = np.linalg.norm(path[:, None] - minimizers, axis=-1).min(axis=-1)
     arrived = np.flatnonzero(distances <= distance)
     return int(arrived[0]) if arrived.size else -1
@@ -40,8 +55,13 @@ def share_record(arrived: Bool[np.ndarray, " starts"]) -> dict[str, Any]:
 
     Returns:
       A dictionary with the keys starts, share, share_low and share_high.
+
+    Raises:
+      TypeError: if `arrived` is not a vector of flags.
     """
-    arrived = np.asarray(arrived, bool)
+    arrived = np.asarray(arrived)
+    if arrived.dtype != bool or arrived.ndim != 1 or not arrived.size:
+        raise TypeError(f"arrived: expected True or False for each start, got {describe(arrived)}")
     interval = share_interval(int(arrived.sum()), arrived.size)
     return {
         "starts": arrived.size,
@@ -63,6 +83,9 @@ def arrivals_record(runs: xr.Dataset) -> dict[str, Any]:
         at the end; share_diverged; median_steps and fewest_steps of the starts that arrive (inf and None if none
         does); and median_final_value.
     """
+    require_instance("runs", runs, xr.Dataset, "a dataset, as from gdlab.sweep")
+    if missing := [name for name in ("first_reached", "value", "reached", "diverged") if name not in runs]:
+        raise ValueError(f"runs: expected a sweep with a target, with {missing[0]}, got {', '.join(map(str, runs))}")
     first, values = runs.first_reached.values, runs.value.values
     return {
         **share_record(first >= 0),
@@ -76,19 +99,34 @@ def arrivals_record(runs: xr.Dataset) -> dict[str, Any]:
 
 def share_cells(record: Mapping[str, Any]) -> tuple[str, str]:
     """Format a record's share and its interval as two table cells, such as "87.5%" and "71.9 to 95.0%"."""
+    require_mapping("record", record, "from names to shares, as from share_record")
+    if missing := [key for key in ("share", "share_low", "share_high") if key not in record]:
+        raise ValueError(f"record: expected the keys of share_record, got none called {missing[0]}")
     share, low, high = (100 * record[key] for key in ("share", "share_low", "share_high"))
     return f"{share:.1f}%", f"{low:.1f} to {high:.1f}%"
 
 
 def percent(share: float) -> str:
     """Format a share in whole percent, with "0%" and "100%" only for exactly none and all."""
+    require_number("share", share, 0.0, 1.0)
     if 0 < share < 0.005:
         return "<1%"
     return ">99%" if 0.995 <= share < 1 else f"{100 * share:.0f}%"
 
 
+def _arrivals(first: Any) -> Arrivals:
+    """Convert arrivals to an array, and raise unless there is at least one start, along the last axis."""
+    array = as_numbers("first", first)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"first: expected the arrivals of at least one start, got shape {array.shape}")
+    if (array != np.floor(array)).any():
+        raise ValueError(f"first: expected whole numbers of steps, got {array[array != np.floor(array)].flat[0]:g}")
+    return array
+
+
 def median_steps(first: Arrivals) -> Float[np.ndarray, "*batch"]:
     """Return the median number of steps of the starts that arrive, or inf if none does."""
+    first = _arrivals(first)
     arrived = first >= 0
     steps = np.where(arrived, first, np.where(arrived.any(axis=-1, keepdims=True), np.nan, np.inf))
     return np.asarray(np.nanmedian(steps, axis=-1))
@@ -97,6 +135,7 @@ def median_steps(first: Arrivals) -> Float[np.ndarray, "*batch"]:
 def mean_steps(first: Arrivals, max_steps: int) -> Float[np.ndarray, "*batch"]:
     """Return the mean number of steps over all starts; a start that does not arrive counts as `max_steps`."""
     require_count("max_steps", max_steps)
+    first = _arrivals(first)
     return np.asarray(np.where(first >= 0, first, max_steps).mean(axis=-1))
 
 
@@ -126,7 +165,8 @@ def best_settings(
     Raises:
       ValueError: if the shapes of `first` and `values` differ, or have fewer than two axes.
     """
-    first, values = np.asarray(first), np.asarray(values, np.float64)
+    first, values = _arrivals(first), as_numbers("values", values, finite=False).astype(np.float64)
+    require_callable("steps", steps)
     if first.shape != values.shape or first.ndim < 2 or first.size == 0:
         raise ValueError(
             f"values: expected the shape (..., settings, starts) of first, {first.shape}, got {values.shape}"

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
+from gdlab.arguments import as_numbers, describe, require_instance, require_number
 from gdlab.functions import Function
 
 SETTLED_NOWHERE = -1
@@ -30,7 +31,13 @@ def find_minima(function: Function, ends: Float[np.ndarray, "descents dim"]) -> 
 
     Returns:
       The minima, shape (minima, dim).
+
+    Raises:
+      TypeError: if an argument has a wrong type.
+      ValueError: if `ends` is not a matrix, or the function does not have its dimension.
     """
+    require_instance("function", function, Function, "a Function, such as gdlab.FUNCTIONS['ackley']")
+    ends = as_numbers("ends", ends, shape=(None, None), finite=False)
     cells = np.unique(np.round(ends.astype(np.float64), 1), axis=0)
     gradient, hessian = jax.grad(function.fn), jax.hessian(function.fn)
 
@@ -49,7 +56,7 @@ def find_minima(function: Function, ends: Float[np.ndarray, "descents dim"]) -> 
     for point in kept:
         if not found or np.linalg.norm(np.array(found) - point, axis=1).min() > 1e-3:
             found.append(point)
-    return np.array(found)
+    return np.reshape(found, (-1, ends.shape[1]))
 
 
 def label_ends(
@@ -69,6 +76,16 @@ def label_ends(
 
     Returns:
       For each descent, the index of the nearest minimum within `distance`, else DIVERGED or SETTLED_NOWHERE.
+
+    Raises:
+      TypeError: if an argument has a wrong type.
+      ValueError: if shapes do not fit, or `distance` is not positive.
     """
+    minima = as_numbers("minima", minima, shape=(None, None))
+    ends = as_numbers("ends", ends, shape=(None, minima.shape[1]), finite=False)
+    diverged = np.asarray(diverged)
+    if diverged.dtype != bool or diverged.shape != ends.shape[:1]:
+        raise TypeError(f"diverged: expected True or False for each of {len(ends)} ends, got {describe(diverged)}")
+    require_number("distance", distance, 0.0, open_low=True)
     away, nearest = cKDTree(minima).query(np.nan_to_num(ends, nan=np.inf, posinf=1e30, neginf=-1e30))
     return np.where(away < distance, nearest, np.where(diverged, DIVERGED, SETTLED_NOWHERE))

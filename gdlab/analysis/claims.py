@@ -12,6 +12,14 @@ import numpy as np
 from jaxtyping import Float
 
 from gdlab.analysis.intervals import seeds_interval
+from gdlab.arguments import (
+    describe,
+    require_callable,
+    require_count,
+    require_instance,
+    require_mapping,
+    require_sequence,
+)
 
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
 
@@ -97,7 +105,17 @@ def judge(
 
     Returns:
       The verdict.
+
+    Raises:
+      TypeError: if an argument has a wrong type.
+      ValueError: if the claim's margins are not numbers.
     """
+    require_instance("claim", claim, Claim, "a Claim")
+    _require_results(found)
+    if rivals is not None:
+        require_sequence("rivals", rivals, "names")
+    if labels is not None:
+        require_mapping("labels", labels, "from names to labels")
     shown = labels or {}
 
     def undecided(why: str) -> Verdict:
@@ -115,6 +133,7 @@ def judge(
         return undecided("a single seed has no interval")
     if claim.whole_curves and (len(lengths) > 1 or max(lengths) < LEAST_EPOCHS):
         return undecided(f"it needs whole curves of at least {LEAST_EPOCHS} epochs")
+    require_callable("claim.margins", claim.margins)
     margins = seeds_interval(claim.margins(asked))
     verdict = UNDECIDED
     if (margins.low > 0).all():
@@ -126,26 +145,63 @@ def judge(
     return Verdict(claim, verdict, f"smallest margin {least} [{low}, {high}]", np.stack(margins, axis=-1))
 
 
+def _require_results(found: Any) -> None:
+    require_mapping("found", found, "from candidates to runs")
+    for name, runs in found.items():
+        require_sequence(f"found[{name!r}]", runs, "runs")
+        for run in runs:
+            if not isinstance(getattr(run, "history", None), Mapping):
+                raise TypeError(f"found[{name!r}]: expected runs, with a history of their metrics, got {describe(run)}")
+
+
+def _curves(found: Results, metric: str) -> dict[str, list[np.ndarray]]:
+    """Return the values of a metric over epochs for each run, by candidate."""
+    _require_results(found)
+    for name, runs in found.items():
+        for run in runs:
+            if metric not in run.history:
+                raise ValueError(f"metric: expected one of {', '.join(run.history)}, got {metric!r}, for {name}")
+    return {name: [np.asarray(run.history[metric], float) for run in runs] for name, runs in found.items()}
+
+
+def _require_candidates(name: str, asked: Sequence[str], known: Mapping[str, Any]) -> None:
+    require_sequence(name, asked, "names of candidates")
+    if strange := [each for each in asked if each not in known]:
+        raise ValueError(f"{name}: expected names among {', '.join(known)}, got {strange[0]!r}")
+
+
 def at_end(found: Results, metric: str) -> dict[str, Float[np.ndarray, " seeds"]]:
     """Return the last value of a metric for each seed, by candidate."""
-    return {name: np.array([run.history[metric][-1] for run in runs], float) for name, runs in found.items()}
+    return {name: np.array([curve[-1] for curve in curves]) for name, curves in _curves(found, metric).items()}
 
 
 def by_epoch(found: Results, metric: str) -> dict[str, Float[np.ndarray, "seeds epochs"]]:
     """Return the values of a metric over all epochs for each seed, by candidate."""
-    return {name: np.stack([run.history[metric] for run in runs]) for name, runs in found.items()}
+    every = _curves(found, metric)
+    for name, curves in every.items():
+        if not curves or len({curve.shape for curve in curves}) > 1:
+            raise ValueError(
+                f"found[{name!r}]: expected runs of the same number of epochs, got shapes {[c.shape for c in curves]}"
+            )
+    return {name: np.stack(curves) for name, curves in every.items()}
 
 
 def differences(
     values: Mapping[str, Float[np.ndarray, " seeds"]], first: Sequence[str], second: Sequence[str] = ()
 ) -> Float[np.ndarray, "pairs seeds"]:
     """Return the values of each of `first` minus those of each of `second` (default: all others), one row per pair."""
+    require_mapping("values", values, "from candidates to values")
+    _require_candidates("first", first, values)
+    _require_candidates("second", second, values)
     return np.array([values[a] - values[b] for a in first for b in second or [n for n in values if n not in first]])
 
 
 def share_ahead(found: Results, metric: str, name: str) -> Float[np.ndarray, "1 seeds"]:
     """Return the share of epochs in which no other candidate has a higher metric than `name`."""
     every = by_epoch(found, metric)
+    _require_candidates("name", [name], every)
+    if len(every) < 2:
+        raise ValueError(f"found: expected other candidates than {name}, got none")
     rest = np.max([curve for other, curve in every.items() if other != name], axis=0)
     return np.array([(every[name] >= rest).mean(axis=1)])
 
@@ -153,11 +209,13 @@ def share_ahead(found: Results, metric: str, name: str) -> Float[np.ndarray, "1 
 def in_order(found: Results, metric: str, names: Sequence[str]) -> Float[np.ndarray, "pairs seeds"]:
     """Return the final metric of each of `names` minus that of the next one."""
     last = at_end(found, metric)
+    _require_candidates("names", names, last)
     return np.array([last[better] - last[worse] for better, worse in itertools.pairwise(names)])
 
 
 def early_means(found: Results, metric: str, parts: int = 10) -> dict[str, Float[np.ndarray, " seeds"]]:
     """Return the mean of a metric over the first of `parts` equal parts of the epochs, by candidate."""
+    require_count("parts", parts)
     return {
         name: curve[:, : -(-curve.shape[1] // parts)].mean(axis=1) for name, curve in by_epoch(found, metric).items()
     }
@@ -169,9 +227,11 @@ def late_rises(found: Results, metric: str, names: Sequence[str], parts: int = 5
     The rise is the mean over the last of `parts` equal parts of the epochs, divided by the lowest mean over any
     window of that length.
     """
-    rises = []
+    require_count("parts", parts)
+    every, rises = by_epoch(found, metric), []
+    _require_candidates("names", names, every)
     for name in names:
-        curve = by_epoch(found, metric)[name]
+        curve = every[name]
         width = max(1, curve.shape[1] // parts)
         means = np.lib.stride_tricks.sliding_window_view(curve, width, 1).mean(axis=-1)
         rises.append(means[:, -1] / means.min(axis=1))
@@ -185,4 +245,6 @@ def linearity(found: Results, metric: str, names: Sequence[str]) -> Float[np.nda
         r = np.corrcoef(np.arange(len(curve)), curve)[0, 1] if np.ptp(curve) else 0.0
         return float(r * abs(r))
 
-    return np.array([[fit(curve) for curve in by_epoch(found, metric)[name]] for name in names])
+    every = by_epoch(found, metric)
+    _require_candidates("names", names, every)
+    return np.array([[fit(curve) for curve in every[name]] for name in names])

@@ -1,5 +1,6 @@
 """Confidence intervals: of shares, of means over seeds, and of any statistic by the bootstrap."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from gdlab.arguments import describe, require_callable, require_count, require_number
+from gdlab.arguments import as_numbers, describe, first_line, require_callable, require_count, require_number
 
 __all__ = [
     "FEW",
@@ -36,13 +37,24 @@ class Interval(NamedTuple):
 
 
 def numbers(name: str, value: Any) -> np.ndarray:
-    """Convert `value` to float64, and raise ValueError for NaN.
+    """Convert `value` to float64, and raise an error for anything but numbers, and for NaN.
 
     NaN is rejected because it does not say how bad a failure is, and sorts as the highest score.
     """
-    array = np.asarray(value, float)
+    with contextlib.suppress(TypeError, ValueError):  # as_numbers says why
+        value = np.asarray(value)
+        value = value.astype(float) if value.dtype.kind == "b" else value
+    array = as_numbers(name, value, finite=False).astype(float)
     if np.isnan(array).any():
         raise ValueError(f"{name}: expected numbers, got NaN; score a failed run as inf or -inf, or leave it out")
+    return array
+
+
+def samples_of(name: str, value: Any) -> np.ndarray:
+    """Convert `value` as `numbers` does, and raise ValueError unless there is a sample along the last axis."""
+    array = numbers(name, value)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"{name}: expected at least one sample along the last axis, got shape {array.shape}")
     return array
 
 
@@ -70,7 +82,7 @@ def share_interval(hits: Int[np.ndarray, "..."] | int, total: int, level: float 
     """
     require_count("total", total)
     require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
-    counts = np.asarray(hits)
+    counts = as_numbers("hits", hits)
     if counts.dtype.kind not in "iu":
         raise TypeError(f"hits: expected integers, got {describe(hits)}")
     if counts.size and (counts.min() < 0 or counts.max() > total):
@@ -119,7 +131,7 @@ def bootstrap_interval(
     """
     require_callable("statistic", statistic)
     return _bootstrap(
-        (numbers("samples", samples),), lambda rows, axis: statistic(rows[0], axis=axis), level, resamples, seed
+        (samples_of("samples", samples),), lambda rows, axis: statistic(rows[0], axis=axis), level, resamples, seed
     )
 
 
@@ -209,10 +221,10 @@ def seeds_interval(
     Raises:
       ValueError: if there is no sample, or a sample is NaN.
     """
-    samples = numbers("samples", samples)
-    if samples.ndim and samples.shape[-1] >= FEW:
+    require_resampling(level, resamples, seed)
+    samples = samples_of("samples", samples)
+    if samples.shape[-1] >= FEW:
         return bootstrap_interval(samples, level=level, resamples=resamples, seed=seed)
-    _require_samples(samples)
     return _student(samples.mean(axis=-1), samples, level)
 
 
@@ -241,17 +253,24 @@ def paired_seeds_interval(
     Raises:
       ValueError: if the shapes differ, if there is no sample, or if a sample is NaN.
     """
+    require_resampling(level, resamples, seed)
     first, second = _pair(first, second)
-    if first.ndim and first.shape[-1] >= FEW:
+    if first.shape[-1] >= FEW:
         return paired_bootstrap_interval(first, second, level=level, resamples=resamples, seed=seed)
-    _require_samples(first)
     estimate = _difference(first.mean(axis=-1), second.mean(axis=-1))
     return _student(estimate, _difference(first, second), level)
 
 
+def require_resampling(level: float, resamples: int, seed: int) -> None:
+    """Raise unless these are a confidence level, a number of resamples and a seed."""
+    require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
+    require_count("resamples", resamples)
+    require_count("seed", seed, low=0)
+
+
 def _pair(first: Any, second: Any) -> tuple[np.ndarray, np.ndarray]:
     """Convert paired samples to arrays of one shape."""
-    pair = numbers("first", first), numbers("second", second)
+    pair = samples_of("first", first), samples_of("second", second)
     if pair[0].shape != pair[1].shape:
         raise ValueError(f"second: expected the shape of first, {pair[0].shape}, got {pair[1].shape}")
     return pair
@@ -261,11 +280,6 @@ def _difference(one: Any, other: Any) -> Any:
     """Return one - other, which is 0 where both are the same infinity."""
     with np.errstate(invalid="ignore"):  # inf - inf, which is replaced
         return np.where(one == other, 0.0, one - other)[()]
-
-
-def _require_samples(samples: np.ndarray) -> None:
-    if samples.ndim == 0 or samples.shape[-1] == 0:
-        raise ValueError(f"samples: expected at least one sample along the last axis, got shape {samples.shape}")
 
 
 def _student(estimate: Any, samples: np.ndarray, level: float) -> Interval:
@@ -285,17 +299,28 @@ def _student(estimate: Any, samples: np.ndarray, level: float) -> Interval:
     return Interval(estimate, low, high)
 
 
+def _estimate(rows: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> Any:
+    """Return the statistic of the samples, and raise unless it is made of numbers."""
+    try:
+        found = statistic(rows, -1)
+    except Exception as error:  # the user's function may raise anything
+        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
+        raise kind(
+            f"statistic: expected a function of an array and an axis, such as numpy.mean, got {first_line(error)}"
+        ) from error
+    if np.asarray(found).dtype.kind not in "biuf":
+        raise TypeError(f"statistic: expected a function that returns numbers, got {describe(found)}")
+    return found
+
+
 def _bootstrap(
     rows: tuple[np.ndarray, ...], statistic: Callable[..., Any], level: float, resamples: int, seed: int
 ) -> Interval:
-    require_count("resamples", resamples)
-    require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
-    for row in rows:
-        _require_samples(row)
+    require_resampling(level, resamples, seed)
     count = rows[0].shape[-1]
     generator = np.random.default_rng(seed)
     with np.errstate(invalid="ignore"):  # inf - inf raises below
-        estimate = statistic(rows, -1)
+        estimate = _estimate(rows, statistic)
         drawn = np.stack(
             [
                 statistic(tuple(np.take(row, picked, axis=-1) for row in rows), -1)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gdlab.analysis.intervals import Interval, seeds_interval
+from gdlab.arguments import as_numbers, require_callable, require_mapping, require_sequence
 
 
 class Band(NamedTuple):
@@ -44,9 +45,12 @@ def band(
       The `Band`.
 
     Raises:
+      TypeError: if an argument has a wrong type.
       ValueError: if there is no seed, or a row is not a vector of at least one epoch.
     """
-    found = [np.asarray(row, float) for row in rows]
+    require_sequence("rows", rows, "vectors of epochs, one per seed")
+    require_callable("interval", interval)
+    found = [as_numbers("rows", row, finite=False).astype(float) for row in rows]
     if not found or any(row.ndim != 1 or row.size == 0 for row in found):
         raise ValueError(f"rows: expected one vector of epochs per seed, got shapes {[row.shape for row in found]}")
     own = tuple(row[: _finite(row)] for row in found)
@@ -69,14 +73,16 @@ def bands(histories: Mapping[str, Sequence[Any]]) -> dict[str, Band]:
       The `Band` of each name.
 
     Raises:
+      TypeError: if `histories` is not a mapping, or the rows of a name are not numbers.
       ValueError: if the rows of a name are not vectors.
     """
+    require_mapping("histories", histories, "from names to rows")
     found = {}
     for name, rows in histories.items():
         try:
             found[name] = band(rows)
-        except ValueError as error:
-            raise ValueError(f"histories[{name!r}]: {str(error).removeprefix('rows: ')}") from None
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"histories[{name!r}]: {str(error).removeprefix('rows: ')}") from None
     return found
 
 

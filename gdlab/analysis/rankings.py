@@ -5,15 +5,15 @@ and step counts, unless `better="higher"` is given.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from gdlab.analysis.intervals import FEW, Interval, numbers, paired_seeds_interval
+from gdlab.analysis.intervals import FEW, Interval, numbers, paired_seeds_interval, require_resampling
 from gdlab.analysis.statistics import Better, sign_of
-from gdlab.arguments import require_count, require_number
+from gdlab.arguments import as_numbers, require_count, require_flag, require_number
 
 __all__ = [
     "AcrossTasks",
@@ -112,7 +112,8 @@ def ranking(
     Raises:
       ValueError: if `scores` is not a matrix, or holds NaN.
     """
-    costs = sign_of(better) * np.asarray(scores, float)
+    require_resampling(level, resamples, seed)
+    costs = sign_of(better) * _matrix("scores", scores)
     ranks = average_ranks(costs)
     mean = costs.mean(axis=1)
     order = np.argsort(mean, kind="stable")
@@ -154,12 +155,13 @@ def compare_rankings(
     Raises:
       ValueError: if the two sets have different numbers of solvers, or hold NaN.
     """
-    sets = [sign_of(better) * np.asarray(scores, float) for scores in (first, second)]
-    if sets[0].ndim != 2 or sets[1].ndim != 2 or len(sets[0]) != len(sets[1]):
+    require_resampling(level, resamples, seed)
+    sets = [sign_of(better) * _matrix(name, scores) for name, scores in (("first", first), ("second", second))]
+    if len(sets[0]) != len(sets[1]):
         raise ValueError(
             f"second: expected as many solvers as first, of shape {sets[0].shape}, got shape {sets[1].shape}"
         )
-    means = [numbers("scores", scores).mean(axis=1) for scores in sets]
+    means = [scores.mean(axis=1) for scores in sets]
     order = np.argsort(means[0], kind="stable").tolist()
     pairs, significant = [], []
     for place, i in enumerate(order):
@@ -195,10 +197,16 @@ def average_ranks(
       Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006, Journal of Machine Learning
         Research 7.
     """
-    scores = sign_of(better) * np.asarray(scores, float)
-    if scores.ndim != 2 or np.isnan(scores).any():
-        raise ValueError(f"scores: expected numbers of shape (solvers, problems), got shape {scores.shape} or NaN")
-    return np.asarray(stats.rankdata(scores, axis=0).mean(axis=1))
+    costs = sign_of(better) * _matrix("scores", scores)
+    return np.asarray(stats.rankdata(costs, axis=0).mean(axis=1))
+
+
+def _matrix(name: str, scores: Any) -> Float[np.ndarray, "solvers problems"]:
+    """Convert scores to a matrix of floats, and raise an error for another shape or NaN."""
+    array = numbers(name, scores)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name}: expected numbers of shape (solvers, problems), got shape {array.shape}")
+    return array
 
 
 def rank_across_tasks(
@@ -238,7 +246,9 @@ def rank_across_tasks(
       Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006, Journal of Machine Learning
         Research 7, section 3.2.2.
     """
-    costs = np.asarray(costs, float)
+    require_flag("resample_tasks", resample_tasks)
+    require_resampling(level, resamples, seed)
+    costs = as_numbers("costs", costs, finite=False).astype(float)
     if costs.ndim != 3 or costs.shape[0] < 2 or min(costs.shape) < 1:
         raise ValueError(f"costs: expected shape (solvers, tasks, seeds) with at least 2 solvers, got {costs.shape}")
     if np.isnan(costs).any():
@@ -247,8 +257,6 @@ def rank_across_tasks(
         )
     if (costs == -np.inf).any():
         raise ValueError("costs: expected numbers, or inf for a failure (lower is better), got -inf")
-    require_number("level", level, 0.0, 1.0, open_low=True, open_high=True)
-    require_count("resamples", resamples)
     solvers, tasks, seeds = costs.shape
     by_task = _ranks(costs.mean(axis=2))
     average = by_task.mean(axis=1)
@@ -327,8 +335,9 @@ def indistinct_groups(ranks: Float[np.ndarray, " solvers"], difference: float) -
     Raises:
       ValueError: if `ranks` is not a vector of finite numbers, or `difference` is negative.
     """
-    if np.ndim(ranks) != 1 or not np.isfinite(ranks).all():
-        raise ValueError(f"ranks: expected a vector of finite numbers, got {np.asarray(ranks).tolist()}")
+    ranks = as_numbers("ranks", ranks, finite=False)
+    if ranks.ndim != 1 or not np.isfinite(ranks).all():
+        raise ValueError(f"ranks: expected a vector of finite numbers, got {ranks.tolist()}")
     require_number("difference", difference, 0.0)
     order = np.argsort(ranks, kind="stable").tolist()
     groups: list[list[int]] = []

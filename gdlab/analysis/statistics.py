@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from gdlab.analysis.intervals import numbers
-from gdlab.arguments import describe, require_choice, require_number
+from gdlab.analysis.intervals import numbers, samples_of
+from gdlab.arguments import as_numbers, describe, require_choice, require_number
 
 __all__ = [
     "Better",
@@ -76,9 +76,10 @@ def quartiles(samples: Float[np.ndarray, "*batch samples"]) -> Quartiles:
       The `Quartiles`, of the batch's shape.
 
     Raises:
-      ValueError: if a sample is NaN.
+      TypeError: if the samples are not numbers.
+      ValueError: if there is no sample, or a sample is NaN.
     """
-    found = np.quantile(numbers("samples", samples), [0.25, 0.5, 0.75], axis=-1, method="inverted_cdf")
+    found = np.quantile(samples_of("samples", samples), [0.25, 0.5, 0.75], axis=-1, method="inverted_cdf")
     return Quartiles(*found)
 
 
@@ -104,9 +105,9 @@ def performance_profile(
         91.
     """
     ratios = numbers("ratios", ratios)
-    if ratios.ndim != 1 or (ratios < 1).any():
+    if ratios.ndim != 1 or ratios.size == 0 or (ratios < 1).any():
         raise ValueError(f"ratios: expected a vector of numbers of at least 1, got {ratios.tolist()}")
-    costs = np.asarray(costs, float)
+    costs = as_numbers("costs", costs, finite=False).astype(float)
     if costs.ndim != 2 or costs.size == 0:
         raise ValueError(f"costs: expected shape (solvers, problems), got {costs.shape}")
     if np.isnan(costs).any() or (costs <= 0).any():
@@ -145,9 +146,7 @@ def tuning_curve(
       Tang et al., "Showing Your Work Doesn't Always Work", 2020 (https://arxiv.org/abs/2004.13705).
     """
     sign = sign_of(better)
-    scores, budgets = numbers("scores", scores), np.asarray(budgets)
-    if scores.ndim == 0:
-        raise ValueError("scores: expected one score per trial, got a single number")
+    scores, budgets = samples_of("scores", scores), as_numbers("budgets", budgets)
     count = scores.shape[-1]
     if budgets.dtype.kind not in "iu" or budgets.ndim != 1:
         raise TypeError(f"budgets: expected a vector of integers, got {describe(budgets)}")
@@ -185,11 +184,13 @@ def good_region(
       ValueError: if shapes differ or numbers are out of range.
     """
     require_number("share", share, 0.0, 1.0, open_low=True)
-    rates, scores = numbers("rates", rates), numbers("scores", scores)
-    if rates.shape != scores.shape or rates.ndim != 1 or rates.size == 0:
+    rates, scores = samples_of("rates", rates), samples_of("scores", scores)
+    if rates.shape != scores.shape or rates.ndim != 1:
         raise ValueError(f"scores: expected one score per rate, got shapes {rates.shape} and {scores.shape}")
-    if (rates <= 0).any() or (scores < 0).any() or np.isinf([rates, scores]).any():
-        raise ValueError("rates, scores: expected rates above 0 and scores of at least 0, both finite, got others")
+    if (wrong := rates[(rates <= 0) | np.isinf(rates)]).size:
+        raise ValueError(f"rates: expected finite numbers above 0, got {wrong[0]:g}")
+    if (wrong := scores[(scores < 0) | np.isinf(scores)]).size:
+        raise ValueError(f"scores: expected finite numbers of at least 0, got {wrong[0]:g}")
     order = np.argsort(rates)
     logs, scores = np.log10(rates[order]), scores[order]
     if scores.max() == 0:
@@ -213,5 +214,19 @@ def good_region(
 
 
 def steps_or_never(first: Int[np.ndarray, "..."]) -> Numbers:
-    """Convert steps to a target to float numbers: `first`, with inf (never) in place of negative values."""
-    return np.where(np.asarray(first) < 0, np.inf, np.asarray(first, float))
+    """Convert steps to a target to float numbers: `first`, with inf (never) in place of negative values.
+
+    Args:
+      first: whole numbers of steps, of any shape.
+
+    Returns:
+      The steps, of the same shape.
+
+    Raises:
+      TypeError: if `first` is not made of numbers.
+      ValueError: if a number is not whole.
+    """
+    steps = as_numbers("first", first).astype(float)
+    if (parts := steps[steps != np.floor(steps)]).size:
+        raise ValueError(f"first: expected whole numbers of steps, got {parts.flat[0]:g}")
+    return np.where(steps < 0, np.inf, steps)

@@ -5,11 +5,11 @@ import dataclasses
 import io
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gdlab.arguments import describe
+from gdlab.arguments import as_path, describe, require_flag, require_sequence
 from gdlab.records.files import atomic_path
 
 _ESCAPES = {
@@ -38,6 +38,7 @@ class Table:
       caption: one line of text. Default none.
 
     Raises:
+      TypeError: if the head or the rows are not sequences of text.
       ValueError: if a row is longer or shorter than the head, or if a cell is not one line of text.
     """
 
@@ -46,18 +47,22 @@ class Table:
     caption: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", tuple(self.rows))  # the checks below would exhaust a generator
-        if not self.head:
+        require_sequence("head", self.head, "text")
+        if not len(self.head):
             raise ValueError("head: expected at least one column, got none")
+        if isinstance(self.rows, (str, Mapping)) or not isinstance(self.rows, Iterable):
+            raise TypeError(f"rows: expected rows of text, got {describe(self.rows)}")
+        object.__setattr__(self, "rows", tuple(self.rows))  # the checks below would exhaust a generator
         for row in self.rows:
+            require_sequence("rows", row, "rows of text")
             if len(row) != len(self.head):
                 raise ValueError(
                     f"rows: expected as many cells as the head ({len(self.head)}), got {len(row)}: {list(row)}"
                 )
-        for cell in (*self.head, *(cell for row in self.rows for cell in row), self.caption):
+        cells = (("head", self.head), *(("rows", row) for row in self.rows), ("caption", (self.caption,)))
+        for name, cell in ((name, cell) for name, line in cells for cell in line):
             if not isinstance(cell, str) or cell.splitlines() not in ([], [cell]):
-                got = repr(cell) if isinstance(cell, str) else describe(cell)
-                raise ValueError(f"rows: expected one line of text in each cell, got {got}")
+                raise ValueError(f"{name}: expected one line of text in each cell, got {describe(cell)}")
 
     def text(self) -> str:
         """Return the table as text for the console: columns flush right, with a rule under the header row."""
@@ -114,15 +119,15 @@ class Table:
         Raises:
           ValueError: if `stem` does not end in a name.
         """
-        if not Path(stem).name or str(stem).endswith("/"):
+        path = as_path("stem", stem)
+        if not path.name or str(stem).endswith("/"):
             raise ValueError(f"stem: expected a path that ends in a name, got {str(stem)!r}")
         forms = {".txt": self.text() + "\n", ".csv": self.csv(), ".tex": self.latex()}
         paths = []
         for suffix, content in forms.items():
-            path = Path(f"{stem}{suffix}")
-            with atomic_path(path) as temporary:
+            paths.append(path.with_name(path.name + suffix))
+            with atomic_path(paths[-1]) as temporary:
                 temporary.write_bytes(content.encode())  # bytes, so that the file is the same in every locale
-            paths.append(path)
         return paths
 
 
@@ -158,6 +163,8 @@ def render(blocks: Sequence[Block], *, markdown: bool) -> str:
     Raises:
       TypeError: if a block is neither text nor a table.
     """
+    require_sequence("blocks", blocks, "text and tables")
+    require_flag("markdown", markdown)
 
     def text(block: Block) -> str:
         if not isinstance(block, (str, Table)):

@@ -6,10 +6,11 @@ summarizes it.
 """
 
 from gdlab.comparison.followers import console, tensorboard
+from gdlab.comparison.problems import Candidate, Measure, Problem
 from gdlab.comparison.reports import Report, report
 from gdlab.comparison.results import Collected, Run, collect, collect_all
 from gdlab.comparison.runner import Job, retrieve, run
-from gdlab.comparison.study import Candidate, Measure, Problem, Study, ladder
+from gdlab.comparison.study import Study, ladder
 from gdlab.comparison.submission import submit
 
 __all__ = [

@@ -17,7 +17,9 @@ import numpy as np
 import optax
 
 from gdlab import optimizers, schedules, tasks
-from gdlab.comparison.study import Candidate, Measure, Problem, Study, ladder
+from gdlab.arguments import as_path, require_choice, require_count, require_names, require_sequence
+from gdlab.comparison.problems import Candidate, Measure, Problem
+from gdlab.comparison.study import Study, ladder
 from gdlab.types import Hyperparameter, NameTable
 
 # Optimizers
@@ -244,12 +246,12 @@ COLUMNS = {"first": slice(1), "last": slice(-1, None), "all": slice(None)}
 
 
 def make_study(
-    folder: Path,
+    folder: str | Path,
     tier: str,
     *,
     kinds: Sequence[str] = tuple(KINDS),
-    data_dir: Path | None = None,
-    text: Path = Path("ptb"),
+    data_dir: str | Path | None = None,
+    text: str | Path = Path("ptb"),
     seeds: Sequence[int] | None = None,
     epochs: int | None = None,
     columns: str = "first",
@@ -277,7 +279,20 @@ def make_study(
 
     Returns:
       The study.
+
+    Raises:
+      TypeError: if an argument has a wrong type.
+      ValueError: if a name is unknown or a number is out of range.
     """
+    require_choice("tier", tier, TIERS)
+    require_sequence("kinds", kinds, "names of tasks")
+    require_names("kinds", kinds, KINDS)
+    require_choice("columns", columns, COLUMNS)
+    for label, count in (("epochs", epochs), ("trials", trials)):
+        if count is not None:
+            require_count(label, count)
+    text = as_path("text", text)
+    data_dir = None if data_dir is None else as_path("data_dir", data_dir)
     size = TIERS[tier]
 
     def problem(name: str) -> Problem:
@@ -285,7 +300,7 @@ def make_study(
         dataset = settings.get("dataset", kind.dataset)
         if name == "lstm":
             is_ptb = str(text) == "ptb"
-            dataset = "ptb" if is_ptb else text.expanduser().resolve().name
+            dataset = "ptb" if is_ptb else text.resolve().name
             settings |= {"dataset": str(text)} | ({} if is_ptb else {"unknown": "<unk>"})
         budget = size.trials if trials is None else trials
         rates = size.rates.get(name, kind.rates)
@@ -306,7 +321,7 @@ def make_study(
         )
 
     return Study(
-        folder,
+        as_path("folder", folder),
         [problem(name) for name in kinds],
         [Candidate(name, entry.factory, entry.label) for name, entry in ENTRIES.items()],
         size.seeds if seeds is None else seeds,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from gdlab.arguments import as_path, require_instance
 from gdlab.comparison.runner import Job, OnEpoch
 from gdlab.comparison.study import Study
 
@@ -23,6 +24,7 @@ def console(study: Study) -> OnEpoch:
     Returns:
       A function for the argument `on_epoch` of `run`.
     """
+    require_instance("study", study, Study, "a Study")
 
     def follow(job: Job, row: Mapping[str, Any]) -> None:
         if job.is_trial:
@@ -41,7 +43,7 @@ def console(study: Study) -> OnEpoch:
     return follow
 
 
-def tensorboard(folder: Path) -> OnEpoch:
+def tensorboard(folder: str | Path) -> OnEpoch:
     """Return a follower that writes TensorBoard events of the final runs.
 
     Each start of the study gives each run a new folder of events, because a restart replays all earlier epochs.
@@ -53,8 +55,10 @@ def tensorboard(folder: Path) -> OnEpoch:
       A function for the argument `on_epoch` of `run`.
 
     Raises:
+      TypeError: if `folder` is not a path.
       ImportError: if the extra `tensorboard` is not installed.
     """
+    root = as_path("folder", folder)
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
@@ -70,7 +74,7 @@ def tensorboard(folder: Path) -> OnEpoch:
         run = (job.problem, job.candidate, f"epochs-{job.epochs}", f"seed-{job.seed}")
         with lock:
             if run not in writers:
-                place = folder.joinpath(*run)
+                place = root.joinpath(*run)
                 writers[run] = SummaryWriter(str(place / f"start-{len(list(place.glob('start-*'))):03d}"))
             writer = writers[run]
         for name, value in row.items():

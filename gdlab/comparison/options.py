@@ -1,21 +1,24 @@
 """Command-line options that studies share: where they run, how their work is divided, and what follows their epochs."""
 
+import contextlib
 import dataclasses
+import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from gdlab.arguments import require_choice, require_count
+from gdlab.arguments import as_path, require_choice, require_count, require_number
 from gdlab.comparison.followers import console, tensorboard
 from gdlab.comparison.runner import run
 from gdlab.comparison.study import Study
 from gdlab.comparison.submission import submit
-from gdlab.records.files import require_folder
+from gdlab.records.files import require_folder, staged_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,20 +57,33 @@ class Options:
     """Number of GPUs of a Slurm job."""
 
     def __post_init__(self) -> None:
+        for name in ("out", "data_dir"):
+            self.expand(name)
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
-        require_count("checkpoint_every", self.checkpoint_every)
-        require_count("slurm", self.slurm, low=0)
-        if self.epochs is not None:
-            require_count("epochs", self.epochs)
+        for name, low in (("checkpoint_every", 1), ("slurm", 0), ("slurm_gpus", 0)):
+            require_count(name, getattr(self, name), low=low)
+        for name in ("epochs", "workers"):
+            if getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
+        require_number("slurm_hours", self.slurm_hours, 0.0, open_low=True)
         for name in ("seeds", "optimizers"):
             given = getattr(self, name)
             if given is not None and (not given or len(set(given)) < len(given)):
                 raise ValueError(
                     f"{name}: expected at least one, without repeats, got {' '.join(map(str, given)) or 'none'}"
                 )
+        for seed in self.seeds or ():
+            require_count("seeds", seed, low=0)
+        if both := set(self.seeds or ()) & set(Study.tuning_seeds):
+            raise ValueError(f"seeds: expected other seeds than those of trials, got {min(both)}")
         if self.slurm and (self.collect or self.shard != "1/1"):
             raise ValueError("slurm: expected neither --shard nor --collect beside --slurm, got one of them")
         self.part()
+
+    def expand(self, name: str) -> None:
+        """Replace `~` in the option of this name, a path or None, by the home directory."""
+        if getattr(self, name) is not None:
+            object.__setattr__(self, name, as_path(name, getattr(self, name)))
 
     @property
     def folder(self) -> Path:
@@ -144,7 +160,36 @@ def carry_out(
             )
             return
     text = make_report(make_study(options))
+    if options.collect and not can_write(options.folder):
+        print(f"\n{text}\nNot written: {options.folder} cannot be written to")
+        return
     print(f"\n{text}\nWritten to {options.folder} in {time.perf_counter() - began:.0f} s")
+
+
+def can_write(folder: Path) -> bool:
+    """Return whether files can be written to the folder, or to the nearest one above it that exists."""
+    return os.access(next(part for part in (folder, *folder.absolute().parents) if part.exists()), os.W_OK)
+
+
+@contextlib.contextmanager
+def report_folder(options: Options) -> Iterator[Path]:
+    """Provide a folder to write a report to, whose files reach the options' folder if the block succeeds.
+
+    Where nothing can be written, as on a disk for reading only, `--collect` still prints the report; its files are then
+    dropped.
+
+    Args:
+      options: the options.
+
+    Yields:
+      The temporary folder; see `gdlab.records.staged_folder`.
+    """
+    if options.collect and not can_write(options.folder):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        with staged_folder(options.folder) as folder:
+            yield folder
 
 
 def _train(options: AnyOptions, make_study: Callable[[AnyOptions], Study], shard: tuple[int, int]) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 from gdlab.analysis.claims import DECISION, Verdict
 from gdlab.analysis.intervals import FEW
 from gdlab.analysis.tables import Block, Table, counted, render
+from gdlab.arguments import as_path, require_instance, require_mapping
+from gdlab.comparison.problems import Problem, require_line
 from gdlab.comparison.results import Collected, Run, collect_all
-from gdlab.comparison.study import Problem, Study
+from gdlab.comparison.study import Study
 from gdlab.comparison.summaries import (
     Column,
     Found,
@@ -22,7 +24,7 @@ from gdlab.comparison.summaries import (
     values,
 )
 from gdlab.records.environment import environment
-from gdlab.records.files import write_json
+from gdlab.records.files import require_folder, write_json
 
 
 @dataclasses.dataclass
@@ -46,24 +48,31 @@ class Report:
           *blocks: text and tables.
           **tables: tables that are also written to files of their own, by the name of these files.
         """
+        for block in blocks:
+            require_instance("blocks", block, (str, Table), "text and tables")
+        for name, table in tables.items():
+            require_instance(f"tables[{name}]", table, Table, "a Table")
         self.blocks += [*blocks, *tables.values()]
         self.tables |= tables
 
     def __str__(self) -> str:
         return render(self.blocks, markdown=False)
 
-    def write(self, folder: Path, **results: Any) -> None:
+    def write(self, folder: str | Path, **results: Any) -> None:
         """Write report.txt, report.md, results.json, and each table as .txt, .csv and .tex.
 
         Args:
           folder: the folder to write to.
           **results: further entries of results.json, which also records the environment.
         """
+        folder = as_path("folder", folder)
+        require_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             table.write(folder / name)
-        (folder / "report.txt").write_text(str(self))
-        (folder / "report.md").write_text(render(self.blocks, markdown=True))
+        (folder / "report.txt").write_text(str(self), encoding="utf-8")
+        (folder / "report.md").write_text(render(self.blocks, markdown=True), encoding="utf-8")
         write_json(folder / "results.json", {"environment": environment(), **self.results, **results})
 
 
@@ -82,7 +91,20 @@ def report(study: Study, *, title: str = "Comparison", found: Found | None = Non
 
     Returns:
       The report.
+
+    Raises:
+      TypeError: if an argument has a wrong type.
+      ValueError: as `collect` does, or if `found` lacks a problem.
     """
+    require_instance("study", study, Study, "a Study")
+    require_line("title", title, empty=False)
+    if found is not None:
+        require_mapping("found", found, "from problems to candidates, as from collect_all")
+        for problem in study.problems:
+            own = found.get(problem.name)
+            require_mapping(f"found[{problem.name}]", own, "from candidates to Collected", least=1)
+            for one in found[problem.name].values():
+                require_instance(f"found[{problem.name}]", one, Collected, "the Collected of each candidate")
     found = collect_all(study) if found is None else found
     made = Report()
     made.add(f"# {title}", *provenance(study, found), "## Results")
@@ -153,13 +175,15 @@ def data_line(problem: Problem, found: Mapping[str, Collected]) -> str:
     every = [run for one in found.values() for own in one.runs.values() for run in own]
     if not every:
         return ""
-    task = every[0].config["task"]
-    sizes = [f"{task[key]:,} {word}" for key, word in _PARTS.items() if key in task]
+    task = every[0].config.get("task")
+    task = task if isinstance(task, dict) else {}
+    sizes = [f"{task[key]:,} {word}" for key, word in _PARTS.items() if isinstance(task.get(key), int)]
     trials = f"; trials of {counted(problem.tuning_epochs, 'epoch')}" if any(map(problem.is_tuned, found)) else ""
     line = f"- {problem.shown}: {', '.join(sizes) or 'sizes unknown'}{trials}"
     line += f"; model: {task['model']}." if "model" in task else "."
-    if "lossy" in task.get("data", {}).get("encoding", ""):
-        encoding = task["data"]["encoding"]
+    data = task.get("data")
+    encoding = str(data.get("encoding", "")) if isinstance(data, dict) else ""
+    if "lossy" in encoding:
         line += f" The images were stored as {encoding}, so their pixels differ slightly from the published ones."
     return line
 

@@ -8,7 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from gdlab.analysis.tables import counted
-from gdlab.comparison.study import Measure, Problem, Setting, Study
+from gdlab.arguments import require_choice, require_instance
+from gdlab.comparison.origins import entries, require_alike, require_place
+from gdlab.comparison.problems import Measure, Problem, Setting
+from gdlab.comparison.study import Study
 from gdlab.records.runs import read_run
 
 
@@ -66,7 +69,17 @@ class Run(NamedTuple):
 
         Returns:
           The number to report. A run that diverged counts as a failure, except at its best epoch if it has one.
+
+        Raises:
+          ValueError: if the run has no such part or metric.
         """
+        require_instance("measure", measure, Measure, "a Measure")
+        require_choice("which", which, ("final", "best"))
+        parts = [name.removesuffix("_loss") for name in self.history if name.endswith("_loss")]
+        require_choice("part", part, tuple(parts))
+        if f"{part}_{measure.metric}" not in self.history:
+            known = [name.removeprefix(f"{part}_") for name in self.history if name.startswith(f"{part}_")]
+            raise ValueError(f"measure: expected a metric among {', '.join(known)}, got {measure.metric!r}")
         values = self.history[f"{part}_{measure.metric}"]
         if which == "best" and self.best_epoch is not None:
             return float(measure.convert(values[self.best_epoch - 1]))
@@ -104,46 +117,72 @@ def read_finished(folder: Path, epochs: int, seed: int, patience: int | None = N
     """Read the run in the folder.
 
     Returns:
-      The run; None if there is none, or if it has neither all its epochs nor a reason to end earlier.
+      The run; None if there is none, if it has neither all its epochs nor a reason to end earlier, or if a file is
+      damaged or holds something else than a run's. Such a run counts as not done: training it again, from its
+      checkpoint if that is whole, writes these files anew.
     """
     try:
         record = read_run(folder)
-    except (OSError, ValueError):
+        history = {name: _column(values) for name, values in record.metrics.items() if name != "epoch"}
+        seconds = _column(record.seconds["seconds"])
+        if not history or {len(column) for column in history.values()} != {len(seconds)}:
+            return None
+        run = Run(seed, history, seconds, record.config)
+        stopped = patience is not None and len(seconds) - (run.best_epoch or 0) >= patience
+        return run if len(seconds) == epochs or (len(seconds) < epochs and (run.diverged or stopped)) else None
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
         return None
-    history = {
-        name: np.array([np.nan if value is None else value for value in values], float)
-        for name, values in record.metrics.items()
-        if name != "epoch"
-    }
-    if not history:
-        return None
-    run = Run(seed, history, np.array(record.seconds.get("seconds", []), float), record.config)
-    done = len(history["train_loss"])
-    stopped = patience is not None and done - (run.best_epoch or 0) >= patience
-    return run if done == epochs or (done < epochs and (run.diverged or stopped)) else None
 
 
-def choose(study: Study, problem: Problem, candidate: str) -> tuple[Setting | None, np.ndarray, int]:
+def _column(values: Sequence[Any]) -> Float[np.ndarray, " epochs"]:
+    """Convert the values of a metric, of which None is NaN; raise TypeError for anything that is not a number."""
+    for value in values:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise TypeError(f"expected numbers, got {value!r}")
+    return np.array([np.nan if value is None else value for value in values], float)
+
+
+class Choice(NamedTuple):
+    """The choice among a candidate's settings.
+
+    Attributes:
+      setting: the setting of the best trial; None while trials are missing.
+      scores: for each setting, the measure on held-out examples, averaged over tuning seeds.
+      missing: the number of trials that are not done.
+      trials: the finished trials.
+    """
+
+    setting: Setting | None
+    scores: Float[np.ndarray, " trials"]
+    missing: int
+    trials: list[Run]
+
+
+def choose(study: Study, problem: Problem, candidate: str) -> Choice:
     """Choose the candidate's setting with the best mean score over tuning seeds; of equal scores the first.
 
-    Returns:
-      The setting (None while trials are missing), the mean scores, and the number of missing trials.
+    Raises:
+      ValueError: if trials come from different code or data, or from another study.
     """
     settings = problem.trials[candidate]
     scores = np.full((len(settings), len(study.tuning_seeds)), np.nan)
     if not problem.is_tuned(candidate):
-        return settings[0], scores.mean(axis=1), 0
+        return Choice(settings[0], scores.mean(axis=1), 0, [])
+    trials = []
     for row, setting in enumerate(settings):
         for column, seed in enumerate(study.tuning_seeds):
             folder = study.trial_folder(problem.name, candidate, setting, seed)
             run = read_finished(folder, problem.tuning_epochs, seed)
             if run is not None:
+                require_place(folder, run.config, entries(problem, candidate, setting), None)
                 scores[row, column] = run.value(problem.measure, "valid")
-    missing, means = int(np.isnan(scores).sum()), scores.mean(axis=1)
+                trials.append(run)
+    require_alike(f"{problem.name}, {candidate}", [], [run.config for run in trials])
+    missing, means = scores.size - len(trials), scores.mean(axis=1)
     if missing:
-        return None, means, missing
+        return Choice(None, means, missing, trials)
     costs = means if problem.measure.better == "lower" else -means
-    return settings[int(np.argmin(costs))], means, missing
+    return Choice(settings[int(np.argmin(costs))], means, 0, trials)
 
 
 def collect(study: Study, problem: str, candidate: str) -> Collected:
@@ -158,28 +197,26 @@ def collect(study: Study, problem: str, candidate: str) -> Collected:
       The trials, the chosen setting and the final runs.
 
     Raises:
-      ValueError: if a name is unknown, or if final runs come from different programs or different data.
+      TypeError: if an argument has a wrong type.
+      ValueError: if a name is unknown; if trials and final runs come from different code or data, as far as the runs
+        record it (`gdlab.comparison.origins`); or if a run belongs to another study.
     """
+    require_instance("study", study, Study, "a Study")
     study.require_names([problem], [candidate])
     one = study.problem(problem)
-    setting, scores, missing = choose(study, one, candidate)
+    setting, scores, missing, tried = choose(study, one, candidate)
     runs: dict[int, list[Run]] = {epochs: [] for epochs in one.epochs}
     for epochs, found in runs.items():
-        for seed in study.seeds:
-            run = None
-            if setting is not None:
-                folder = study.final_folder(problem, candidate, epochs, setting, seed)
-                run = read_finished(folder, epochs, seed, one.patience)
-            if run is None:
-                missing += 1
-            else:
-                found.append(run.kept(one.patience))
-        for part in ("program", "data"):
-            if len({str(run.config["identity"].get(part)) for run in found}) > 1:
-                raise ValueError(
-                    f"{problem}, {candidate}, {counted(epochs, 'epoch')}: expected final runs that differ only in "
-                    f"their seed, got some with another {part}; choose another folder"
-                )
+        for seed in study.seeds if setting is not None else ():
+            folder = study.final_folder(problem, candidate, epochs, setting or {}, seed)
+            run = read_finished(folder, epochs, seed, one.patience)
+            if run is not None:
+                require_place(folder, run.config, entries(one, candidate, setting or {}), one.patience)
+                found.append(run)
+        missing += len(study.seeds) - len(found)
+        label = f"{problem}, {candidate}, {counted(epochs, 'epoch')}"
+        require_alike(label, [run.config for run in found], [run.config for run in tried])
+        found[:] = [run.kept(one.patience) for run in found]
     trials = one.trials[candidate]
     rates = {trial["learning_rate"] for trial in trials if "learning_rate" in trial}
     edge = setting is not None and len(rates) > 1 and setting["learning_rate"] in (min(rates), max(rates))
@@ -199,6 +236,7 @@ def collect_all(study: Study, candidates: Sequence[str] = ()) -> dict[str, dict[
     Raises:
       ValueError: as `collect` does.
     """
+    require_instance("study", study, Study, "a Study")
     found: dict[str, dict[str, Collected]] = {}
     for problem, candidate in study.pairs((), candidates):
         found.setdefault(problem, {})[candidate] = collect(study, problem, candidate)

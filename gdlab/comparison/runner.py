@@ -11,14 +11,25 @@ import numpy as np
 from jaxtyping import PyTree
 from tqdm.auto import tqdm
 
-from gdlab.arguments import describe, require_callable, require_count
-from gdlab.comparison.results import choose, read_finished
-from gdlab.comparison.study import Problem, Setting, Study, StudyFactory
+from gdlab.arguments import (
+    describe,
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_sequence,
+)
+from gdlab.comparison.origins import CODE, Origins, entries, require_place, require_same
+from gdlab.comparison.problems import Problem, Setting
+from gdlab.comparison.results import Run, choose, read_finished
+from gdlab.comparison.study import Study, StudyFactory
+from gdlab.compute.devices import local_devices
 from gdlab.compute.threads import Crew, thread_devices
 from gdlab.optimizers import evaluation_params
 from gdlab.records.checkpoints import load_tree
 from gdlab.records.files import to_json
 from gdlab.tasks import Task
+from gdlab.tasks.task import require_task
 from gdlab.training import train
 from gdlab.training.compilation import KEPT
 from gdlab.training.epoch import begin
@@ -65,6 +76,8 @@ def run(
     For each pair (problem, candidate), all trials come first. Then come the final runs with the setting of the best
     trial, judged on the held-out part of the training data. One thread works on a pair. A training that diverges is a
     result, not an error. Every problem's task is made first, so that missing data is found before the first training.
+    A finished training is kept if its code and data are what they would be now (`gdlab.comparison.origins`): another
+    candidate may be added or changed, but not this one.
 
     Args:
       study: the study.
@@ -80,9 +93,11 @@ def run(
 
     Raises:
       TypeError: if an argument has a wrong type.
-      ValueError: if an argument is out of range, or a problem with several settings has no held-out part.
+      ValueError: if an argument is out of range, a problem's task lacks the metric of its measure, a problem with
+        several settings has no held-out part, or a folder holds a run of other code, data or settings.
       Exception: whatever a training raises, after the other threads have ended their current training.
     """
+    require_instance("study", study, Study, "a Study")
     if not isinstance(shard, tuple) or len(shard) != 2:
         raise TypeError(f"shard: expected two numbers, (i, n), got {describe(shard)}")
     number, count = shard
@@ -92,11 +107,13 @@ def run(
         raise ValueError(f"shard: expected a number from 1 to {count}, got {number}")
     if workers is not None:
         require_count("workers", workers)
+    require_count("checkpoint_every", checkpoint_every)
     if on_epoch is not None:
         require_callable("on_epoch", on_epoch)
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress: expected True or False, got {describe(progress)}")
-    threads = thread_devices(list(devices or jax.local_devices()))
+    require_flag("progress", progress)
+    if devices is not None and not isinstance(devices, jax.Device):
+        require_sequence("devices", devices, "devices, such as jax.local_devices()")
+    threads = thread_devices(local_devices(devices))
     threads = (threads * -(-workers // len(threads)))[:workers] if workers else threads
     pairs = _interleaved(study.pairs(problems, candidates)[number - 1 :: count], min(len(threads), KEPT - 1))
     _Request(study, pairs, Crew(threads), checkpoint_every, on_epoch).run(progress)
@@ -113,6 +130,44 @@ def _interleaved(pairs: Sequence[tuple[str, str]], together: int) -> list[tuple[
         columns = [[pair for pair in pairs if pair[0] == name] for name in names[low : low + together]]
         found += [pair for row in itertools.zip_longest(*columns) for pair in row if pair is not None]
     return found
+
+
+class Made(NamedTuple):
+    """What all trainings of a problem share.
+
+    Attributes:
+      task: the task.
+      factory: the optimizers.
+      origins: the digests by which finished runs are recognized.
+    """
+
+    task: Task
+    factory: StudyFactory
+    origins: Origins
+
+    def code(self, candidate: str, setting: Setting) -> dict[str, str | None]:
+        """Return what the runs of a candidate record of their code."""
+        return self.origins.code(candidate, self.factory.own(candidate), (*setting, "total_steps"))
+
+
+def make(study: Study, problem: Problem, device: jax.Device) -> Made:
+    """Make the problem's task, and check that it fits the problem.
+
+    Raises:
+      TypeError: if it is not a task.
+      ValueError: if it lacks the metric of the measure, or a held-out part to tune on.
+    """
+    place = f"problems[{problem.name}]"
+    task = problem.make()
+    metrics = require_task(f"{place}.make", task)
+    if problem.measure.metric not in metrics:
+        raise ValueError(
+            f"{place}.measure: expected a metric of the task, among {', '.join(metrics)}, got "
+            f"{problem.measure.metric!r}"
+        )
+    if task.valid is None and any(map(problem.is_tuned, problem.trials)):
+        raise ValueError(f"{place}: expected a task with a held-out part to tune on, got none")
+    return Made(task, study.factory(problem), Origins(task, device))
 
 
 class _Request:
@@ -132,7 +187,7 @@ class _Request:
         self.checkpoint_every = checkpoint_every
         self.on_epoch = on_epoch
         self.lock = threading.Lock()
-        self.made: dict[str, tuple[Task, StudyFactory]] = {}
+        self.made: dict[str, Made] = {}
         self.left = {name: sum(pair[0] == name for pair in pairs) for name, _ in pairs}
         self.bar: Any = None
 
@@ -166,49 +221,39 @@ class _Request:
             self._train(job, device)
         if self.crew.stopped.is_set():
             return
-        best, _, missing = choose(self.study, self.study.problem(name), candidate)
-        if best is None:
+        best = choose(self.study, self.study.problem(name), candidate)
+        if best.setting is None:
             raise RuntimeError(
-                f"{name}, {candidate}: expected all trials to be done after running them, got {missing} missing"
+                f"{name}, {candidate}: expected all trials to be done after running them, got {best.missing} missing"
             )
-        for job in self._finals(name, candidate, best):
+        for job in self._finals(name, candidate, best.setting):
             self._train(job, device)
         with self.lock:
             self.left[name] -= 1
             if not self.left[name]:
                 self.made.pop(name, None)  # its data is no longer needed
 
-    def _made(self, problem: Problem) -> tuple[Task, StudyFactory]:
-        """Return the problem's task and optimizers.
+    def _made(self, problem: Problem) -> Made:
+        """Return what the problem's trainings share.
 
         All pairs get the same objects, so that each program is traced once.
         """
         with self.lock:
             if problem.name not in self.made:
-                task = problem.make()
-                if task.valid is None and any(map(problem.is_tuned, problem.trials)):
-                    raise ValueError(
-                        f"problems[{problem.name}]: expected a task with a held-out part to tune on, got none"
-                    )
-                self.made[problem.name] = task, self.study.factory(problem)
+                self.made[problem.name] = make(self.study, problem, self.crew.devices[0])
             return self.made[problem.name]
 
     def _train(self, job: Job, device: jax.Device) -> None:
         if self.crew.stopped.is_set():
             return
         problem = self.study.problem(job.problem)
-        task, factory = self._made(problem)
+        made = self._made(problem)
         folder = folder_of(self.study, job)
         patience = None if job.is_trial else problem.patience
-        about = {
-            "problem": problem.name,
-            "candidate": job.candidate,
-            "setting": dict(job.setting),
-            "about": problem.about,
-        }
+        code = made.code(job.candidate, job.setting)
+        config = entries(problem, job.candidate, job.setting)
         done = read_finished(folder, job.epochs, job.seed, patience)
-        asked = to_json({"task": {"name": task.name, **task.description}, "epochs": job.epochs, **about})
-        if done is not None and asked.items() <= done.config.items():
+        if done is not None and self._is_kept(made, job, done, code, patience):
             if self.on_epoch is not None:
                 for row in done.rows():
                     self.on_epoch(job, row)
@@ -224,13 +269,13 @@ class _Request:
                 self.on_epoch(job, row)
 
         train(
-            task,
-            factory(job.candidate),
-            hyperparameters=factory.numbers(job.candidate, job.setting, float(job.epochs * task.steps)),
+            made.task,
+            made.factory(job.candidate),
+            hyperparameters=made.factory.numbers(job.candidate, job.setting, float(job.epochs * made.task.steps)),
             epochs=job.epochs,
             seed=job.seed,
             folder=folder,
-            config=about,
+            config=config | {CODE: code},
             patience=patience,
             checkpoint_every=self.checkpoint_every,
             progress=False,
@@ -238,6 +283,14 @@ class _Request:
             device=device,
         )
         self._tick(job.epochs - seen)  # the epochs after an early end count as done
+
+    def _is_kept(self, made: Made, job: Job, done: Run, code: Mapping[str, str | None], patience: int | None) -> bool:
+        """Return whether a finished run is the one that the job would give; if not, `train` says what differs."""
+        task = {"name": made.task.name, **made.task.description}
+        config = entries(self.study.problem(job.problem), job.candidate, job.setting)
+        asked = to_json({"task": task, "epochs": job.epochs, **config})
+        same = asked.items() <= done.config.items() and done.config["identity"].get("patience") == patience
+        return same and not made.origins.differ(done.config, code)
 
     def _tick(self, epochs: int) -> None:
         with self.lock:
@@ -267,19 +320,28 @@ def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[P
       The parameters to evaluate at, and the task.
 
     Raises:
-      ValueError: if a name is unknown, or if trials or the run are not done.
+      TypeError: if an argument has a wrong type.
+      ValueError: if a name is unknown, if trials or the run are not done, or if they come from other code or data.
     """
+    require_instance("study", study, Study, "a Study")
     study.require_names([problem], [candidate])
     one = study.problem(problem)
-    setting, _, _ = choose(study, one, candidate)
+    require_count("epochs", epochs)
+    if epochs not in one.epochs:
+        raise ValueError(f"epochs: expected one of {', '.join(map(str, one.epochs))}, got {epochs}")
+    setting = choose(study, one, candidate).setting
     if setting is None:
         raise ValueError(f"{problem}, {candidate}: expected all trials to be done, got some missing")
     seed = study.seeds[0]
     folder = study.final_folder(problem, candidate, epochs, setting, seed)
-    if read_finished(folder, epochs, seed, one.patience) is None:
+    done = read_finished(folder, epochs, seed, one.patience)
+    if done is None:
         raise ValueError(f"{problem}, {candidate}: expected a finished run in {folder}, got none")
-    task, factory = one.make(), study.factory(one)
-    optimizer = factory(candidate)(**factory.numbers(candidate, setting, float(epochs * task.steps)))
-    like = jax.eval_shape(lambda: begin(task.functions, optimizer, np.uint32(seed)))
+    made = make(study, one, jax.local_devices()[0])
+    require_place(folder, done.config, entries(one, candidate, setting), one.patience)
+    require_same(folder, made.origins.differ(done.config, made.code(candidate, setting)))
+    numbers = made.factory.numbers(candidate, setting, float(epochs * made.task.steps))
+    optimizer = made.factory(candidate)(**numbers)
+    like = jax.eval_shape(lambda: begin(made.task.functions, optimizer, np.uint32(seed)))
     learner = load_tree(folder / "checkpoint.npz", like)
-    return evaluation_params(learner.optimizer, learner.params), task
+    return evaluation_params(learner.optimizer, learner.params), made.task

@@ -1,109 +1,38 @@
-"""The definition of a study: problems, candidates, the settings to try, and the folder of each training."""
+"""The definition of a study: the settings to try, the seeds, and the folder of each training."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import optax
 
-from gdlab.analysis.statistics import Better
-from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
-from gdlab.hyperparameters.factories import accepts, given
+from gdlab.arguments import (
+    as_path,
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_number,
+    require_sequence,
+    require_text,
+)
+from gdlab.comparison.problems import (
+    Candidate,
+    Problem,
+    Setting,
+    named,
+    require_named,
+    require_problem,
+    require_traceable,
+)
+from gdlab.hyperparameters.factories import given
 from gdlab.optimizers import one_of
-from gdlab.tasks import Task
 from gdlab.types import Factory
 
-Setting = Mapping[str, float]
-"""The tuned hyperparameters by name: numbers with which a candidate's factory is called."""
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-class Measure(NamedTuple):
-    """A number by which runs are judged.
-
-    Attributes:
-      label: the name in tables, with its unit.
-      metric: the name of the task's metric, without the part of the data, such as "accuracy".
-      convert: a function from the metric's mean over examples to the number that is reported. Default: unchanged.
-      digits: the number of digits after the decimal point in tables. Default 2.
-      better: whether "lower" (default) or "higher" reported numbers are better.
-    """
-
-    label: str
-    metric: str
-    convert: Callable[[Any], Any] = _as_it_is
-    digits: int = 2
-    better: Better = "lower"
-
-    @property
-    def failure(self) -> float:
-        """The value that a run that diverged counts as: worse than any number."""
-        return np.inf if self.better == "lower" else -np.inf
-
-
-class Candidate(NamedTuple):
-    """An optimizer that a study compares.
-
-    Attributes:
-      name: the name in folders and selections.
-      factory: a function `factory(**setting)` that returns an optimizer, for numbers that may be traced. If it has an
-        argument `total_steps`, it also gets the number of steps of the whole run.
-      label: the name in tables and figures. Default: `name`.
-    """
-
-    name: str
-    factory: Factory
-    label: str = ""
-
-    @property
-    def shown(self) -> str:
-        """The name in tables and figures."""
-        return self.label or self.name
-
-
-class Problem(NamedTuple):
-    """A task, and how long to train on it.
-
-    Attributes:
-      name: the name in folders and selections.
-      make: a function without arguments that returns the `Task`. The task needs a held-out part if there are several
-        settings to choose from.
-      epochs: the numbers of epochs of the final runs. Each length is a run of its own, with its own schedules.
-      measure: the number that is reported, and that decides among trials.
-      trials: the settings of each candidate, the same number for every candidate. A single setting is used without
-        a trial.
-      tuning_epochs: the number of epochs of a trial. Default 1.
-      wrap: a function that is applied to every optimizer, for example to add gradient clipping. Default: unchanged.
-      patience: the `patience` of `train` for the final runs. Default None: no early stopping.
-      about: a description of the problem, which distinguishes its runs from those of another problem of the same
-        name.
-      label: the name in tables and figures. Default: `name`.
-    """
-
-    name: str
-    make: Callable[[], Task]
-    epochs: tuple[int, ...]
-    measure: Measure
-    trials: Mapping[str, Sequence[Setting]]
-    tuning_epochs: int = 1
-    wrap: Callable[[optax.GradientTransformation], optax.GradientTransformation] = _as_it_is
-    patience: int | None = None
-    about: str = ""
-    label: str = ""
-
-    @property
-    def shown(self) -> str:
-        """The name in tables and figures."""
-        return self.label or self.name
-
-    def is_tuned(self, candidate: str) -> bool:
-        """Whether trials decide among several settings of the candidate."""
-        return len(self.trials[candidate]) > 1
+_SEEDS = ("seeds", "tuning_seeds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +46,10 @@ class Study:
     reported from final runs.
 
     Attributes:
-      folder: the folder of all trainings.
-      problems: the problems, with distinct names.
-      candidates: the candidates, with distinct names.
+      folder: the folder of all trainings; a leading `~` is replaced by the home directory.
+      problems: the problems. Their names are those of folders: distinct, also where case is ignored, and without
+        separators.
+      candidates: the candidates, whose names follow the same rules.
       seeds: the seeds of the final runs.
       tuning_seeds: the seeds of the trials. They must differ from `seeds`, so that no setting is chosen for its luck
         with a seed that is reported. Default (1000,).
@@ -129,8 +59,8 @@ class Study:
 
     Raises:
       TypeError: if an entry has a wrong type.
-      ValueError: if names, seeds or lengths repeat or are missing, or if a setting does not fit its candidate's
-        factory.
+      ValueError: if names, seeds or lengths repeat or are missing, if a name cannot be that of a folder, or if a
+        setting does not fit its candidate's factory.
     """
 
     folder: Path
@@ -141,26 +71,32 @@ class Study:
     together: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("problems", "candidates", "seeds", "tuning_seeds"):
-            if not getattr(self, name):
+        object.__setattr__(self, "folder", as_path("folder", self.folder))
+        for name, kind in (("problems", "problems"), ("candidates", "candidates"), *((n, "seeds") for n in _SEEDS)):
+            require_sequence(name, getattr(self, name), kind)
+            if not len(getattr(self, name)):
                 raise ValueError(f"{name}: expected at least one, got none")
-        if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
-            raise ValueError(f"seeds: expected none of the tuning_seeds, got {both[0]} in both")
-        for seed in (*self.seeds, *self.tuning_seeds):
-            require_count("seeds", seed, low=0)
-        for name in ("seeds", "tuning_seeds"):
+        for name in _SEEDS:
+            for seed in getattr(self, name):
+                require_count(name, seed, low=0)
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name}: expected distinct seeds, got {', '.join(map(str, getattr(self, name)))}")
-        if not isinstance(self.folder, Path):
-            raise TypeError(f"folder: expected a Path, got {describe(self.folder)}")
-        for kind, entries in (("problems", self.problems), ("candidates", self.candidates)):
-            names = [entry.name for entry in entries]
-            if len(set(names)) < len(names):
-                raise ValueError(f"{kind}: expected distinct names, got {', '.join(names)}")
+        if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
+            raise ValueError(f"seeds: expected none of the tuning_seeds, got {both[0]} in both")
+        require_flag("together", self.together)
+        for place, problem in enumerate(self.problems):
+            require_instance(f"problems[{place}]", problem, Problem, "a Problem")
+        for place, candidate in enumerate(self.candidates):
+            require_instance(f"candidates[{place}]", candidate, Candidate, "a Candidate")
+        require_named("problems", self.problems)
+        require_named("candidates", self.candidates)
         for candidate in self.candidates:
-            require_callable(f"candidates[{candidate.name}]", candidate.factory)
+            require_callable(f"candidates[{candidate.name}].factory", candidate.factory)
         for problem in self.problems:
-            _require_problem(problem, self.candidates)
+            require_problem(problem, self.candidates)
+        for candidate in self.candidates:
+            for names in {frozenset(problem.trials[candidate.name][0]) for problem in self.problems}:
+                require_traceable(candidate, names)
 
     def problem(self, name: str) -> Problem:
         """Return the problem of this name."""
@@ -178,6 +114,7 @@ class Study:
             ("problems", problems, self.problems),
             ("candidates", candidates, self.candidates),
         ):
+            require_sequence(kind, asked, "names")
             known = [entry.name for entry in entries]
             if strange := [name for name in asked if name not in known]:
                 raise ValueError(f"{kind}: expected names among {', '.join(known)}, got {strange[0]}")
@@ -210,14 +147,14 @@ class Study:
     def trial_folder(self, problem: str, candidate: str, setting: Setting, seed: int) -> Path:
         """Return the folder of a trial. Trials of different lengths have different folders."""
         tuning = f"tuning-{self.problem(problem).tuning_epochs}"
-        return self.folder.joinpath("runs", problem, candidate, tuning, _named(setting), f"seed-{seed}")
+        return self.folder.joinpath("runs", problem, candidate, tuning, named(setting), f"seed-{seed}")
 
     def final_folder(self, problem: str, candidate: str, epochs: int, setting: Setting, seed: int) -> Path:
         """Return the folder of a final run.
 
         Different settings have different folders, so that a larger tuning budget leaves existing runs in place.
         """
-        return self.folder.joinpath("runs", problem, candidate, f"epochs-{epochs}", _named(setting), f"seed-{seed}")
+        return self.folder.joinpath("runs", problem, candidate, f"epochs-{epochs}", named(setting), f"seed-{seed}")
 
 
 class StudyFactory:
@@ -249,6 +186,11 @@ class StudyFactory:
         """Return the candidate's factory; the same object for all candidates if they share a program."""
         return self._together if self._study.together else self._alone[candidate]
 
+    def own(self, candidate: str) -> Factory:
+        """Return a factory of this candidate alone, which sees parameters in the same form as in training."""
+        alone = self._alone[candidate]
+        return partial(one_of([alone]), 0.0) if self._study.together else alone
+
     def numbers(self, candidate: str, setting: Setting, total_steps: float) -> dict[str, float]:
         """Return the arguments with which the candidate's factory is called."""
         if not self._study.together:
@@ -259,49 +201,6 @@ class StudyFactory:
             own = setting if each == candidate else self._problem.trials[each][0]
             found |= {f"{each}.{name}": value for name, value in own.items()}
         return found
-
-
-def _named(setting: Setting) -> str:
-    return "_".join(f"{name}-{value:.6g}" for name, value in setting.items()) or "defaults"
-
-
-def _require_problem(problem: Problem, candidates: Sequence[Candidate]) -> None:
-    place = f"problems[{problem.name}]"
-    require_callable(f"{place}.make", problem.make)
-    require_choice(f"{place}.measure.better", problem.measure.better, ("lower", "higher"))
-    for epochs in (*problem.epochs, problem.tuning_epochs):
-        require_count(f"{place}.epochs", epochs)
-    if len(set(problem.epochs)) < len(problem.epochs):
-        raise ValueError(f"{place}.epochs: expected distinct lengths, got {problem.epochs}")
-    if not problem.epochs:
-        raise ValueError(f"{place}.epochs: expected at least one length, got none")
-    if problem.patience is not None:
-        require_count(f"{place}.patience", problem.patience)
-    if missing := [each.name for each in candidates if each.name not in problem.trials]:
-        raise ValueError(f"{place}.trials: expected settings for {missing[0]}, got none")
-    budgets = {each.name: len(problem.trials[each.name]) for each in candidates}
-    if len(set(budgets.values())) > 1 or 0 in budgets.values():
-        raise ValueError(
-            f"{place}.trials: expected the same number of settings for every candidate, at least one, got {budgets}"
-        )
-    for each in candidates:
-        _require_settings(f"{place}.trials[{each.name}]", each, problem.trials[each.name])
-
-
-def _require_settings(place: str, candidate: Candidate, settings: Sequence[Setting]) -> None:
-    if len({_named(setting) for setting in settings}) < len(settings):
-        raise ValueError(f"{place}: expected distinct settings, got one twice")
-    for setting in settings:
-        if set(setting) != set(settings[0]):
-            raise ValueError(
-                f"{place}: expected the same arguments in every setting, got {', '.join(settings[0]) or 'none'} and "
-                f"{', '.join(setting) or 'none'}"
-            )
-        for name, value in setting.items():
-            require_number(f"{place}: {name}", value)
-            if name == "total_steps" or not accepts(candidate.factory, name):
-                raise ValueError(f"{place}: expected arguments of the factory, got {name!r}")
-        given(candidate.factory, total_steps=1000.0)(**setting)  # numbers out of range raise here
 
 
 def ladder(
@@ -335,13 +234,35 @@ def ladder(
     require_count("budget", budget)
     require_number("learning_rate", learning_rate, 0.0, open_low=True)
     require_number("factor", factor, 1.0, open_low=True)
+    require_sequence("momenta", momenta, "numbers")
     for value in momenta:
         require_number("momenta", value, 0.0, 1.0, open_high=True)
-    powers = [(k + 1) // 2 * (1 if k % 2 else -1) for k in range(budget)]
+    if len(set(momenta)) < len(momenta):
+        raise ValueError(f"momenta: expected distinct numbers, got {', '.join(map(str, momenta))}")
+    require_text("momentum", momentum)
+    if momentum == "learning_rate" or not momentum.isidentifier():
+        raise ValueError(f"momentum: expected the name of an argument beside learning_rate, got {momentum!r}")
     found: list[Setting] = []
     for rung in range(budget):
-        for place in range(max(len(momenta), 1)):
-            if (k := rung - place) >= 0:
-                own = {momentum: momenta[place]} if momenta else {}
-                found.append({"learning_rate": learning_rate * factor ** powers[k], **own})
+        for place in range(min(max(len(momenta), 1), rung + 1)):
+            own = {momentum: momenta[place]} if len(momenta) else {}
+            found.append({"learning_rate": _rung(budget, learning_rate, factor, rung - place), **own})
+        if len(found) >= budget:
+            break
     return found[:budget]
+
+
+def _rung(budget: int, learning_rate: float, factor: float, place: int) -> float:
+    """Return `learning_rate` times the power 0, 1, -1, 2, -2, ... of `factor`."""
+    power = (place + 1) // 2 * (1 if place % 2 else -1)
+    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    try:
+        rate = learning_rate * factor**power
+    except OverflowError:
+        rate = np.inf
+    if not least <= rate <= most:
+        raise ValueError(
+            f"budget: expected settings whose learning rates float32 can hold, got {budget} around {learning_rate:g} "
+            f"with factor {factor:g}"
+        )
+    return rate

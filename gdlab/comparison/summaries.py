@@ -11,8 +11,9 @@ from gdlab.analysis.learning_curves import Band, bands
 from gdlab.analysis.rankings import AcrossTasks, Ranking, compare_rankings, rank_across_tasks, ranking
 from gdlab.analysis.statistics import sign_of
 from gdlab.analysis.tables import Block, Table, counted
+from gdlab.comparison.problems import Measure, Problem
 from gdlab.comparison.results import Collected, Run
-from gdlab.comparison.study import Measure, Problem, Study
+from gdlab.comparison.study import Study
 
 Found = Mapping[str, Mapping[str, Collected]]
 """What the folders hold for each problem and candidate, as `collect_all` returns it."""
