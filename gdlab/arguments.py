@@ -263,3 +263,13 @@ def require_gradient(name: str, gradient: Any, x: Any) -> None:
 def _point_shown(x: Any) -> str:
     shape = getattr(x, "shape", None)
     return "x" if shape is None else f"one point of shape {tuple(shape)}"
+
+
+def require_floating(name: str, dtype: Any) -> None:
+    """Raise TypeError unless `dtype` is a floating-point type, or the name of one."""
+    try:
+        found = None if dtype is None else jnp.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"{name}: expected a floating-point type, got {describe(dtype) if found is None else found}")

@@ -18,8 +18,8 @@ from gdlab.data.members import LONGEST_NAMES, damage, read_members
 from gdlab.types import NameTable
 
 MOST_CIFAR, MOST_STL10, MOST_MNIST = 300_000, 30_000, 300_000
-"""The most images that an archive of a kind may hold; for MNIST, that one file may hold. The published archives hold
-60,000, 13,000 and 60,000, and the largest data sets known in their formats 270,000, 13,000 and 280,000."""
+"""The most images that an archive of a kind may hold, or a file in the case of MNIST. The published ones hold 60,000,
+13,000 and 60,000; EMNIST's digits, in the format of MNIST, are 240,000 in one file."""
 
 
 class Contents(NamedTuple):
