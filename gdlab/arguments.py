@@ -268,7 +268,7 @@ def _point_shown(x: Any) -> str:
 def require_floating(name: str, dtype: Any) -> None:
     """Raise TypeError unless `dtype` is a floating-point type, or the name of one."""
     try:
-        found = None if dtype is None else jnp.dtype(dtype)
+        found = None if dtype is None or isinstance(dtype, (jax.Array, np.ndarray)) else jnp.dtype(dtype)
     except (TypeError, ValueError):
         found = None
     if found is None or not jnp.issubdtype(found, jnp.floating):

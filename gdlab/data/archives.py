@@ -175,7 +175,9 @@ def _names(where: str, content: bytes, count: int) -> tuple[str, ...]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: expected UTF-8, got byte 0x{content[error.start]:02x} at byte {error.start}") from None
+        raise DataError(
+            f"{where}: expected UTF-8, got byte 0x{content[error.start]:02x} at byte {error.start}"
+        ) from None
     names = tuple(line.strip() for line in text.split("\n") if line.strip())
     if len(set(names)) != count or len(names) != count:
         raise DataError(f"{where}: expected {count} distinct class names, got {len(set(names))}")

@@ -79,7 +79,7 @@ def _is_sound(found: Decoded, shape: tuple[int, int, int]) -> bool:
         and labels.ndim == 1
         and images.shape == (len(labels), *shape)
         and len(labels) > 0
-        and 0 <= labels.min()
+        and labels.min() >= 0
         and labels.max() < len(found.classes)
         for images, labels in parts
     )

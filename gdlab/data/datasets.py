@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 from gdlab.arguments import as_path, require_text
 from gdlab.data import cache
 from gdlab.data.folders import DamageError, lacks, read_classes, read_pictures, read_sources
-from gdlab.types import NameTable
+from gdlab.types import NameTable, UnknownNameError
 
 
 class DataError(OSError):
@@ -64,6 +64,15 @@ DATASETS: NameTable[tuple[int, int, int]] = NameTable(
 """Height, width and channels of each data set's images."""
 
 
+def image_shape(name: str) -> tuple[int, int, int]:
+    """Return height, width and channels of the images of a data set; raise TypeError or KeyError for another name."""
+    require_text("name", name, empty=True)
+    try:
+        return DATASETS[name]
+    except KeyError as error:
+        raise UnknownNameError(f"name: expected a name in DATASETS, got {name!r}; {error}") from None
+
+
 def places(data_dir: str | Path | None = None) -> list[Path]:
     """Return the folders in which `load` searches for data sets, in order.
 
@@ -107,8 +116,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
       TypeError: if the name is not text, or `data_dir` is not a path.
       DataError: if the data is missing, unfinished or damaged.
     """
-    require_text("name", name, empty=True)
-    shape = DATASETS[name]
+    shape = image_shape(name)
     if name == "digits":
         return _digits()
     folder, looked = find(name, data_dir)
@@ -145,8 +153,7 @@ def find(name: str, data_dir: str | Path | None = None) -> tuple[Path | None, li
       KeyError: if the name is unknown.
       TypeError: if the name is not text, or `data_dir` is not a path.
     """
-    require_text("name", name, empty=True)
-    DATASETS[name]
+    image_shape(name)
     looked = []
     for place in places(data_dir):
         if not (versions := _versions(place / name)):

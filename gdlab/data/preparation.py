@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gdlab.arguments import as_path, require_flag, require_sequence, require_text
+from gdlab.arguments import as_path, require_flag, require_sequence
 from gdlab.data.archives import READERS, Contents
-from gdlab.data.datasets import DATASETS, DataError, command, places
+from gdlab.data.datasets import DataError, command, image_shape, places
 from gdlab.data.folders import lacks
 from gdlab.data.staging import remove_leftovers, staging
 from gdlab.records.files import require_folder, write_json
@@ -69,18 +69,21 @@ def prepare(
       DataError: if an archive is not as published or cannot be downloaded.
       OSError: if the folder cannot be written to.
     """
-    require_text("name", name, empty=True)
-    require_flag("any_checksum", any_checksum)
+    image_shape(name)
     given = _as_paths(archive)
+    place = places(data_dir)[0].absolute()
+    require_flag("any_checksum", any_checksum)
     if name == "digits":
         raise ValueError("name: expected a data set with an archive, got 'digits', which is part of scikit-learn")
-    DATASETS[name]
-    place = places(data_dir)[0].absolute()
     import tensorflow_datasets as tfds
 
     target = place / name / str(tfds.builder_cls(name).VERSION)
-    remove_leftovers(place, f".gdlab-{name}-")
-    if target.exists():
+    try:
+        remove_leftovers(place, f".gdlab-{name}-")
+        exists = target.exists()
+    except OSError as error:
+        raise DataError(f"data_dir: expected a folder to write to, got {place}: {error.strerror or error}") from error
+    if exists:
         if not (lack := lacks(name, target)):
             return target
         # The folder is not removed, because it may hold the same data in another format.

@@ -64,10 +64,10 @@ def load_text(
     """Load the Penn Treebank, or the text in a folder.
 
     The folder contains ptb.train.txt, ptb.valid.txt and ptb.test.txt, or train.txt, valid.txt and test.txt. The files
-    are UTF-8, with or without a byte order mark, and lines end with LF or CR LF. Words are separated by spaces and tabs, but not by other characters that
-    Unicode classifies as white space. "<eos>" is added at the end of every line. Words are indexed in order of
-    decreasing frequency in the training part, and alphabetically for equal frequencies. The Penn Treebank has 10,000
-    words.
+    are UTF-8, with or without a byte order mark, and lines end with LF or CR LF. Words are separated by spaces and
+    tabs, but not by other characters that Unicode classifies as white space. "<eos>" is added at the end of every line.
+    Words are indexed in order of decreasing frequency in the training part, and alphabetically for equal frequencies.
+    The Penn Treebank has 10,000 words.
 
     Args:
       name: "ptb" for the Penn Treebank, which may be in the subfolders ptb, ptb/data and simple-examples/data of
@@ -93,7 +93,7 @@ def load_text(
     if vocabulary_size is not None:
         require_count("vocabulary_size", vocabulary_size)
     if unknown is not None and (not isinstance(unknown, str) or not _WORD.fullmatch(unknown)):
-        raise ValueError(f"unknown: expected one word, such as {UNKNOWN!r}, or None, got {unknown!r}")
+        raise ValueError(f"unknown: expected one word, such as {UNKNOWN!r}, or None, got {describe(unknown)}")
     label, folder = _find(name, data_dir)
     prefix = "ptb." if os.path.exists(folder / "ptb.train.txt") else ""
     files = {part: folder / f"{prefix}{part}.txt" for part in ("train", "valid", "test")}

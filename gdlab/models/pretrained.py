@@ -78,7 +78,9 @@ def _require_tree(name: str, tree: Any) -> None:
     require_instance(name, tree, Mapping, "a dict of arrays, as model.init(key) returns it")
     for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not all(isinstance(key, jax.tree_util.DictKey) for key in keys) or not hasattr(leaf, "dtype"):
-            raise TypeError(f"{name}: expected only dicts of arrays, got {describe(leaf)} at {jax.tree_util.keystr(keys)}")
+            raise TypeError(
+                f"{name}: expected only dicts of arrays, got {describe(leaf)} at {jax.tree_util.keystr(keys)}"
+            )
 
 
 def _torch_name(keys: Any) -> str:
