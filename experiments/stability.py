@@ -18,7 +18,6 @@ Runtime:   under a minute on 2 CPU cores.
 """
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +32,7 @@ from matplotlib.figure import Figure
 from gdlab import FUNCTIONS, plots, sweep
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
+from gdlab.compute.interrupts import command
 from gdlab.optimizers import momentum, nesterov
 from gdlab.records import staged_folder, write_json
 from gdlab.types import Factory
@@ -244,7 +244,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("stability", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"stability: {error}")

@@ -23,7 +23,6 @@ Runtime:   1.5 to 4 minutes on 2 CPU cores for 40 optimizers, most of it compila
 """
 
 import dataclasses
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -41,6 +40,7 @@ from gdlab.analysis.arrivals import best_settings, mean_steps, share_cells
 from gdlab.analysis.rankings import average_ranks
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
+from gdlab.compute.interrupts import command
 from gdlab.records import staged_folder, write_json
 from gdlab.sweeps import Race, RaceOptions, changed_arguments, tune_and_judge
 
@@ -244,7 +244,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("toy_race", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"toy_race: {error}")
