@@ -18,6 +18,7 @@ Expect:    139 and 127 epochs with the printed quotient, 1 with the other gradie
 Runtime:   under 60 s on 2 CPU cores, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
 from functools import partial

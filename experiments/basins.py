@@ -18,6 +18,7 @@ Expect:    4 minima of Himmelblau's function and 6 of the six-hump camel functio
 Runtime:   1 to 2 minutes on 2 CPU cores for 16 million descents.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
 from pathlib import Path

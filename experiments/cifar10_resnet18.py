@@ -20,6 +20,7 @@ Expect:    report.md, results.json, tables and learning curves in --out. A run t
 Runtime:   --smoke takes 2.5 minutes on 2 idle CPU cores, nearly all of it compilation. The benchmark needs a GPU.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 from functools import partial
 from pathlib import Path

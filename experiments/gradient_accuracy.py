@@ -15,6 +15,7 @@ Expect:    observed orders within 0.1 of 1, 2 and 4 in float64; best errors near
 Runtime:   under a minute on 2 CPU cores, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

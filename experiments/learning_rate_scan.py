@@ -16,6 +16,7 @@ Runtime:   under 2 minutes on 2 CPU cores for 10 optimizers, 29 rates and 8 seed
            compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
 from pathlib import Path

@@ -24,6 +24,7 @@ Expect:    no method leads on all four. Rosenbrock: SOAP, LARS, Sophia and NovoG
 Runtime:   under 4 minutes on 2 CPU cores for 40 optimizers, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
 from collections.abc import Iterator

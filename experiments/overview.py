@@ -29,6 +29,7 @@ Expect:    report.md, tables (text, CSV, LaTeX), results.json, curves of each ta
 Runtime:   smoke: 5 to 6 minutes on 2 CPU cores. laptop: intended for about an hour, not measured. gpu: not measured.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 from functools import partial
 from pathlib import Path

@@ -17,6 +17,7 @@ Expect:    measured and theoretical stability agree in every cell that is furthe
 Runtime:   under a minute on 2 CPU cores.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
 from collections.abc import Callable

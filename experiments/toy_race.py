@@ -22,6 +22,7 @@ Expect:    the table of benchmarks/results/toy_race.json; large steps amplify ro
 Runtime:   1.5 to 4 minutes on 2 CPU cores for 40 optimizers, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
 from functools import partial

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-GRACE = 1.3
+GRACE = 0.8
 """The seconds that a command has to end by itself after an interrupt."""
 
 PENDING = threading.Event()
@@ -81,6 +81,8 @@ def command(name: str, *expected: type[Exception]) -> Iterator[None]:
       name: the name of the command, which begins the line.
       *expected: errors of these types end the process with one line and status 1.
     """
+    if getattr(signal.getsignal(signal.SIGINT), "until_a_command", False):  # that of gdlab.compute.script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     receive, send = os.pipe()
     os.set_blocking(send, False)
     before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)

@@ -88,12 +88,9 @@ def arrays_of(tree: PyTree) -> dict[str, tuple[np.ndarray, str]]:
         try:
             array = np.asarray(plain)
         except Exception as error:  # a traced array, for example
-            raise TypeError(
-                f"tree: expected arrays as leaves, got {first_line(error)} at {name or 'its root'}"
-            ) from None
+            raise TypeError(f"tree{name}: expected an array, got {first_line(error)}") from None
         if not is_numeric(array):
-            got = describe(leaf)
-            raise TypeError(f"tree: expected numbers or random keys as leaves, got {got} at {name or 'its root'}")
+            raise TypeError(f"tree{name}: expected numbers or random keys, got {describe(leaf)}")
         arrays[name] = (array, dtype)
     return arrays
 
@@ -103,8 +100,8 @@ def load(path: Path, like: PyTree, belongs_to: str | None) -> tuple[PyTree, Any]
     expected, structure = jax.tree_util.tree_flatten_with_path(like)
     for where, leaf in expected:
         if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
-            name = jax.tree_util.keystr(where) or "its root"
-            raise TypeError(f"like: expected arrays or their shapes as leaves, got {describe(leaf)} at {name}")
+            name = jax.tree_util.keystr(where)
+            raise TypeError(f"like{name}: expected an array, or its shape and dtype, got {describe(leaf)}")
     leaves = []
     with _open(path, belongs_to) as packed:
         entries = packed.head.entries

@@ -75,7 +75,8 @@ def pack(file: Path, arrays: Mapping[str, tuple[np.ndarray, str]], note: Any, be
       note: a value that JSON supports.
       belongs_to: a text that identifies what the file belongs to.
     """
-    entries, members = [], {}
+    entries: list[Entry] = []
+    members: dict[str, Any] = {}
     for place, (name, (array, dtype)) in enumerate(arrays.items()):
         flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         entry = Entry(name, array.shape, dtype or str(array.dtype), str(array.dtype), "")
