@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gdlab.arguments import as_path
-from gdlab.data.staging import staging
+from gdlab.records.files import atomic_path
 
 FORMAT = 2
 """Changes when files of earlier versions of the library must not be read any more."""
@@ -86,14 +86,13 @@ def _is_sound(found: Decoded, shape: tuple[int, int, int]) -> bool:
 
 
 def write(cached: Path, stamp: str, decoded: Decoded) -> None:
-    """Write the arrays to a file, atomically; part-written files of killed processes are removed."""
-    with staging(cached.parent, f".{cached.stem}-") as folder:
-        arrays = dict(zip(Decoded._fields[:4], decoded[:4], strict=True))
+    """Write the arrays to a file, atomically; what killed processes left beside it is removed."""
+    arrays = dict(zip(Decoded._fields[:4], decoded[:4], strict=True))
+    with atomic_path(cached) as temporary:
         np.savez(
-            folder / cached.name,
+            temporary,
             **arrays,
             classes=np.array(decoded.classes),
             provenance=np.array(json.dumps(decoded.provenance)),
             stamp=np.array(stamp),
         )
-        os.replace(folder / cached.name, cached)

@@ -14,8 +14,9 @@ from gdlab.arguments import as_path, require_flag, require_sequence
 from gdlab.data.archives import READERS, Contents
 from gdlab.data.datasets import DataError, command, image_shape, places
 from gdlab.data.folders import lacks
-from gdlab.data.staging import remove_leftovers, staging
-from gdlab.records.files import require_folder, write_json
+from gdlab.records.disk import make_folder, sync
+from gdlab.records.files import atomic_path, require_folder, write_json
+from gdlab.records.temporaries import forget, remove_abandoned, temporary_beside
 
 
 class SourceFile(NamedTuple):
@@ -79,10 +80,10 @@ def prepare(
 
     target = place / name / str(tfds.builder_cls(name).VERSION)
     try:
-        remove_leftovers(place, f".gdlab-{name}-")
         exists = target.exists()
     except OSError as error:
         raise DataError(f"data_dir: expected a folder to write to, got {place}: {error.strerror or error}") from error
+    remove_abandoned(place)
     if exists:
         if not (lack := lacks(name, target)):
             return target
@@ -97,16 +98,31 @@ def prepare(
     else:
         files = _download(name, place / "downloads" / name, command(name, data_dir))
     contents = READERS[name](files)
-    with staging(place, f".gdlab-{name}-") as own:
+    with _staging(place, name) as own:
         folder = _build(name, contents, own)
         write_json(folder / "sources.json", _sources(name, files))
-        target.parent.mkdir(exist_ok=True)
+        for path in (*folder.iterdir(), folder):
+            sync(path)
+        make_folder(target.parent)
         try:
             os.rename(folder, target)
         except OSError:
             if lacks(name, target):  # otherwise another process has finished first
                 raise
+        sync(target.parent)
     return target
+
+
+@contextlib.contextmanager
+def _staging(place: Path, name: str) -> Iterator[Path]:
+    """Create a temporary hidden folder in `place`, which the next preparation removes if this process is killed."""
+    make_folder(place)
+    folder = temporary_beside(place / f"gdlab-{name}")
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        forget(folder)
 
 
 def _as_paths(archive: Any) -> list[Path]:
@@ -174,9 +190,9 @@ def _download(name: str, folder: Path, otherwise: str) -> dict[str, Path]:
             with contextlib.suppress(DataError):
                 _verify(files[file], expected)
                 continue
-        with staging(folder, f".gdlab-{file}-") as own:
+        with atomic_path(files[file]) as temporary:
             try:
-                _fetch(expected, own / file, file)
+                _fetch(expected, temporary, file)
             except (OSError, http.client.HTTPException) as error:
                 urls = [each.url for each in source_files(name).values()]
                 raise DataError(
@@ -184,7 +200,6 @@ def _download(name: str, folder: Path, otherwise: str) -> dict[str, Path]:
                     f"{', '.join(urls)} by other means, then: {otherwise} --archive "
                     f"{'FILE' if len(urls) == 1 else 'FOLDER'}"
                 ) from error
-            os.replace(own / file, files[file])
     return files
 
 
