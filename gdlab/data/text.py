@@ -196,9 +196,9 @@ def unigram_perplexity(
 
 def _as_words(name: str, words: Any) -> Int[np.ndarray, " tokens"]:
     """Convert word indices to a vector of integers."""
-    found = as_numbers(name, words)
+    found = as_numbers(name, words, finite=False)
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise TypeError(f"{name}: expected a vector of integers, got {describe(found)}")
+        raise TypeError(f"{name}: expected a vector of integers, got {describe(words)}")
     return found if found.size else found.astype(np.int32)
 
 

@@ -161,10 +161,14 @@ def vae_encode(
       TypeError: if the images are integers, or `params` are not those of a `vae`.
       ValueError: if the images do not have the number of pixels that the parameters require.
     """
+    shape = shape_of(images)
+    if len(shape) < 2:
+        raise ValueError(
+            f"images: expected an array (batch, pixels) or (batch, height, width, channels), got {describe(images)}"
+        )
     _require_parameters(params)
     pixels = params["encoder_0"]["kernel"].shape[0]
-    shape = shape_of(images)
-    if not shape or math.prod(shape[1:]) != pixels:
+    if math.prod(shape[1:]) != pixels:
         raise ValueError(f"images: expected images of {pixels} pixels, got {describe(images)}")
     mean, log_variance = _look(params, "encode", images)
     return mean, log_variance
@@ -184,8 +188,10 @@ def vae_decode(params: PyTree, latents: Float[Array, "batch latent"]) -> Float[A
       TypeError: if `params` are not those of a `vae`.
       ValueError: if the latents do not have the number of dimensions that the parameters require.
     """
+    if len(shape_of(latents)) != 2:
+        raise ValueError(f"latents: expected an array (batch, latent), got {describe(latents)}")
     _require_parameters(params)
     expected = params["mean"]["kernel"].shape[1]
-    if shape_of(latents)[1:] != (expected,):
+    if shape_of(latents)[1] != expected:
         raise ValueError(f"latents: expected shape (batch, {expected}), got {describe(latents)}")
     return jax.nn.sigmoid(_look(params, "decode", latents))
