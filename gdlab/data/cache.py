@@ -58,9 +58,14 @@ def read(cached: Path, stamp: str, shape: tuple[int, int, int]) -> Decoded | Non
                 return None
             if str(archive["stamp"]) != stamp or archive.zip.testzip() is not None:
                 return None
-            arrays = [archive[name] for name in Decoded._fields[:4]]
-            provenance = json.loads(str(archive["provenance"]))
-            found = Decoded(*arrays, tuple(archive["classes"].tolist()), provenance)
+            found = Decoded(
+                archive["train_images"],
+                archive["train_labels"],
+                archive["test_images"],
+                archive["test_labels"],
+                tuple(archive["classes"].tolist()),
+                json.loads(str(archive["provenance"])),
+            )
             return found if _is_sound(found, shape) else None
     except Exception:  # with a damaged file, the zip, npy and text readers may raise anything
         return None
@@ -87,11 +92,13 @@ def _is_sound(found: Decoded, shape: tuple[int, int, int]) -> bool:
 
 def write(cached: Path, stamp: str, decoded: Decoded) -> None:
     """Write the arrays to a file, atomically; what killed processes left beside it is removed."""
-    arrays = dict(zip(Decoded._fields[:4], decoded[:4], strict=True))
     with atomic_path(cached) as temporary:
         np.savez(
             temporary,
-            **arrays,
+            train_images=decoded.train_images,
+            train_labels=decoded.train_labels,
+            test_images=decoded.test_images,
+            test_labels=decoded.test_labels,
             classes=np.array(decoded.classes),
             provenance=np.array(json.dumps(decoded.provenance)),
             stamp=np.array(stamp),
