@@ -351,6 +351,39 @@ def test_a_record_that_is_no_image_of_the_data_set_is_named(record, answer, fold
     assert answer in said
 
 
+def test_a_record_cannot_fill_the_memory(folder):
+    path = shard(folder, "train")
+    good = image_example(png(GRAY), 0)
+    write_records(path, [good, image_example(bytes(1 << 26), 1), good])
+    assert path.stat().st_size < 1 << 18
+    said = refusal(lambda: load(folder))
+    assert re.search(
+        rf"{path.name}: expected records of at most 65536 bytes, got 671\d{{5}} bytes for 1 records at", said
+    )
+
+
+@pytest.mark.parametrize("group", [1, 7, 1000])
+def test_the_chunks_of_a_file_hold_its_records(group, tmp_path):
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    generator = np.random.default_rng(group)
+    records = [generator.bytes(int(length)) for length in generator.integers(1, 3000, 500)]
+    writer = ArrayRecordWriter(str(tmp_path / "records"), f"group_size:{group},uncompressed")
+    for record in records:
+        writer.write(record)
+    writer.close()
+    chunks = list(data.folders.read_chunks(tmp_path / "records"))
+    found = [chunk for chunk in chunks if chunk.records and chunk.size][: -(-500 // group)]
+    assert [chunk.records for chunk in found] == [len(records[low : low + group]) for low in range(0, 500, group)]
+    sizes = [sum(map(len, records[low : low + group])) for low in range(0, 500, group)]
+    assert [chunk.size for chunk in found] == sizes
+    content = (tmp_path / "records").read_bytes()
+    for wrong in (content[:-1], content + bytes(1), content[:70_000]):
+        (tmp_path / "records").write_bytes(wrong)
+        with pytest.raises(ValueError, match=r"expected (a chunk of records|chunks that end) at byte"):
+            list(data.folders.read_chunks(tmp_path / "records"))
+
+
 def test_a_cache_is_believed_only_if_it_is_as_the_library_writes_it(folder, tmp_path):
     whole = load(folder)
     (cached,) = (tmp_path / "cache").iterdir()

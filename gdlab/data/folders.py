@@ -15,9 +15,13 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from gdlab.arguments import describe, first_line
+from gdlab.data.chunks import read_chunks
 
 LONGEST_NOTE = 1 << 24
 """The most bytes that a text file of a prepared folder may have; those of the known data sets have a few thousand."""
+
+LONGEST_RECORD = 1 << 16
+"""The most bytes of a record; the longest of the known data sets, an image of STL-10, has fewer than 30,000."""
 
 MOST_CLASSES = 10_000
 
@@ -135,6 +139,7 @@ def read_pictures(name: str, split: str, folder: Path, shape: tuple[int, int, in
     readers = {}
     for file, expected in zip(shards(name, split, splits), splits[split], strict=True):
         with _naming(file):
+            _require_small_chunks(folder / file)
             readers[file] = ArrayRecordReader(str(folder / file))
             if not readers[file].ok():
                 readers[file].read([0])  # raises an error that says what is wrong
@@ -153,6 +158,18 @@ def read_pictures(name: str, split: str, folder: Path, shape: tuple[int, int, in
                     _place(record, pictures, at, classes)
                 at += 1
     return pictures
+
+
+def _require_small_chunks(path: Path) -> None:
+    """Raise DamageError if records would be long after decompression; the index of a file is its only long one."""
+    excess = 0
+    for chunk in read_chunks(path):
+        excess += max(chunk.size - chunk.records * LONGEST_RECORD, 0)
+        if excess > LONGEST_NOTE:
+            raise DamageError(
+                f"expected records of at most {LONGEST_RECORD} bytes, got {chunk.size} bytes for {chunk.records} "
+                f"records at byte {chunk.begin}"
+            )
 
 
 @contextlib.contextmanager
