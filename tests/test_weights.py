@@ -67,8 +67,10 @@ def safetensors(arrays):
     return save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "module.model."])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("prefix", "dtype"),
+    [("", np.float16), ("module.", np.float64), ("module.model.", jnp.bfloat16)],
+)
 def test_weights_of_any_float_and_any_prefix_are_loaded(prefix, dtype, tmp_path):
     arrays = {f"{prefix}{name}": value.astype(dtype) for name, value in ONES.items()}
     arrays[f"{prefix}bn1.num_batches_tracked"] = np.array(3)
@@ -76,7 +78,7 @@ def test_weights_of_any_float_and_any_prefix_are_loaded(prefix, dtype, tmp_path)
     assert holds_ones(tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize("length", range(1, 300, 16))
+@pytest.mark.parametrize("length", [0, 8, 16])
 def test_a_header_whose_length_looks_like_text_is_no_web_page(length, tmp_path):
     content = safetensors(ONES)
     (size,) = struct.unpack("<Q", content[:8])
