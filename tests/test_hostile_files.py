@@ -301,6 +301,7 @@ def test_a_note_that_is_none_is_named(file, content, answer, folder):
             )
             for value in (None, True, 0, -1, 1.5, "x", "-3", "9" * 5000, [3], {})
         ),
+        ("dataset_info.json", {"splits": [{"name": "a\nb"}]}, "shardLengths of a b: expected a list, got None"),
         ("features.json", {"pythonClassName": 3}, "featuresDict: expected a mapping, got None"),
         ("features.json", FEATURES | {"featuresDict": {"features": []}}, "features: expected a mapping, got a list"),
         ("features.json", FEATURES | {"featuresDict": {"features": {}}}, "image: expected a mapping, got None"),
@@ -331,9 +332,11 @@ def test_a_number_of_classes_is_a_number(count, folder):
     ("record", "answer"),
     [
         (lambda: image_example(png(GRAY, (30000, 30000)), 1), "DecompressionBombError: Image size"),
-        (lambda: image_example(png(GRAY, (9000, 9000)), 1), "expected 28 x 28 pixels of 1 bytes, got 9000 x 9000 of 1"),
-        (lambda: image_example(png(np.zeros((28, 28, 3), np.uint8)), 1), "got 28 x 28 of 3"),
-        (lambda: image_example(png(GRAY[:14]), 1), "expected 28 x 28 pixels of 1 bytes, got 28 x 14 of 1"),
+        (lambda: image_example(png(GRAY, (9000, 9000)), 1), "expected 28 x 28 pixels of kind L, got 9000 x 9000 of L"),
+        (lambda: image_example(png(np.zeros((28, 28, 3), np.uint8)), 1), "got 28 x 28 of RGB"),
+        (lambda: image_example(png(GRAY.astype(np.uint16)), 1), "got 28 x 28 of I;16"),
+        (lambda: image_example(png(GRAY > 9), 1), "got 28 x 28 of 1"),
+        (lambda: image_example(png(GRAY[:14]), 1), "expected 28 x 28 pixels of kind L, got 28 x 14 of L"),
         (lambda: image_example(png(GRAY)[:60], 1), "record 1: "),
         (lambda: image_example(b"GIF89a" + bytes(20), 1), "UnidentifiedImageError: cannot identify image file"),
         (lambda: image_example(png(GRAY), 10), "expected a label from 0 to 9, got 10"),

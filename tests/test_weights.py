@@ -109,6 +109,7 @@ def test_a_header_whose_length_looks_like_text_is_no_web_page(length, tmp_path):
         ),
         (lambda: safetensors(ONES | {"fc.bias": np.ones(4, np.float32)}), r"fc.bias of shape \(3,\) .* got \(4,\)"),
         (lambda: safetensors({}), "got bn1.bias and 101 others missing"),
+        (lambda: safetensors(ONES | {"a\nb": np.ones(1)}), r"got a\\nb unknown"),
     ],
 )
 def test_what_is_no_file_of_weights_is_named(content, answer, tmp_path):

@@ -31,7 +31,10 @@ _OTHERS = ("text_feature.Text", "tensor_feature.Tensor", "feature.Tensor", "scal
 
 
 class DamageError(Exception):
-    """Raised if a file of a prepared folder is damaged; the message begins with the file's name."""
+    """Raised if a file of a prepared folder is damaged; the message begins with the file's name, and is one line."""
+
+    def __str__(self) -> str:
+        return "".join(letter if letter.isprintable() else " " for letter in super().__str__())
 
 
 class Pictures(NamedTuple):
@@ -77,7 +80,7 @@ def read_splits(folder: Path) -> dict[str, list[int]]:
         name = _require(f"{file}: name of a split", split.get("name"), str, "text")
         lengths = _require(f"{file}: shardLengths of {name}", split.get("shardLengths"), list, "a list")
         if len(lengths) >= 1e5:  # the published names count files with five digits
-            raise DamageError(f"{file}: shardLengths of {name}: expected less than 100000 files, got {len(lengths)}")
+            raise DamageError(f"{file}: shardLengths of {name}: expected fewer than 100000 files, got {len(lengths)}")
         found[name] = [_count(f"{file}: shardLengths of {name}", length) for length in lengths]
     return found
 
@@ -193,9 +196,9 @@ def _place(record: bytes, pictures: Pictures, at: int, classes: int) -> None:
         raise DamageError(f"expected one image and one label, got {len(contents)} and {len(labels)}")
     height, width, channels = pictures.images.shape[1:]
     with Image.open(io.BytesIO(contents[0]), formats=("PNG", "JPEG")) as picture:
-        if (*picture.size, len(picture.getbands())) != (width, height, channels):
-            (wide, high), bands = picture.size, len(picture.getbands())
-            raise DamageError(f"expected {width} x {height} pixels of {channels} bytes, got {wide} x {high} of {bands}")
+        (wide, high), mode, expected = picture.size, picture.mode, "L" if channels == 1 else "RGB"
+        if (wide, high, mode) != (width, height, expected):
+            raise DamageError(f"expected {width} x {height} pixels of kind {expected}, got {wide} x {high} of {mode}")
         pictures.encodings.add(str(picture.format))
         pictures.images[at] = np.asarray(picture).reshape(height, width, channels)
     if not 0 <= labels[0] < classes:

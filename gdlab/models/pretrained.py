@@ -95,4 +95,5 @@ def _torch_name(keys: Any) -> str:
 
 def _some(names: Any) -> str:
     first, *others = sorted(names)
-    return f"{first} and {len(others)} others" if others else first
+    shown = repr(first)[1:-1]  # a name in a file may have line breaks
+    return f"{shown} and {len(others)} others" if others else shown
