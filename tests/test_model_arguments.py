@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdlab import models
+from gdlab import data, models
 
 KEY = jax.random.key(0)
 PIXELS = np.zeros((2, 8, 8, 3), np.float32)
@@ -95,6 +95,21 @@ def test_a_wrong_argument_of_init_and_apply_is_named(name):
         said = refusal(lambda wrong=wrong: apply(params=wrong))
         assert said.startswith("params: expected ")
         assert answer in said
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet18", "vae", "lstm", "capsnet"])
+def test_networks_need_no_promotion_of_ranks_and_dtypes(name):
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        model, params, state, inputs = network(name)
+
+        def total(params, state, key):
+            outputs, _ = model.apply(params, state, inputs, train=True, key=key)
+            return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(outputs))
+
+        jax.eval_shape(jax.grad(total), params, state, KEY)
+        if name == "mlp":
+            images = jnp.zeros((2, 8, 8, 3), jnp.uint8)
+            jax.eval_shape(lambda key: data.normalize(data.crop_and_flip(key, images), (0.5,) * 3, (0.5,) * 3), KEY)
 
 
 def test_a_state_without_statistics_or_memory_is_named():

@@ -41,8 +41,8 @@ def crop_and_flip(
     # 32-bit types are given explicitly, so that a key gives the same batch with and without jax_enable_x64.
     flipped = jax.random.bernoulli(for_flip, jnp.float32(0.5), (batch, 1))
     offsets = jax.random.randint(for_offset, (batch, 2), -padding, padding + 1, jnp.int32)
-    rows = jnp.arange(height, dtype=jnp.int32) + offsets[:, :1]
-    columns = jnp.arange(width, dtype=jnp.int32) + offsets[:, 1:]
+    rows, columns = (jnp.arange(size, dtype=jnp.int32).reshape(1, size) for size in (height, width))
+    rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
     columns = jnp.where(flipped, width - 1 - columns, columns)
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
 
@@ -90,8 +90,8 @@ def normalize(
     for centre, spread in zip(mean, std, strict=True):
         require_number("mean", centre)
         require_number("std", spread, 0.0, open_low=True)
-    scale = np.tile(1 / (255 * np.asarray(std, np.float32)), width)
-    shift = np.tile(np.asarray(mean, np.float32) / np.asarray(std, np.float32), width)
+    scale = np.tile(1 / (255 * np.asarray(std, np.float32)), (1, 1, width))
+    shift = np.tile(np.asarray(mean, np.float32) / np.asarray(std, np.float32), (1, 1, width))
     # Whole rows of pixels are combined with constants of the same length, because XLA's loops on a CPU are not
     # vectorized over an innermost axis of length three, nor over a constant that has to be repeated.
     rows = images.reshape(*images.shape[:2], width * channels).astype(jnp.float32)

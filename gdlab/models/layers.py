@@ -19,6 +19,11 @@ def param_dtype(dtype: Any) -> Any:
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
+def to_rank(x: Array, ndim: int) -> Array:
+    """Put axes of length 1 in front, as broadcasting does unless `jax_numpy_rank_promotion` forbids it."""
+    return jax.lax.expand_dims(x, range(ndim - x.ndim))
+
+
 class Convolution(nn.Module):
     """A convolution with a square kernel.
 
@@ -52,7 +57,8 @@ class Convolution(nn.Module):
         y = convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
         if self.bias is None:
             return y
-        return y + self.param("bias", self.bias, (self.outputs,), param_dtype(self.dtype)).astype(self.dtype)
+        bias = self.param("bias", self.bias, (self.outputs,), param_dtype(self.dtype)).astype(self.dtype)
+        return y + to_rank(bias, y.ndim)
 
 
 class Linear(nn.Module):
@@ -77,7 +83,7 @@ class Linear(nn.Module):
         kernel, bias = self.initializer or uniform(limit), self.bias or uniform(limit)
         kernel = self.param("kernel", kernel, (x.shape[-1], self.outputs), param_dtype(self.dtype))
         bias = self.param("bias", bias, (self.outputs,), param_dtype(self.dtype))
-        return x @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        return x @ kernel.astype(self.dtype) + to_rank(bias.astype(self.dtype), x.ndim)
 
 
 class BatchNorm(nn.Module):
@@ -111,7 +117,7 @@ class BatchNorm(nn.Module):
             if train is True and count == 1:
                 raise ValueError(f"batch normalization: expected at least 2 values per channel, got shape {x.shape}")
             batch_mean = jnp.mean(x, axes, wide)
-            batch_var = jnp.mean(jnp.square(x.astype(wide) - batch_mean), axes)
+            batch_var = jnp.mean(jnp.square(x.astype(wide) - to_rank(batch_mean, x.ndim)), axes)
             unbiased = batch_var * (count / max(count - 1, 1))
             if not self.is_initializing():
                 for running, batch in ((running_mean, batch_mean), (running_var, unbiased)):
@@ -119,6 +125,7 @@ class BatchNorm(nn.Module):
                     running.value = jnp.where(train, moved, running.value)
             mean, var = jnp.where(train, batch_mean, mean), jnp.where(train, batch_var, var)
         factor = scale * jax.lax.rsqrt(var + self.eps)
+        mean, factor, bias = (to_rank(part, x.ndim) for part in (mean, factor, bias))
         return ((x.astype(wide) - mean) * factor + bias).astype(self.dtype)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 from gdlab.arguments import describe, require_count, require_instance, require_number
 from gdlab.models.initialization import fill, uniform
 from gdlab.models.layers import dropout as drop
-from gdlab.models.layers import param_dtype, require_dtype, shape_of
+from gdlab.models.layers import param_dtype, require_dtype, shape_of, to_rank
 from gdlab.models.model import AKey, Model, checked
 
 
@@ -113,7 +113,7 @@ def lstm(
             hidden.append(last[0])
             cell.append(last[1])
         output = jax.tree.map(lambda leaf: leaf.astype(dtype), params["output"])
-        logits = jnp.swapaxes(dropped(x, keys[layers]), 0, 1) @ output["kernel"] + output["bias"]
+        logits = jnp.swapaxes(dropped(x, keys[layers]), 0, 1) @ output["kernel"] + to_rank(output["bias"], x.ndim)
         return logits.astype(wide), Memory(jnp.stack(hidden).astype(wide), jnp.stack(cell).astype(wide))
 
     return checked(Model(init, apply))
@@ -123,7 +123,7 @@ def _layer(
     params: PyTree, x: Float[Array, "steps batch width"], hidden: Array, cell: Array
 ) -> tuple[Float[Array, "steps batch width"], tuple[Array, Array]]:
     """Apply one layer to all steps; the contribution of the inputs to the gates is a single product for all steps."""
-    from_below = x @ params["input"] + params["bias"]
+    from_below = x @ params["input"] + to_rank(params["bias"], x.ndim)
 
     def step(carried: tuple[Array, Array], below: Array) -> tuple[tuple[Array, Array], Array]:
         hidden, cell = carried
