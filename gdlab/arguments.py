@@ -89,6 +89,16 @@ def require_optimizer(name: str, value: Any) -> None:
         )
 
 
+def require_floating(name: str, dtype: Any) -> None:
+    """Raise TypeError unless `dtype` is a floating-point type, or the name of one."""
+    try:
+        found = None if dtype is None or isinstance(dtype, (jax.Array, np.ndarray)) else jnp.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"{name}: expected a floating-point type, got {describe(dtype) if found is None else found}")
+
+
 def as_numbers(
     name: str, value: Any, *, shape: tuple[int | None, ...] | None = None, finite: bool = True, least: int = 0
 ) -> np.ndarray:

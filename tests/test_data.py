@@ -48,8 +48,9 @@ def test_digits_are_scikit_learns():
 
 
 def test_an_unknown_name_raises_an_error_with_the_nearest():
-    with pytest.raises(KeyError, match="cifar10"):
-        data.load("cifar_10")
+    for call in (data.load, data.find, data.prepare):
+        with pytest.raises(KeyError, match=r"name: expected a name in DATASETS, got 'cifar_10'; .*nearest: cifar10"):
+            call("cifar_10")
 
 
 def test_crops_are_shifted_images_and_half_are_mirrored():
@@ -134,6 +135,24 @@ def test_bad_input_raises_an_error_of_one_line():
         (lambda: data.normalize(images, 0.5, thirds), r"expected 3 numbers each, .* got shapes \(\) and \(3,\)"),
         (lambda: data.normalize(images, thirds, (0.5, 0.0, 0.5)), r"std: expected a number in \(0, inf\), got 0"),
         (lambda: data.normalize(images, thirds, thirds, jnp.int32), "dtype: expected a floating-point type, got int32"),
+        (lambda: data.normalize(images, thirds, thirds, "x"), "dtype: expected a floating-point type, got 'x'"),
+        (lambda: data.normalize(images, thirds, thirds, None), "dtype: expected a floating-point type, got None"),
+        (lambda: data.normalize(images, "abc", thirds), "mean: expected numbers, got 'abc'"),
+        (lambda: data.normalize(images, thirds, ["a", "b", "c"]), "std: expected numbers, got a list"),
+        (lambda: data.normalize(images, (0.5, np.nan, 0.5), thirds), "mean: expected finite numbers, got nan"),
+        (lambda: data.crop_and_flip(0, images), "key: expected a random key, such as jax.random.key.0., got 0"),
+        (lambda: data.crop_and_flip(None, images), "key: expected a random key, .* got None"),
+        (lambda: data.load(3), "name: expected text, got 3"),
+        (lambda: data.load("mnist", ""), "data_dir: expected a path, got ''"),
+        (lambda: data.find("mnist", ["a"]), "data_dir: expected a path, got a list"),
+        (lambda: data.prepare("cifar10", 3, "pd"), "archive: expected a path or several paths, got 3"),
+        (lambda: data.prepare("cifar10", [3], "pd"), "archive: expected a path, got 3"),
+        (
+            lambda: data.prepare("cifar10", "a", "pd", any_checksum="no"),
+            "any_checksum: expected True or False, got 'no'",
+        ),
+        (lambda: data.prepare("cifar10", "a", 3), "data_dir: expected a path, got 3"),
+        (lambda: data.prepare(None), "name: expected text, got None"),
     ):
         with pytest.raises((TypeError, ValueError), match=answer) as caught:
             call()
@@ -513,8 +532,6 @@ preparation.prepare("cifar10", sys.argv[2], sys.argv[3], any_checksum=True)
     assert list(left.rglob("*.array_record*"))  # the records had been written
     with pytest.raises(data.DataError, match=r"cifar10: expected a prepared folder, .*no cifar10/<version>"):
         data.load("cifar10", place)
-    day = 25 * 3600
-    os.utime(left, (time.time() - day, time.time() - day))
     data.prepare("cifar10", made.archive, place, any_checksum=True)
     assert by_pixels(*data.load("cifar10", place).train) == by_pixels(*made.train)
     assert [path.name for path in place.iterdir()] == ["cifar10"]

@@ -53,6 +53,15 @@ def test_only_line_feeds_end_lines_and_only_spaces_and_tabs_separate_words(tmp_p
     assert words(text, "test") == ["two", "<eos>"]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+    parts = {part: b"\xef\xbb\xbf" + content for part, content in SMALL.items()}
+    marked, plain = load_text(write(tmp_path / "marked", **parts)), load_text(write(tmp_path / "plain"))
+    assert marked.vocabulary == plain.vocabulary
+    assert marked.train.tolist() == plain.train.tolist()
+    inside = load_text(write(tmp_path / "inside", train=SMALL["train"] + "\ufeffcat\n".encode()))
+    assert "\ufeffcat" in inside.vocabulary  # only the first character of a file is a mark
+
+
 def test_where_texts_are_found_and_what_they_are_called(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GDLAB_DATA_DIR", str(tmp_path / "second"))
@@ -133,6 +142,11 @@ def test_unknown_is_one_of_the_words_that_are_kept(tmp_path):
         (b" \t\r\n \n", "expected words, got none before the end of the file at offset 6"),
         ("the é\n".encode() + b"the \xff\n", "expected UTF-8, got byte 0xff at offset 11"),
         ("the é".encode()[:-1], "expected UTF-8, got byte 0xc3 at offset 4"),
+        (b"the\0cat\n", "expected text, got a NUL byte at offset 3"),
+        ("the cat\n".encode("utf-16"), "expected UTF-8, got the byte order mark of UTF-16 at offset 0"),
+        ("the cat\n".encode("utf-32"), "expected UTF-8, got the byte order mark of UTF-32 at offset 0"),
+        ("the cat\n".encode("utf-16-be"), "expected text, got a NUL byte at offset 0"),
+        ("\ufeff \n".encode(), "expected words, got none before the end of the file at offset 5"),
     ],
 )
 def test_a_damaged_file_is_named_with_the_place_in_it(tmp_path, part, content, message):
@@ -153,6 +167,7 @@ def test_a_damaged_file_is_named_with_the_place_in_it(tmp_path, part, content, m
         ("the <eos>\r\n\r\n\t dog   bird\r\n", "line 3, offset 21"),
         ("a\ndög a bird", "line 2, offset 9"),  # ö is two bytes
         ("the cat\n<eos> birds bird\n", "line 2, offset 20"),  # birds is known
+        ("\ufeffthe cat\nbird\n", "line 2, offset 11"),  # the mark is three bytes
     ],
 )
 def test_a_word_missing_from_training_is_named_with_its_place(tmp_path, part, content, place):
@@ -188,6 +203,12 @@ def test_any_failure_to_read_a_file_is_a_data_error(tmp_path, monkeypatch):
             load_text(missing)
     with pytest.raises(TypeError, match="name: expected ptb or a folder's path, got 3"):
         load_text(3)
+    with pytest.raises(TypeError, match="data_dir: expected a path, got 3"):
+        load_text(folder, 3)
+    (folder / "train.txt").unlink()
+    os.mkfifo(folder / "train.txt")  # reading it would wait for a writer
+    with pytest.raises(DataError, match=r"train\.txt: expected a text file, got something that is no file"):
+        load_text(folder)
 
 
 def test_windows_continue_where_the_previous_ones_end():
@@ -200,8 +221,12 @@ def test_windows_continue_where_the_previous_ones_end():
         assert len(windows(np.arange(count), 2, 3).inputs) == rows
     with pytest.raises(ValueError, match="tokens: expected at least 8 words for 2 streams and windows of 3, got 7"):
         windows(np.arange(7), 2, 3)
-    with pytest.raises(TypeError, match="tokens: expected a vector of integers, got an array"):
-        windows(np.arange(17.0), 2, 3)
+    for tokens in (np.arange(17.0), np.zeros((50, 2), int), np.array(3)):
+        with pytest.raises(TypeError, match="tokens: expected a vector of integers, got an array"):
+            windows(tokens, 2, 3)
+    for tokens in ("hello world and so on", None):
+        with pytest.raises(TypeError, match=r"tokens: expected (numbers|a vector of integers), got [^a]"):
+            windows(tokens, 1, 2)
     for settings, name in (((0, 3), "batch_size"), ((2, 0), "steps")):
         with pytest.raises(ValueError, match=f"{name}: expected an integer of at least 1, got 0"):
             windows(np.arange(17), *settings)
@@ -214,6 +239,9 @@ def test_perplexity_of_word_frequencies():
     assert unigram_perplexity(np.arange(7), np.arange(7), 7) == pytest.approx(7)
     with pytest.raises(ValueError, match="smoothing: expected a number above 0, as train lacks word 2 of test"):
         unigram_perplexity(train, np.array([0, 2]), 3)
+    for bad in ("words", None, np.arange(2.0), np.zeros((2, 2), int)):
+        with pytest.raises(TypeError, match=r"test: expected (numbers|a vector of integers), got "):
+            unigram_perplexity(train, bad, 2)
     for bad, got in (([], "none"), ([1, 2], "1 to 2"), ([-1], "-1 to -1")):
         with pytest.raises(ValueError, match=f"expected word indices from 0 to 1, got {got}"):
             unigram_perplexity(train, np.array(bad, np.int32), 2, smoothing=1)

@@ -24,10 +24,12 @@ from gdlab.comparison.problems import Problem, Setting
 from gdlab.comparison.results import Run, choose, read_finished
 from gdlab.comparison.study import Study, StudyFactory
 from gdlab.compute.devices import local_devices
+from gdlab.compute.forks import require_unforked
+from gdlab.compute.interrupts import heeded
 from gdlab.compute.threads import Crew, thread_devices
 from gdlab.optimizers import evaluation_params
-from gdlab.records.checkpoints import load_tree
 from gdlab.records.files import to_json
+from gdlab.records.runs import read_checkpoint
 from gdlab.tasks import Task
 from gdlab.tasks.task import require_task
 from gdlab.training import train
@@ -59,6 +61,7 @@ OnEpoch = Callable[[Job, Mapping[str, Any]], None]
 """A function of a job and an epoch's row, as in `train`. After a restart, earlier rows of all runs come first."""
 
 
+@heeded()
 def run(
     study: Study,
     *,
@@ -95,8 +98,10 @@ def run(
       TypeError: if an argument has a wrong type.
       ValueError: if an argument is out of range, a problem's task lacks the metric of its measure, a problem with
         several settings has no held-out part, or a folder holds a run of other code, data or settings.
+      RuntimeError: in a process that was forked after JAX had started.
       Exception: whatever a training raises, after the other threads have ended their current training.
     """
+    require_unforked("run")
     require_instance("study", study, Study, "a Study")
     if not isinstance(shard, tuple) or len(shard) != 2:
         raise TypeError(f"shard: expected two numbers, (i, n), got {describe(shard)}")
@@ -343,5 +348,5 @@ def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[P
     numbers = made.factory.numbers(candidate, setting, float(epochs * made.task.steps))
     optimizer = made.factory(candidate)(**numbers)
     like = jax.eval_shape(lambda: begin(made.task.functions, optimizer, np.uint32(seed)))
-    learner = load_tree(folder / "checkpoint.npz", like)
+    learner = read_checkpoint(folder, like)
     return evaluation_params(learner.optimizer, learner.params), made.task

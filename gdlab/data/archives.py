@@ -1,18 +1,25 @@
-"""Readers of the archives in which the data sets are published; they work in memory and unpack nothing to disk."""
+"""Readers of the archives in which the data sets are published; they work in memory and unpack nothing to disk.
 
-import contextlib
+An archive may be larger than the published one, but not without bounds: sizes are checked before content is read, so
+that a small file cannot fill the memory.
+"""
+
 import gzip
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from gdlab.data.datasets import DataError
+from gdlab.data.members import LONGEST_NAMES, damage, read_members
 from gdlab.types import NameTable
+
+MOST_CIFAR, MOST_STL10, MOST_MNIST = 300_000, 30_000, 300_000
+"""The most images that an archive of a kind may hold, or a file in the case of MNIST. The published ones hold 60,000,
+13,000 and 60,000; EMNIST's digits, in the format of MNIST, are 240,000 in one file."""
 
 
 class Contents(NamedTuple):
@@ -56,10 +63,11 @@ def _cifar(
 
     `kinds` maps each kind of label, in the order of the label bytes, to the file of its class names and their number.
     """
-    names = [file for file, _ in kinds.values()]
-    found = read_members(archive, folder, [*names, *(file for files in splits.values() for file in files)])
-    classes = {kind: _names(f"{archive}: {folder}/{file}", found[file], count) for kind, (file, count) in kinds.items()}
     size = len(kinds) + 3 * 32 * 32
+    limits = {file: LONGEST_NAMES for file, _ in kinds.values()}
+    limits |= {file: MOST_CIFAR * size for files in splits.values() for file in files}
+    found = read_members(archive, folder, limits)
+    classes = {kind: _names(f"{archive}: {folder}/{file}", found[file], count) for kind, (file, count) in kinds.items()}
     images: dict[str, np.ndarray] = {}
     labels: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in kinds}
     for split, files in splits.items():
@@ -82,7 +90,10 @@ def read_stl10(files: Mapping[str, Path]) -> Contents:
     """
     (archive,) = files.values()
     folder, size = "stl10_binary", 3 * 96 * 96
-    found = read_members(archive, folder, ["class_names.txt", "train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"])
+    limits = {"class_names.txt": LONGEST_NAMES}
+    for split in ("train", "test"):
+        limits |= {f"{split}_X.bin": MOST_STL10 * size, f"{split}_y.bin": MOST_STL10}
+    found = read_members(archive, folder, limits)
     images, labels = {}, {}
     for split in ("train", "test"):
         table = _records(f"{archive}: {folder}/{split}_X.bin", found[f"{split}_X.bin"], size)
@@ -121,46 +132,8 @@ READERS: NameTable[Callable[[Mapping[str, Path]], Contents]] = NameTable(
 """The reader of each data set; it takes a mapping from the published names of the files to their paths.
 
 If the content is not in the published format, a reader raises DataError with the file and the byte. The number of
-images may differ from the published one.
+images may differ from the published one, up to MOST_CIFAR, MOST_STL10 and MOST_MNIST.
 """
-
-
-def read_members(archive: Path, folder: str, files: Sequence[str]) -> dict[str, bytes]:
-    """Return the contents of the given files of one folder in a .tar.gz archive.
-
-    The archive is read in one pass to its end, where gzip verifies the checksum. Raises DataError if the archive is
-    damaged, lacks a file, or has a member whose path leads outside the archive.
-    """
-    paths = {PurePosixPath(folder, file): file for file in files}
-    found = {}
-    with _damage(archive) as raw, gzip.GzipFile(fileobj=raw) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts:
-                    raise DataError(
-                        f"{archive}: expected only paths inside the archive, got the member {member.name!r}"
-                    )
-                if path in paths and member.isreg() and (content := tar.extractfile(member)) is not None:
-                    found[paths[path]] = content.read()
-        while stream.read(1 << 20):
-            pass
-    for path, file in paths.items():
-        if file not in found:
-            raise DataError(f"{archive}: expected the member {path}, got an archive without it")
-    return found
-
-
-@contextlib.contextmanager
-def _damage(archive: Path) -> Iterator[BinaryIO]:
-    """Open the file for reading; errors of the decompressors become a DataError with the byte they had reached."""
-    with archive.open("rb") as raw:
-        try:
-            yield raw
-        except DataError:
-            raise
-        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-            raise DataError(f"{archive}: truncated or damaged before byte {raw.tell()}: {error}") from error
 
 
 def _records(where: str, content: bytes, size: int) -> UInt8[np.ndarray, "count size"]:
@@ -174,21 +147,38 @@ def _records(where: str, content: bytes, size: int) -> UInt8[np.ndarray, "count 
 
 def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Return the array of unsigned bytes in a gzipped IDX file; `shape` is the expected shape of one item."""
-    with _damage(path) as raw, gzip.GzipFile(fileobj=raw) as stream:
-        content = stream.read()
     magic, header = 0x0801 + len(shape), 8 + 4 * len(shape)
-    if (came := int.from_bytes(content[:4], "big")) != magic or len(content) < header:
-        raise DataError(f"{path}: expected the magic number {magic} and {header} bytes of header at byte 0, got {came}")
-    count, *sizes = (int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4))
-    if tuple(sizes) != shape:
-        raise DataError(f"{path}: expected items of shape {shape} at byte 8, got {tuple(sizes)}")
-    if not count or len(content) != (expected := header + count * int(np.prod(shape))):
-        raise DataError(f"{path}: expected {expected if count else 'more'} bytes for {count} items, got {len(content)}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(count, *shape)
+    with damage(path) as raw, gzip.GzipFile(fileobj=raw) as stream:
+        head = stream.read(header)
+        if (came := int.from_bytes(head[:4], "big")) != magic or len(head) < header:
+            raise DataError(
+                f"{path}: expected the magic number {magic} and {header} bytes of header at byte 0, got {came}"
+            )
+        count, *sizes = (int.from_bytes(head[at : at + 4], "big") for at in range(4, header, 4))
+        if tuple(sizes) != shape:
+            raise DataError(f"{path}: expected items of shape {shape} at byte 8, got {tuple(sizes)}")
+        if count > MOST_MNIST:
+            raise DataError(f"{path}: expected at most {MOST_MNIST} items at byte 4, got {count}")
+        expected = count * math.prod(shape)
+        content = stream.read(expected)
+        more = len(stream.read(1))  # at the end of the stream, gzip verifies the checksum
+    if not count or more or len(content) < expected:
+        came = header + len(content)
+        raise DataError(
+            f"{path}: expected {header + expected if count else 'more'} bytes for {count} items, "
+            f"got {f'more than {came}' if more else came}"
+        )
+    return np.frombuffer(content, np.uint8).reshape(count, *shape)
 
 
 def _names(where: str, content: bytes, count: int) -> tuple[str, ...]:
-    names = tuple(line.strip() for line in content.decode("utf-8", "replace").splitlines() if line.strip())
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: expected UTF-8, got byte 0x{content[error.start]:02x} at byte {error.start}"
+        ) from None
+    names = tuple(line.strip() for line in text.split("\n") if line.strip())
     if len(set(names)) != count or len(names) != count:
         raise DataError(f"{where}: expected {count} distinct class names, got {len(set(names))}")
     return names

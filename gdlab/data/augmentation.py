@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
-from gdlab.arguments import describe, require_count, require_number
+from gdlab.arguments import as_numbers, describe, require_count, require_floating, require_key, require_number
 
 
 def crop_and_flip(
@@ -27,21 +27,22 @@ def crop_and_flip(
       The augmented images, of the same shape and dtype.
 
     Raises:
-      TypeError: if `images` is not a batch of uint8 images, or `padding` is not an integer.
+      TypeError: if `key` is not a random key, `images` is not a batch of uint8 images, or `padding` is not an integer.
       ValueError: if `padding` is negative.
 
     References:
       He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 2016 (https://arxiv.org/abs/1512.03385).
     """
-    require_count("padding", padding, low=0)
+    require_key("key", key)
     _require_images(images)
+    require_count("padding", padding, low=0)
     batch, height, width, _ = images.shape
     for_flip, for_offset = jax.random.split(key)
     # 32-bit types are given explicitly, so that a key gives the same batch with and without jax_enable_x64.
     flipped = jax.random.bernoulli(for_flip, jnp.float32(0.5), (batch, 1))
     offsets = jax.random.randint(for_offset, (batch, 2), -padding, padding + 1, jnp.int32)
-    rows = jnp.arange(height, dtype=jnp.int32) + offsets[:, :1]
-    columns = jnp.arange(width, dtype=jnp.int32) + offsets[:, 1:]
+    rows, columns = (jnp.arange(size, dtype=jnp.int32).reshape(1, size) for size in (height, width))
+    rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
     columns = jnp.where(flipped, width - 1 - columns, columns)
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
 
@@ -72,12 +73,14 @@ def normalize(
       The normalized images, of the same shape.
 
     Raises:
-      TypeError: if `images` is not a batch of uint8 images, or `dtype` is not a floating-point type.
+      TypeError: if `images` is not a batch of uint8 images, `mean` or `std` are not numbers, or `dtype` is not a
+        floating-point type.
       ValueError: if `mean` or `std` does not have one number per channel, or a number in `std` is not positive.
     """
     _require_images(images)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype: expected a floating-point type, got {jnp.dtype(dtype)}")
+    require_floating("dtype", dtype)
+    as_numbers("mean", mean)
+    as_numbers("std", std)
     *_, width, channels = images.shape
     if np.shape(mean) != (channels,) or np.shape(std) != (channels,):
         raise ValueError(
@@ -87,8 +90,8 @@ def normalize(
     for centre, spread in zip(mean, std, strict=True):
         require_number("mean", centre)
         require_number("std", spread, 0.0, open_low=True)
-    scale = np.tile(1 / (255 * np.asarray(std, np.float32)), width)
-    shift = np.tile(np.asarray(mean, np.float32) / np.asarray(std, np.float32), width)
+    scale = np.tile(1 / (255 * np.asarray(std, np.float32)), (1, 1, width))
+    shift = np.tile(np.asarray(mean, np.float32) / np.asarray(std, np.float32), (1, 1, width))
     # Whole rows of pixels are combined with constants of the same length, because XLA's loops on a CPU are not
     # vectorized over an innermost axis of length three, nor over a constant that has to be repeated.
     rows = images.reshape(*images.shape[:2], width * channels).astype(jnp.float32)

@@ -1,10 +1,6 @@
 """Data sets as arrays, by name: from folders in the format of tensorflow-datasets, or from scikit-learn."""
 
 import contextlib
-import hashlib
-import io
-import json
-import logging
 import os
 import re
 import shlex
@@ -14,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from gdlab.arguments import describe
-from gdlab.records.files import atomic_path
-from gdlab.types import NameTable
+from gdlab.arguments import as_path, require_text
+from gdlab.data import cache
+from gdlab.data.folders import DamageError, lacks, read_classes, read_pictures, read_sources
+from gdlab.types import NameTable, UnknownNameError
 
 
 class DataError(OSError):
@@ -67,6 +64,15 @@ DATASETS: NameTable[tuple[int, int, int]] = NameTable(
 """Height, width and channels of each data set's images."""
 
 
+def image_shape(name: str) -> tuple[int, int, int]:
+    """Return height, width and channels of the images of a data set; raise TypeError or KeyError for another name."""
+    require_text("name", name, empty=True)
+    try:
+        return DATASETS[name]
+    except KeyError as error:
+        raise UnknownNameError(f"name: expected a name in DATASETS, got {name!r}; {error}") from None
+
+
 def places(data_dir: str | Path | None = None) -> list[Path]:
     """Return the folders in which `load` searches for data sets, in order.
 
@@ -78,13 +84,16 @@ def places(data_dir: str | Path | None = None) -> list[Path]:
 
     Raises:
       TypeError: if `data_dir` is not a path.
+      ValueError: if `data_dir` is an empty path or has an unknown home directory.
     """
-    if data_dir is not None and not isinstance(data_dir, (str, Path)):
-        raise TypeError(f"data_dir: expected a path, got {describe(data_dir)}")
-    found = [Path(data_dir)] if data_dir is not None else []
+    found = [as_path("data_dir", data_dir)] if data_dir is not None else []
     if os.environ.get("GDLAB_DATA_DIR"):
-        found.append(Path(os.environ["GDLAB_DATA_DIR"]))
-    return [place.expanduser() for place in (*found, Path("~/tensorflow_datasets"))]
+        found.append(as_path("GDLAB_DATA_DIR", os.environ["GDLAB_DATA_DIR"]))
+    with contextlib.suppress(ValueError):  # a user without a home
+        found.append(as_path("home", "~/tensorflow_datasets"))
+    if not found:
+        raise DataError("data_dir: expected a folder or $GDLAB_DATA_DIR, as the home directory is unknown, got None")
+    return found
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
@@ -104,9 +113,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
     Raises:
       KeyError: if the name is unknown.
+      TypeError: if the name is not text, or `data_dir` is not a path.
       DataError: if the data is missing, unfinished or damaged.
     """
-    shape = DATASETS[name]
+    shape = image_shape(name)
     if name == "digits":
         return _digits()
     folder, looked = find(name, data_dir)
@@ -115,7 +125,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         raise DataError(f"{name}: expected a prepared folder, looked in {', '.join(looked)}; prepare it with: {helps}")
     try:
         return _prepared(name, folder, shape)
-    except _DamageError as error:
+    except DamageError as error:
         raise DataError(f"{name}: {folder} is damaged: {error}; remove the folder, then: {helps}") from error
 
 
@@ -123,10 +133,6 @@ def command(name: str, data_dir: str | Path | None = None) -> str:
     """Return the command that prepares the data set in the folder that `load(name, data_dir)` searches first."""
     where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
     return f"gdlab data prepare {name}{where}"
-
-
-class _DamageError(Exception):
-    """Raised if the content of a prepared folder is damaged."""
 
 
 def find(name: str, data_dir: str | Path | None = None) -> tuple[Path | None, list[str]]:
@@ -145,16 +151,12 @@ def find(name: str, data_dir: str | Path | None = None) -> tuple[Path | None, li
 
     Raises:
       KeyError: if the name is unknown.
+      TypeError: if the name is not text, or `data_dir` is not a path.
     """
-    DATASETS[name]
+    image_shape(name)
     looked = []
     for place in places(data_dir):
-        versions = sorted(
-            (folder for folder in (place / name).glob("*") if _VERSION.fullmatch(folder.name)),
-            key=lambda folder: [int(part) for part in folder.name.split(".")],
-            reverse=True,
-        )
-        if not versions:
+        if not (versions := _versions(place / name)):
             looked.append(f"{place} (no {name}/<version>)")
         for folder in versions:
             if not (lack := lacks(name, folder)):
@@ -163,29 +165,16 @@ def find(name: str, data_dir: str | Path | None = None) -> tuple[Path | None, li
     return None, looked
 
 
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
-
-
-def lacks(name: str, folder: Path) -> str:
-    """Return what the folder lacks to be a complete one of the data set `name`, or ""; no record is read."""
+def _versions(folder: Path) -> list[Path]:
+    """Return the subfolders that are named after a version, the latest first."""
     try:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        json.loads((folder / "features.json").read_text())
-        splits = {split["name"]: len(split["shardLengths"]) for split in info["splits"]}
-    except FileNotFoundError as error:
-        return f"without {Path(error.filename).name}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "with a damaged dataset_info.json or features.json"
-    if name != "mnist" and not (folder / "label.labels.txt").is_file():  # the classes of MNIST have no names
-        return "without label.labels.txt"
-    for split in ("train", "test"):
-        count = splits.get(split, 0)
-        if not count:
-            return f"without the split {split}"
-        shards = {f"{name}-{split}.array_record-{shard:05d}-of-{count:05d}" for shard in range(count)}
-        if missing := sorted(shards - {path.name for path in folder.iterdir()}):
-            return f"without {missing[0]}"
-    return ""
+        found = [path for path in folder.iterdir() if _VERSION.fullmatch(path.name)]
+    except OSError:  # missing, unreadable, or a name that is too long
+        return []
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split(".")], reverse=True)
+
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
 
 
 def _digits() -> Dataset:
@@ -201,86 +190,22 @@ def _digits() -> Dataset:
 
 
 def _prepared(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
-    """Read the data set from the cache if that matches the present state of the folder, otherwise from the folder.
-
-    A folder has a single file in the cache, so a folder that is prepared again replaces its old file.
-    """
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    stamp = json.dumps([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
-    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("GDLAB_CACHE_DIR") or "~/.cache/gdlab").expanduser()
-    cached = cache / f"{name}-{folder.name}-{digest}.npz"
-    if (dataset := _read(name, cached, stamp)) is not None:
-        return dataset
-    dataset = _decode(name, folder, shape)
-    with contextlib.suppress(OSError):  # without a cache, loading takes longer but still works
-        _write(dataset, cached, stamp)
-    return dataset
+    """Read the data set from the cache if that matches the present state of the folder, otherwise from the folder."""
+    cached, stamp = cache.place(name, folder), cache.stamp(folder)
+    found = None if cached is None else cache.read(cached, stamp, shape)
+    if found is None:
+        found = _decode(name, folder, shape)
+        if cached is not None:
+            with contextlib.suppress(OSError):  # without a cache, loading takes longer but still works
+                cache.write(cached, stamp, found)
+    train, test = Split(found.train_images, found.train_labels), Split(found.test_images, found.test_labels)
+    return Dataset(name, train, test, found.classes, found.provenance)
 
 
-def _read(name: str, cached: Path, stamp: str) -> Dataset | None:
-    """Return the data set from the cache; None if it is missing, damaged, or from another state of the folder."""
-    try:
-        with cached.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if str(archive["stamp"]) != stamp or archive.zip.testzip() is not None:  # NumPy does not verify checksums
-                return None
-            train = Split(archive["train_images"], archive["train_labels"])
-            test = Split(archive["test_images"], archive["test_labels"])
-            provenance = json.loads(str(archive["provenance"]))
-            return Dataset(name, train, test, tuple(archive["classes"].tolist()), provenance)
-    except Exception:  # with a damaged file, the zip, npy and text readers may raise anything
-        return None
-
-
-def _write(dataset: Dataset, cached: Path, stamp: str) -> None:
-    with atomic_path(cached) as temporary:
-        np.savez(
-            temporary,
-            train_images=dataset.train.images,
-            train_labels=dataset.train.labels,
-            test_images=dataset.test.images,
-            test_labels=dataset.test.labels,
-            classes=np.array(dataset.classes),
-            provenance=np.array(json.dumps(dataset.provenance)),
-            stamp=np.array(stamp),
-        )
-
-
-def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
-    import tensorflow_datasets as tfds
-    from PIL import Image
-
-    def quiet(record: logging.LogRecord) -> bool:  # each split is read once, in order, so group sizes do not matter
-        return "group size" not in record.getMessage()
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(quiet)
-    parts, encodings = [], set()
-    try:
-        builder = tfds.builder_from_directory(folder)
-        for split in ("train", "test"):
-            source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-            images = np.empty((len(source), *shape), np.uint8)
-            labels = np.empty(len(source), np.int32)
-            for low in range(0, len(source), 2048):
-                block = list(range(low, min(low + 2048, len(source))))
-                for index, example in zip(block, source.__getitems__(block), strict=True):
-                    with Image.open(io.BytesIO(example["image"])) as picture:
-                        encodings.add(str(picture.format))
-                        images[index] = np.asarray(picture).reshape(shape)
-                    labels[index] = example["label"]
-            if len(source) != builder.info.splits[split].num_examples:
-                raise ValueError(f"{len(source)} examples of {split}")
-            parts.append(Split(images, labels))
-        classes = tuple(builder.info.features["label"].names)
-        archives = _archives(folder)
-        if not all(part.labels.min() >= 0 and part.labels.max() < len(classes) for part in parts):
-            raise ValueError(f"labels outside 0 to {len(classes) - 1}")
-    except Exception as error:  # the readers may raise anything, such as RuntimeError for a checksum
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _DamageError(reason) from error
-    finally:
-        logger.removeFilter(quiet)
+def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> cache.Decoded:
+    classes, archives = read_classes(folder), read_sources(folder)
+    train, test = (read_pictures(name, split, folder, shape) for split in ("train", "test"))
+    encodings = train.encodings | test.encodings
     origin = {
         "source": "tensorflow-datasets",
         "version": folder.name,
@@ -288,16 +213,4 @@ def _decode(name: str, folder: Path, shape: tuple[int, int, int]) -> Dataset:
         "folder": str(folder.resolve()),  # absolute, because the cache outlives the working directory
         "encoding": ", ".join(sorted(encodings)) + (" (lossy)" if "JPEG" in encodings else ""),
     }
-    return Dataset(name, parts[0], parts[1], classes, origin)
-
-
-def _archives(folder: Path) -> dict[str, str]:
-    """Return what `prepare` recorded about the files the folder was made from; empty if others made the folder."""
-    try:
-        sources = json.loads((folder / "sources.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return {
-        file: f"SHA-256 {source['sha256']}, {'as published' if source['published'] else 'not the published file'}"
-        for file, source in sources.items()
-    }
+    return cache.Decoded(train.images, train.labels, test.images, test.labels, classes, origin)

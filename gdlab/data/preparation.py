@@ -5,17 +5,18 @@ import hashlib
 import http.client
 import io
 import os
-import shutil
-import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gdlab.arguments import as_path, require_flag, require_sequence
 from gdlab.data.archives import READERS, Contents
-from gdlab.data.datasets import DATASETS, DataError, command, lacks, places
+from gdlab.data.datasets import DataError, command, image_shape, places
+from gdlab.data.folders import lacks
+from gdlab.records.disk import make_folder, sync
 from gdlab.records.files import atomic_path, require_folder, write_json
+from gdlab.records.temporaries import forget, remove_abandoned, temporary_beside
 
 
 class SourceFile(NamedTuple):
@@ -48,8 +49,7 @@ def prepare(
     """Prepare a data set from its published archive, in the first folder of `places(data_dir)`.
 
     The prepared folder is renamed to its final name once it is complete. If the process is killed, it leaves a hidden
-    folder next to it, which is never read and which a later run removes after a day. A complete folder is left
-    unchanged.
+    folder next to it, which is never read and which the next preparation removes. A complete folder is left unchanged.
 
     Args:
       name: the name of a data set in `DATASETS`.
@@ -57,50 +57,80 @@ def prepare(
         Default: the files are downloaded to `<place>/downloads/<name>` and kept there.
       data_dir: the folder in which to prepare the data set; see `places`.
       any_checksum: accept a given archive whose checksum differs from the published one, such as an archive of your
-        own in the same format. It may have any number of images, and the data set's provenance records the fact.
+        own in the same format. It may have another number of images, within the bounds of `gdlab.data.archives`, and
+        the data set's provenance records the fact.
 
     Returns:
       The folder that `load` then reads.
 
     Raises:
       KeyError: if the name is unknown.
+      TypeError: if an argument has the wrong type.
       ValueError: if the name is "digits", which needs no preparation.
       DataError: if an archive is not as published or cannot be downloaded.
       OSError: if the folder cannot be written to.
     """
+    image_shape(name)
+    given = _as_paths(archive)
+    place = places(data_dir)[0].absolute()
+    require_flag("any_checksum", any_checksum)
     if name == "digits":
         raise ValueError("name: expected a data set with an archive, got 'digits', which is part of scikit-learn")
-    DATASETS[name]
     import tensorflow_datasets as tfds
 
-    place = places(data_dir)[0].absolute()
     target = place / name / str(tfds.builder_cls(name).VERSION)
-    if target.exists():
+    try:
+        exists = target.exists()
+    except OSError as error:
+        raise DataError(f"data_dir: expected a folder to write to, got {place}: {error.strerror or error}") from error
+    remove_abandoned(place)
+    if exists:
         if not (lack := lacks(name, target)):
             return target
         # The folder is not removed, because it may hold the same data in another format.
         raise DataError(f"{target}: expected no folder or a complete one, got one {lack}; move it away and try again")
     require_folder(target.parent)
-    if archive:
-        paths = [archive] if isinstance(archive, (str, Path)) else archive
-        files = _given(name, [Path(path).expanduser() for path in paths])
+    if given:
+        files = _given(name, given)
         for file, path in files.items():
             if not any_checksum:
                 _verify(path, source_files(name)[file])
     else:
         files = _download(name, place / "downloads" / name, command(name, data_dir))
     contents = READERS[name](files)
-    place.mkdir(parents=True, exist_ok=True)
-    with _staging(place, f".gdlab-{name}-") as staging:
-        folder = _build(name, contents, staging)
+    with _staging(place, name) as own:
+        folder = _build(name, contents, own)
         write_json(folder / "sources.json", _sources(name, files))
-        target.parent.mkdir(exist_ok=True)
+        for path in (*folder.iterdir(), folder):
+            sync(path)
+        make_folder(target.parent)
         try:
             os.rename(folder, target)
         except OSError:
             if lacks(name, target):  # otherwise another process has finished first
                 raise
+        sync(target.parent)
     return target
+
+
+@contextlib.contextmanager
+def _staging(place: Path, name: str) -> Iterator[Path]:
+    """Create a temporary hidden folder in `place`, which the next preparation removes if this process is killed."""
+    make_folder(place)
+    folder = temporary_beside(place / f"gdlab-{name}")
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        forget(folder)
+
+
+def _as_paths(archive: Any) -> list[Path]:
+    """Return the given archives as a list."""
+    if isinstance(archive, (str, os.PathLike)):
+        return [as_path("archive", archive)]
+    require_sequence("archive", archive, "a path or several paths")
+    return [as_path("archive", path) for path in archive]
 
 
 def _sources(name: str, files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
@@ -117,15 +147,16 @@ def _given(name: str, paths: Sequence[Path]) -> dict[str, Path]:
     If the data set has a single file and a single file is given, that file may have any name.
     """
     expected = source_files(name)
-    if len(expected) == 1 and len(paths) == 1 and not paths[0].is_dir():
+    folders = [path for path in paths if os.path.isdir(path)]  # Path.is_dir raises for a name that is too long
+    if len(expected) == 1 and len(paths) == 1 and not folders:
         found = dict.fromkeys(expected, paths[0])
     else:
-        found = {path.name: path for path in paths if not path.is_dir()}
-        found |= {file: path / file for path in paths if path.is_dir() for file in expected if (path / file).exists()}
+        found = {path.name: path for path in paths if path not in folders}
+        found |= {file: path / file for path in folders for file in expected if (path / file).exists()}
     if missing := [file for file in expected if file not in found]:
         raise DataError(f"{name}: expected {', '.join(missing)} in --archive, got {', '.join(map(str, paths))}")
     for file in expected:
-        if not found[file].is_file():
+        if not os.path.isfile(found[file]):
             raise DataError(f"{name}: expected an archive, got {found[file]}, which is not a file")
     return {file: found[file] for file in expected}
 
@@ -188,17 +219,6 @@ def _fetch(expected: SourceFile, path: Path, file_name: str) -> None:
         raise OSError(f"the connection ended after {size} of {expected.size} bytes")
     if (digest := _sha256(path)) != expected.sha256:
         raise OSError(f"expected SHA-256 {expected.sha256}, got {digest}")
-
-
-@contextlib.contextmanager
-def _staging(place: Path, prefix: str) -> Iterator[Path]:
-    """Create a temporary hidden folder in `place`, and remove those that killed processes left a day ago or longer."""
-    for left in place.glob(f"{prefix}*"):
-        with contextlib.suppress(FileNotFoundError):  # another process may be removing it
-            if time.time() - left.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as staging:
-        yield Path(staging)
 
 
 def _build(name: str, contents: Contents, data_dir: Path) -> Path:

@@ -1,17 +1,18 @@
 """Text as streams of words: the Penn Treebank in Mikolov's files, and any folder with files in the same format."""
 
+import codecs
 import itertools
 import math
 import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from gdlab.arguments import describe, require_count, require_number
+from gdlab.arguments import as_numbers, as_path, describe, require_count, require_instance, require_number
 from gdlab.data.datasets import DataError, places
 
 END = "<eos>"
@@ -63,10 +64,10 @@ def load_text(
     """Load the Penn Treebank, or the text in a folder.
 
     The folder contains ptb.train.txt, ptb.valid.txt and ptb.test.txt, or train.txt, valid.txt and test.txt. The files
-    are UTF-8, and lines end with LF or CR LF. Words are separated by spaces and tabs, but not by other characters that
-    Unicode classifies as white space. "<eos>" is added at the end of every line. Words are indexed in order of
-    decreasing frequency in the training part, and alphabetically for equal frequencies. The Penn Treebank has 10,000
-    words.
+    are UTF-8, with or without a byte order mark, and lines end with LF or CR LF. Words are separated by spaces and
+    tabs, but not by other characters that Unicode classifies as white space. "<eos>" is added at the end of every line.
+    Words are indexed in order of decreasing frequency in the training part, and alphabetically for equal frequencies.
+    The Penn Treebank has 10,000 words.
 
     Args:
       name: "ptb" for the Penn Treebank, which may be in the subfolders ptb, ptb/data and simple-examples/data of
@@ -82,14 +83,17 @@ def load_text(
       A `Text`.
 
     Raises:
-      DataError: if a file is missing, cannot be read, is not UTF-8 or has no words, or if a word does not occur in the
-        training part; the message names the file and the position in it.
+      DataError: if a file is missing, cannot be read, is not UTF-8, has a NUL byte or no words, or if a word does not
+        occur in the training part; the message names the file and the position in it.
+      TypeError: if an argument has the wrong type.
       ValueError: if the training part has fewer words than `vocabulary_size`, or `unknown` is not one word.
     """
+    if data_dir is not None:
+        as_path("data_dir", data_dir)
     if vocabulary_size is not None:
         require_count("vocabulary_size", vocabulary_size)
     if unknown is not None and (not isinstance(unknown, str) or not _WORD.fullmatch(unknown)):
-        raise ValueError(f"unknown: expected one word, such as {UNKNOWN!r}, or None, got {unknown!r}")
+        raise ValueError(f"unknown: expected one word, such as {UNKNOWN!r}, or None, got {describe(unknown)}")
     label, folder = _find(name, data_dir)
     prefix = "ptb." if os.path.exists(folder / "ptb.train.txt") else ""
     files = {part: folder / f"{prefix}{part}.txt" for part in ("train", "valid", "test")}
@@ -141,9 +145,7 @@ def windows(tokens: Int[np.ndarray, " tokens"], batch_size: int, steps: int) -> 
     """
     require_count("batch_size", batch_size)
     require_count("steps", steps)
-    tokens = np.asarray(tokens)
-    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        raise TypeError(f"tokens: expected a vector of integers, got {describe(tokens)}")
+    tokens = _as_words("tokens", tokens)
     length = len(tokens) // batch_size
     count = (length - 1) // steps
     if count < 1:
@@ -182,13 +184,22 @@ def unigram_perplexity(
     """
     require_count("vocabulary", vocabulary)
     require_number("smoothing", smoothing, 0.0)
+    train, test = _as_words("train", train), _as_words("test", test)
     for name, words in (("train", train), ("test", test)):
         if not len(words) or np.min(words) < 0 or np.max(words) >= vocabulary:
             raise ValueError(f"{name}: expected word indices from 0 to {vocabulary - 1}, got {_range(words)}")
     counts = np.bincount(train, minlength=vocabulary) + smoothing
-    if (missing := np.flatnonzero(counts[np.asarray(test)] == 0)).size:
+    if (missing := np.flatnonzero(counts[test] == 0)).size:
         raise ValueError(f"smoothing: expected a number above 0, as train lacks word {test[missing[0]]} of test, got 0")
-    return math.exp(-float(np.mean(np.log(counts[np.asarray(test)] / counts.sum()))))
+    return math.exp(-float(np.mean(np.log(counts[test] / counts.sum()))))
+
+
+def _as_words(name: str, words: Any) -> Int[np.ndarray, " tokens"]:
+    """Convert word indices to a vector of integers."""
+    found = as_numbers(name, words, finite=False)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise TypeError(f"{name}: expected a vector of integers, got {describe(words)}")
+    return found if found.size else found.astype(np.int32)
 
 
 def _range(words: Int[np.ndarray, " tokens"]) -> str:
@@ -217,10 +228,9 @@ def _vocabulary(
 
 def _find(name: str | Path, data_dir: str | Path | None) -> tuple[str, Path]:
     """Return the name of the text and its folder."""
-    if not isinstance(name, (str, Path)):
-        raise TypeError(f"name: expected {', '.join(FOLDERS)} or a folder's path, got {describe(name)}")
+    require_instance("name", name, (str, os.PathLike), f"{', '.join(FOLDERS)} or a folder's path")
     if str(name) not in FOLDERS:
-        folder = Path(name).expanduser()
+        folder = as_path("name", name)
         if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
             raise DataError(
                 f"name: expected {', '.join(FOLDERS)} or a folder with train.txt, got {name}, which is neither"
@@ -237,23 +247,41 @@ def _find(name: str | Path, data_dir: str | Path | None) -> tuple[str, Path]:
 
 
 def _read(path: Path) -> str:
+    """Return the text of a file, which still begins with the byte order mark if there is one, for the offsets."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise DataError(f"{path}: expected a text file, got something that is no file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: expected a text file, got none") from None
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: expected a text file, got an error: {error.strerror or error}") from error
+    for mark, encoding in _OTHER_MARKS.items():
+        if content.startswith(mark):
+            raise DataError(f"{path}: expected UTF-8, got the byte order mark of {encoding} at offset 0")
+    if (nul := content.find(b"\0")) >= 0:
+        raise DataError(f"{path}: expected text, got a NUL byte at offset {nul}")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: expected UTF-8, got byte 0x{content[error.start]:02x} at offset {error.start}"
         ) from None
-    if not _WORD.search(text):
+    if not _WORD.search(text, text.startswith(_MARK)):
         raise DataError(f"{path}: expected words, got none before the end of the file at offset {len(content)}")
     return text
 
 
+_MARK = "\ufeff"
+"""The byte order mark, which some programs write in front of UTF-8; it is no part of the first word."""
+_OTHER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 _WORD = re.compile(r"(?:[^ \t\r\n]+|\r(?!\n))+")
 """Matches one word; `str.split` would also split at form feeds, no-break spaces and the like."""
 _WORD_OR_END = re.compile(_WORD.pattern + r"|\r?\n")
@@ -261,12 +289,13 @@ _WORD_OR_END = re.compile(_WORD.pattern + r"|\r?\n")
 
 def _words(text: str) -> list[str]:
     """Return the words of all lines, with END after each line; the last line may lack its line break."""
-    found = [END if word.endswith("\n") else word for word in _WORD_OR_END.findall(text)]
+    found = [END if word.endswith("\n") else word for word in _WORD_OR_END.findall(text, text.startswith(_MARK))]
     return found if text.endswith("\n") else [*found, END]
 
 
 def _where(text: str, place: int) -> str:
     """Return the line and the byte offset of the word at index `place` of `_words(text)`."""
-    before = text[: next(itertools.islice(_WORD_OR_END.finditer(text), place, None)).start()]
+    found = _WORD_OR_END.finditer(text, text.startswith(_MARK))
+    before = text[: next(itertools.islice(found, place, None)).start()]
     line = before.count("\n") + 1
     return f"line {line}, offset {len(before.encode())}"

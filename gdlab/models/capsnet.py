@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from gdlab.arguments import require_count
+from gdlab.arguments import describe, require_count, require_flag
 from gdlab.models.initialization import normal, uniform
-from gdlab.models.layers import Convolution, Linear, param_dtype, require_dtype, require_images
+from gdlab.models.layers import Convolution, Linear, param_dtype, require_dtype, require_images, require_sizes
 from gdlab.models.model import Model, from_linen
 from gdlab.numerics import safe_sqrt
 
@@ -70,10 +70,12 @@ class CapsuleSizes:
     routing: int = 3
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "decoder", tuple(self.decoder))
         for name, value in vars(self).items():
-            for size in value if name == "decoder" else (value,):
-                require_count(name, size)
+            if name == "decoder":
+                require_sizes(name, value, "the sizes of the hidden layers")
+            else:
+                require_count(name, value)
+        object.__setattr__(self, "decoder", tuple(self.decoder))
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -133,8 +135,9 @@ class CapsNet(nn.Module):
     def __call__(self, inputs: CapsuleInputs, train: bool | Bool[Array, ""] = False) -> CapsuleOutputs:
         """Return lengths, class capsules and reconstructions; `train` has no effect."""
         del train
-        sizes, (images, labels) = self.sizes, inputs
+        sizes, (images, labels) = self.sizes, _parts(inputs)
         require_images(images, self.image_shape[-1], least=2 * sizes.kernel)
+        _require_labels(labels, images)
         wide = param_dtype(self.dtype)
         x = nn.relu(self._convolve(images.astype(self.dtype), sizes.width, 1, "conv"))
         x = self._convolve(x, sizes.capsules * sizes.capsule_size, 2, "primary")
@@ -210,8 +213,8 @@ def capsnet(
     """
     chosen = _choose(sizes)
     require_count("num_classes", num_classes)
-    for size in image_shape:
-        require_count("image_shape", size)
+    require_sizes("image_shape", image_shape, "(height, width, channels)")
+    require_flag("learn_weights", learn_weights)
     least = 2 * chosen.kernel
     if len(image_shape) != 3 or min(image_shape[:2]) < least:
         raise ValueError(
@@ -222,6 +225,20 @@ def capsnet(
     module = CapsNet(num_classes, tuple(image_shape), chosen, learn_weights, jnp.dtype(dtype))
     images, labels = jax.ShapeDtypeStruct((1, *image_shape), dtype), jax.ShapeDtypeStruct((1,), jnp.int32)
     return from_linen(module, CapsuleInputs(images, labels))
+
+
+def _parts(inputs: Any) -> tuple[Any, Any]:
+    """Return the images and the labels of the inputs."""
+    if not isinstance(inputs, tuple) or len(inputs) != 2:
+        raise TypeError(f"inputs: expected CapsuleInputs(images, labels), got {describe(inputs)}")
+    return inputs
+
+
+def _require_labels(labels: Any, images: Any) -> None:
+    """Raise ValueError unless there is one integer per image."""
+    dtype = getattr(labels, "dtype", None)
+    if dtype is None or labels.shape != images.shape[:1] or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"inputs: expected integer labels of shape ({len(images)},), got {describe(labels)}")
 
 
 def _choose(sizes: Mapping[str, Any]) -> CapsuleSizes:

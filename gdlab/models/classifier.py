@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from gdlab.arguments import require_count
+from gdlab.arguments import describe, require_count
 from gdlab.models.initialization import Initializer
-from gdlab.models.layers import Linear, param_dtype, require_dtype, require_images
+from gdlab.models.layers import Linear, apply_layers, param_dtype, require_dtype, require_images
 from gdlab.models.model import Model, from_linen
 
 Mode = bool | Bool[Array, ""]
@@ -48,7 +48,11 @@ class Classifier(nn.Module):
         """Return the logits."""
         require_images(images, self.channels, least=self.smallest)
         maps = self.features(images.astype(self.dtype), train, self.dtype)
-        logits = self.head(jnp.mean(maps, (1, 2)), self.num_classes, self.dtype)
+        expected = f"a function of (features, num_classes, dtype) that returns logits (batch, {self.num_classes})"
+        means = jnp.mean(maps, (1, 2))
+        logits = apply_layers("head", self.head, means, self.num_classes, self.dtype, ndim=2, expected=expected)
+        if logits.shape[1] != self.num_classes:
+            raise TypeError(f"head: expected {expected}, got {describe(logits)}")
         return logits.astype(param_dtype(self.dtype))
 
 

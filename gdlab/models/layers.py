@@ -1,6 +1,7 @@
 """The layers of the networks, as PyTorch defines them; those of Flax differ in details that change results."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from gdlab.arguments import describe
+from gdlab.arguments import describe, first_line, require_count, require_floating, require_sequence
 from gdlab.models.convolution import convolve
 from gdlab.models.initialization import Initializer, constant, normal, uniform
 
@@ -16,6 +17,11 @@ from gdlab.models.initialization import Initializer, constant, normal, uniform
 def param_dtype(dtype: Any) -> Any:
     """Return the dtype of the parameters and statistics of layers that compute in `dtype`: float32 or float64."""
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
+
+
+def to_rank(x: Array, ndim: int) -> Array:
+    """Put axes of length 1 in front, as broadcasting does unless `jax_numpy_rank_promotion` forbids it."""
+    return jax.lax.expand_dims(x, range(ndim - x.ndim))
 
 
 class Convolution(nn.Module):
@@ -51,7 +57,8 @@ class Convolution(nn.Module):
         y = convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
         if self.bias is None:
             return y
-        return y + self.param("bias", self.bias, (self.outputs,), param_dtype(self.dtype)).astype(self.dtype)
+        bias = self.param("bias", self.bias, (self.outputs,), param_dtype(self.dtype)).astype(self.dtype)
+        return y + to_rank(bias, y.ndim)
 
 
 class Linear(nn.Module):
@@ -76,7 +83,7 @@ class Linear(nn.Module):
         kernel, bias = self.initializer or uniform(limit), self.bias or uniform(limit)
         kernel = self.param("kernel", kernel, (x.shape[-1], self.outputs), param_dtype(self.dtype))
         bias = self.param("bias", bias, (self.outputs,), param_dtype(self.dtype))
-        return x @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        return x @ kernel.astype(self.dtype) + to_rank(bias.astype(self.dtype), x.ndim)
 
 
 class BatchNorm(nn.Module):
@@ -97,6 +104,8 @@ class BatchNorm(nn.Module):
         self, x: Float[Array, "*batch channels"], train: bool | Bool[Array, ""]
     ) -> Float[Array, "*batch channels"]:
         """Return the normalized values; statistics are taken over all axes but the last."""
+        if not self.is_initializing() and not self.has_variable("batch_stats", "mean"):
+            raise ValueError(f"state: expected the running statistics that init(key) returns, got none of {self.name}")
         channels, wide = x.shape[-1:], param_dtype(self.dtype)
         scale = self.param("scale", constant(1.0), channels, wide)
         bias = self.param("bias", constant(0.0), channels, wide)
@@ -108,7 +117,7 @@ class BatchNorm(nn.Module):
             if train is True and count == 1:
                 raise ValueError(f"batch normalization: expected at least 2 values per channel, got shape {x.shape}")
             batch_mean = jnp.mean(x, axes, wide)
-            batch_var = jnp.mean(jnp.square(x.astype(wide) - batch_mean), axes)
+            batch_var = jnp.mean(jnp.square(x.astype(wide) - to_rank(batch_mean, x.ndim)), axes)
             unbiased = batch_var * (count / max(count - 1, 1))
             if not self.is_initializing():
                 for running, batch in ((running_mean, batch_mean), (running_var, unbiased)):
@@ -116,6 +125,7 @@ class BatchNorm(nn.Module):
                     running.value = jnp.where(train, moved, running.value)
             mean, var = jnp.where(train, batch_mean, mean), jnp.where(train, batch_var, var)
         factor = scale * jax.lax.rsqrt(var + self.eps)
+        mean, factor, bias = (to_rank(part, x.ndim) for part in (mean, factor, bias))
         return ((x.astype(wide) - mean) * factor + bias).astype(self.dtype)
 
 
@@ -156,10 +166,16 @@ def max_pool_pairs(x: Float[Array, "batch height width channels"]) -> Float[Arra
     return x
 
 
+def shape_of(value: Any) -> tuple[int, ...]:
+    """Return the shape of an array, and () for anything else."""
+    shape = getattr(value, "shape", ())
+    return tuple(shape) if isinstance(shape, Sequence) else ()
+
+
 def require_images(images: Any, channels: int, *, least: int = 1) -> None:
     """Raise ValueError unless `images` are floating-point NHWC images of at least `least` pixels on each side."""
-    shape = getattr(images, "shape", ())
-    if len(shape) != 4 or tuple(shape)[-1:] != (channels,) or not jnp.issubdtype(images.dtype, jnp.floating):
+    shape = shape_of(images)
+    if len(shape) != 4 or shape[-1:] != (channels,) or not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             f"inputs: expected floating-point images (batch, height, width, {channels}), got {describe(images)}"
         )
@@ -167,10 +183,36 @@ def require_images(images: Any, channels: int, *, least: int = 1) -> None:
         raise ValueError(f"inputs: expected images of at least {least} x {least} pixels, got {describe(images)}")
 
 
+def apply_layers(name: str, layers: Callable[..., Any], *arguments: Any, ndim: int, expected: str) -> Array:
+    """Return `layers(*arguments)` for a function of the user, the argument `name`, that creates layers.
+
+    Raises TypeError with `expected`, which says what the function takes and returns, if it raises an error of its own
+    or returns anything but a floating-point array of `ndim` axes.
+    """
+    try:
+        result = layers(*arguments)
+    except Exception as error:
+        if ": expected " in str(error):
+            raise
+        raise TypeError(f"{name}: expected {expected}, got {first_line(error)}") from error
+    dtype = getattr(result, "dtype", None)
+    if dtype is None or len(result.shape) != ndim or not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name}: expected {expected}, got {describe(result)}")
+    return result
+
+
+def require_sizes(name: str, sizes: Any, expected: str) -> None:
+    """Raise TypeError or ValueError unless `sizes` is a sequence of integers of at least 1; `expected` describes it."""
+    require_sequence(name, sizes, expected)
+    for size in sizes:
+        require_count(name, size)
+
+
 def require_dtype(dtype: Any) -> None:
     """Raise TypeError or ValueError unless a network can compute in `dtype`."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype: expected a floating-point type, got {jnp.dtype(dtype)}")
+    require_floating("dtype", dtype)
+    if jnp.finfo(dtype).bits < 16:
+        raise TypeError(f"dtype: expected a floating-point type of at least 16 bits, got {jnp.dtype(dtype)}")
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError("dtype: expected jax_enable_x64 to be set for float64, got jax_enable_x64=False")
 

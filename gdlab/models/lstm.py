@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from gdlab.arguments import describe, require_count, require_number
+from gdlab.arguments import describe, require_count, require_instance, require_number
 from gdlab.models.initialization import fill, uniform
 from gdlab.models.layers import dropout as drop
-from gdlab.models.layers import param_dtype, require_dtype
-from gdlab.models.model import AKey, Model
+from gdlab.models.layers import param_dtype, require_dtype, shape_of, to_rank
+from gdlab.models.model import AKey, Model, checked
 
 
 class Memory(NamedTuple):
@@ -98,6 +98,7 @@ def lstm(
     def apply(
         params: PyTree, state: PyTree, inputs: PyTree, *, train: Any = False, key: AKey | None = None
     ) -> tuple[Float[Array, "batch steps vocabulary"], Memory]:
+        _require_memory(state, layers, width)
         _require_tokens(inputs, state)
         keys: Any = [None] * (layers + 1) if key is None else jax.random.split(key, layers + 1)
 
@@ -112,17 +113,17 @@ def lstm(
             hidden.append(last[0])
             cell.append(last[1])
         output = jax.tree.map(lambda leaf: leaf.astype(dtype), params["output"])
-        logits = jnp.swapaxes(dropped(x, keys[layers]), 0, 1) @ output["kernel"] + output["bias"]
+        logits = jnp.swapaxes(dropped(x, keys[layers]), 0, 1) @ output["kernel"] + to_rank(output["bias"], x.ndim)
         return logits.astype(wide), Memory(jnp.stack(hidden).astype(wide), jnp.stack(cell).astype(wide))
 
-    return Model(init, apply)
+    return checked(Model(init, apply))
 
 
 def _layer(
     params: PyTree, x: Float[Array, "steps batch width"], hidden: Array, cell: Array
 ) -> tuple[Float[Array, "steps batch width"], tuple[Array, Array]]:
     """Apply one layer to all steps; the contribution of the inputs to the gates is a single product for all steps."""
-    from_below = x @ params["input"] + params["bias"]
+    from_below = x @ params["input"] + to_rank(params["bias"], x.ndim)
 
     def step(carried: tuple[Array, Array], below: Array) -> tuple[tuple[Array, Array], Array]:
         hidden, cell = carried
@@ -136,8 +137,17 @@ def _layer(
     return outputs, last
 
 
+def _require_memory(memory: Any, layers: int, width: int) -> None:
+    """Raise an error unless this is the memory of a network of these sizes, for any number of streams."""
+    require_instance("state", memory, Memory, "a Memory, as init(key) returns it")
+    for name, part in memory._asdict().items():
+        shape = shape_of(part)
+        if len(shape) != 3 or (shape[0], shape[2]) != (layers, width) or shape != memory.hidden.shape:
+            raise ValueError(f"state: expected {name} of shape ({layers}, batch, {width}), got {describe(part)}")
+
+
 def _require_tokens(tokens: Any, memory: Memory) -> None:
-    shape: tuple[int, ...] = getattr(tokens, "shape", ())
+    shape = shape_of(tokens)
     batch = memory.hidden.shape[1]
     if len(shape) != 2 or shape[0] != batch or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise ValueError(

@@ -1,5 +1,6 @@
 """A multilayer perceptron, a small network for quick demonstrations and large scans."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,14 +9,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Shaped
 
-from gdlab.arguments import require_count
-from gdlab.models.layers import Linear, param_dtype, require_dtype
+from gdlab.arguments import describe, require_count
+from gdlab.models.layers import Linear, param_dtype, require_dtype, require_sizes, shape_of
 from gdlab.models.model import Model, from_linen
 
 
 class Perceptron(nn.Module):
     """Dense layers with ReLU between them; inputs are flattened to one row per example."""
 
+    inputs: int
     sizes: Sequence[int]
     dtype: Any
 
@@ -25,6 +27,9 @@ class Perceptron(nn.Module):
     ) -> Float[Array, "batch outputs"]:
         """Return logits in the parameters' dtype; `train` has no effect."""
         del train
+        shape = shape_of(inputs)
+        if not shape or math.prod(shape[1:]) != self.inputs:
+            raise ValueError(f"inputs: expected an array of {self.inputs} numbers per example, got {describe(inputs)}")
         x = inputs.reshape(len(inputs), -1).astype(self.dtype)
         for size in self.sizes[:-1]:
             x = nn.relu(Linear(size, self.dtype)(x))
@@ -52,8 +57,9 @@ def mlp(
       TypeError: if a size is not an integer, or `dtype` is not a floating-point type.
       ValueError: if a size is less than 1, or `dtype` is float64 without jax_enable_x64.
     """
-    for size in (*input_shape, *hidden):
-        require_count("input_shape, hidden", size)
+    require_sizes("input_shape", input_shape, "the shape of one example, such as (8, 8, 1)")
     require_count("num_classes", num_classes)
+    require_sizes("hidden", hidden, "the sizes of the hidden layers")
     require_dtype(dtype)
-    return from_linen(Perceptron((*hidden, num_classes), dtype), jax.ShapeDtypeStruct((1, *input_shape), dtype))
+    module = Perceptron(math.prod(input_shape), (*hidden, num_classes), dtype)
+    return from_linen(module, jax.ShapeDtypeStruct((1, *input_shape), dtype))

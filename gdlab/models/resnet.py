@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from gdlab.arguments import require_callable, require_count
 from gdlab.models.classifier import Head, Mode, classifier, linear_head, residual_stages
-from gdlab.models.layers import BatchNorm, Convolution, Linear, max_pool
+from gdlab.models.layers import BatchNorm, Convolution, Linear, apply_layers, max_pool
 from gdlab.models.model import Model
 from gdlab.types import NameTable
 
@@ -143,5 +143,6 @@ def resnet18(
 
 def _features(images: Array, train: Mode, dtype: Any, *, stem: Stem, width: int) -> Array:
     """Apply the stem, then four stages of blocks with width, 2 width, 4 width and 8 width channels."""
-    x = stem(images, train, width, dtype)
+    expected = "a function of (images, train, width, dtype) that returns maps (batch, rows, columns, width)"
+    x = apply_layers("stem", stem, images, train, width, dtype, ndim=4, expected=expected)
     return residual_stages(x, train, block=partial(BasicBlock, dtype=dtype), blocks=BLOCKS, width=width, name="layer")

@@ -1,7 +1,7 @@
 """A variational autoencoder (Kingma & Welling 2014) of dense layers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from gdlab.arguments import describe, require_count
-from gdlab.models.layers import Linear, param_dtype, require_dtype
+from gdlab.models.layers import Linear, param_dtype, require_dtype, require_sizes, shape_of
 from gdlab.models.model import AKey, Model, from_linen
 
 
@@ -106,9 +106,10 @@ def vae(
     References:
       Kingma and Welling, "Auto-Encoding Variational Bayes", 2014 (https://arxiv.org/abs/1312.6114).
     """
-    for size in (*input_shape, *hidden, latent):
-        require_count("input_shape, hidden, latent", size)
-    if not hidden:
+    require_sizes("input_shape", input_shape, "the shape of one image, such as (28, 28, 1)")
+    require_sizes("hidden", hidden, "the sizes of the hidden layers")
+    require_count("latent", latent)
+    if not len(hidden):
         raise ValueError("hidden: expected at least one layer size, got none")
     require_dtype(dtype)
     module = Autoencoder(math.prod(input_shape), tuple(hidden), latent, dtype)
@@ -117,12 +118,22 @@ def vae(
     def apply(
         params: PyTree, state: PyTree, inputs: PyTree, *, train: Any = False, key: AKey | None = None
     ) -> tuple[VaeOutputs, PyTree]:
-        if getattr(inputs, "shape", ())[1:] != tuple(input_shape):
+        if shape_of(inputs)[1:] != tuple(input_shape) or not len(shape_of(inputs)):
             shape = ", ".join(map(str, input_shape))
             raise ValueError(f"inputs: expected images (batch, {shape}), got {describe(inputs)}")
         return model.apply(params, state, inputs, train=train, key=key)
 
     return Model(model.init, apply)
+
+
+def _require_parameters(params: Any) -> None:
+    """Raise TypeError unless these are the parameters of a `vae`."""
+    kernels = [
+        isinstance(params, Mapping) and isinstance(params.get(layer), Mapping) and params[layer].get("kernel")
+        for layer in ("encoder_0", "mean", "log_variance", "decoder_0")
+    ]
+    if any(len(shape_of(kernel)) != 2 for kernel in kernels):
+        raise TypeError(f"params: expected the parameters of a vae, got {describe(params)}")
 
 
 def _look(params: PyTree, method: str, inputs: Array) -> Any:
@@ -147,11 +158,17 @@ def vae_encode(
       (mean, log variance), each of shape (batch, latent).
 
     Raises:
-      TypeError: if the images are integers.
+      TypeError: if the images are integers, or `params` are not those of a `vae`.
       ValueError: if the images do not have the number of pixels that the parameters require.
     """
+    shape = shape_of(images)
+    if len(shape) < 2:
+        raise ValueError(
+            f"images: expected an array (batch, pixels) or (batch, height, width, channels), got {describe(images)}"
+        )
+    _require_parameters(params)
     pixels = params["encoder_0"]["kernel"].shape[0]
-    if math.prod(images.shape[1:]) != pixels:
+    if math.prod(shape[1:]) != pixels:
         raise ValueError(f"images: expected images of {pixels} pixels, got {describe(images)}")
     mean, log_variance = _look(params, "encode", images)
     return mean, log_variance
@@ -168,9 +185,13 @@ def vae_decode(params: PyTree, latents: Float[Array, "batch latent"]) -> Float[A
       The probabilities in row-major order, of shape (batch, pixels); reshape them to obtain images.
 
     Raises:
+      TypeError: if `params` are not those of a `vae`.
       ValueError: if the latents do not have the number of dimensions that the parameters require.
     """
+    if len(shape_of(latents)) != 2:
+        raise ValueError(f"latents: expected an array (batch, latent), got {describe(latents)}")
+    _require_parameters(params)
     expected = params["mean"]["kernel"].shape[1]
-    if latents.shape[1:] != (expected,):
+    if shape_of(latents)[1] != expected:
         raise ValueError(f"latents: expected shape (batch, {expected}), got {describe(latents)}")
     return jax.nn.sigmoid(_look(params, "decode", latents))
