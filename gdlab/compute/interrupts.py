@@ -5,6 +5,7 @@ which JAX has, or in a `__del__`, the exception is printed and ignored. So the h
 interrupt, and long calls look for it at their safe places with `check`.
 """
 
+import atexit
 import contextlib
 import gc
 import os
@@ -93,6 +94,7 @@ def command(name: str, *expected: type[Exception]) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         _say(name)
+        atexit.register(os._exit, 130)  # before the end of JAX, which waits for programs that are running
         sys.exit(130)
     except expected as error:
         sys.exit(f"{name}: {error}")

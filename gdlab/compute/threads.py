@@ -129,15 +129,15 @@ def _heeding(future: Future[Result]) -> Result:
 def ahead(make: Callable[[Item], Result], jobs: Sequence[Item], threads: int) -> Iterator[Result]:
     """Yield `make(job)` for each job in order; meanwhile, `threads` threads make the next ones in advance."""
     make = with_settings(make)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(make, job))
-                if len(waiting) > threads:
-                    yield _heeding(waiting.popleft())
-            while waiting:
+    pool, finished = ThreadPoolExecutor(threads), False
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(make, job))
+            if len(waiting) > threads:
                 yield _heeding(waiting.popleft())
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield _heeding(waiting.popleft())
+        finished = True
+    finally:
+        pool.shutdown(wait=finished, cancel_futures=True)  # after an error or an interrupt, nobody waits for the rest

@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageColor
 
-from gdlab.arguments import require_count, require_number
-from gdlab.plots.canvas import as_tracks
+from gdlab.arguments import describe, require_count, require_number
+from gdlab.plots.canvas import as_tracks, with_suffix
 from gdlab.plots.style import PALETTE, STAR
 from gdlab.plots.surfaces import draw_tracks
 from gdlab.records.files import atomic_path
@@ -114,16 +114,21 @@ def write_gif(path: str | Path, images: Frames, *, frames_per_second: float = 12
       hold: for how many more seconds the last frame is shown. Default 2.
 
     Raises:
-      ValueError: if the images have another shape, or a number is out of range.
+      TypeError: if `path` is not a path.
+      ValueError: if the path has another suffix than .gif, the images have another shape or dtype, or a number is out
+        of range.
     """
+    file = with_suffix(path, ".gif")
     require_number("frames_per_second", frames_per_second, 0.0, open_low=True)
     require_number("hold", hold, 0.0)
     if np.ndim(images) != 4 or len(images) == 0:
         raise ValueError(f"images: expected frames of shape (count, height, width, 3), got shape {np.shape(images)}")
-    pictures = [Image.fromarray(image) for image in images]
+    if any(np.asarray(image).dtype != np.uint8 or np.shape(image)[-1] != 3 for image in images):
+        raise ValueError(f"images: expected frames of dtype uint8 with 3 channels, got {describe(images)}")
+    pictures = [Image.fromarray(np.asarray(image)) for image in images]
     palette = _shared_palette(pictures[-1])
     drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [round(1000 / frames_per_second)] * len(drawn)
     durations[-1] += round(1000 * hold)
-    with atomic_path(path) as temporary:
+    with atomic_path(file) as temporary:
         drawn[0].save(temporary, format="GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0)

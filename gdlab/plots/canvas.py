@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageColor
 from scipy.spatial import KDTree
 
-from gdlab.arguments import describe
+from gdlab.arguments import as_path, describe, require_instance
 from gdlab.plots.style import PALETTE, STAR
 from gdlab.records.files import atomic_path
 from gdlab.types import Grid
@@ -28,12 +28,25 @@ def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
       dpi: dots per inch. Default 150.
 
     Raises:
-      ValueError: if the path has no suffix.
+      TypeError: if `figure` is no figure, or `path` is not a path.
+      ValueError: if the path has no suffix of a known format.
     """
-    if not Path(path).suffix:
+    require_instance("figure", figure, Figure, "a matplotlib figure")
+    file = as_path("path", path)
+    if not file.suffix:
         raise ValueError(f"path: expected a suffix that names the format, such as .png, got {str(path)!r}")
-    with atomic_path(path) as temporary:
+    with_suffix(file, *(f".{form}" for form in figure.canvas.get_supported_filetypes()))
+    with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def with_suffix(path: Any, *suffixes: str) -> Path:
+    """Return the path of a file; raise unless its suffix is one of these, in lower or upper case."""
+    file = as_path("path", path)
+    if file.suffix.lower() not in suffixes:
+        expected = f"the suffix {suffixes[0]}" if len(suffixes) == 1 else f"one of the suffixes {' '.join(suffixes)}"
+        raise ValueError(f"path: expected {expected}, got {str(path)!r}")
+    return file
 
 
 def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
@@ -50,9 +63,7 @@ def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     Raises:
       ValueError: if the path has another suffix.
     """
-    if Path(path).suffix != ".png":
-        raise ValueError(f"path: expected the suffix .png, got {str(path)!r}")
-    with atomic_path(path) as temporary:
+    with atomic_path(with_suffix(path, ".png")) as temporary:
         save(figure, temporary, dpi)
         picture = Image.open(temporary).convert("RGB")
         codes, places, counts = np.unique(
