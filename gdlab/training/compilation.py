@@ -1,6 +1,8 @@
 """The two programs of a run: one initializes the learner, the other trains it for an epoch.
 
-Both are traced and compiled once and then cached.
+Both are cached. A traced program is used again only while nothing that it was traced from has changed, which
+`gdlab.compute.snapshots` finds out; otherwise it is traced again. A compiled program is used again for the same text,
+constants and trees of arguments and results.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +14,7 @@ from jaxtyping import Array
 
 from gdlab.compute.devices import repeatable
 from gdlab.compute.programs import Cache, digest_programs, trace
+from gdlab.compute.snapshots import snapshot
 from gdlab.tasks.task import Data, Functions
 from gdlab.training.epoch import Learner, Summary, begin, run_epoch
 from gdlab.types import Factory
@@ -92,13 +95,10 @@ def trace_both(
     return TracedRun(like, digest_programs(traced, lowered), lowered, device)
 
 
-def trace_run(
-    task: Functions, factory: Factory, names: tuple[str, ...], data: Data, device: jax.Device, token: Any
-) -> TracedRun:
+def trace_run(task: Functions, factory: Factory, names: tuple[str, ...], data: Data, device: jax.Device) -> TracedRun:
     """Trace the programs of a run with `factory(**hyperparameters)`, or return them from the cache.
 
-    `names` are those of the hyperparameters. `token` identifies the factory in the cache: equal tokens mean the same
-    optimizer.
+    `names` are those of the hyperparameters.
     """
     shapes = shapes_of(data)
     leaves, structure = jax.tree.flatten(shapes)
@@ -108,13 +108,15 @@ def trace_run(
         arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
         return trace_both(device, start, epoch, arguments, (shapes,))
 
-    return TRACED.get((task, token, names, tuple(leaves), structure, device), make)
+    read = snapshot((task, factory))
+    return make() if read is None else TRACED.get((read, names, tuple(leaves), structure, str(structure), device), make)
 
 
 def compile_run(traced: TracedRun) -> CompiledRun:
     """Compile the programs, or return those compiled for the same text and the same trees of arguments and results.
 
-    The text alone is not enough, because an unused argument leaves no trace in it.
+    The text alone is not enough: an unused argument, a container without leaves, None and the static fields of a
+    container leave no trace in it. Trees are compared by their text, too, because 1, 1.0 and True are equal.
     """
 
     def make() -> CompiledRun:
@@ -123,7 +125,7 @@ def compile_run(traced: TracedRun) -> CompiledRun:
     if traced.digest is None:
         return make()
     trees = tuple((each.in_tree, tuple(jax.tree.leaves(each.in_avals)), each.out_tree) for each in traced.lowered)
-    return COMPILED.get((traced.digest, trees, traced.device), make)
+    return COMPILED.get((traced.digest, trees, str(trees), traced.device), make)
 
 
 def shapes_of(data: Data) -> Data:

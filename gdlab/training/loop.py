@@ -22,7 +22,8 @@ from gdlab.hyperparameters.factories import require_arguments
 from gdlab.optimizers import OPTIMIZERS, evaluation_params
 from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.records.runs import RunFolder
-from gdlab.tasks.task import Data, Task, require_task
+from gdlab.tasks.checks import require_task
+from gdlab.tasks.task import Data, Task
 from gdlab.training.compilation import TracedRun, compile_run, trace_run
 from gdlab.training.epoch import Learner
 from gdlab.types import Factory
@@ -120,7 +121,7 @@ def train(
       BlockingIOError: if another process is using the folder.
     """
     require_task("task", task)
-    build, values, token = _require_optimizer(optimizer, hyperparameters)
+    build, values = _require_optimizer(optimizer, hyperparameters)
     require_count("epochs", epochs)
     require_count("seed", seed, low=0)
     require_count("checkpoint_every", checkpoint_every)
@@ -141,7 +142,7 @@ def train(
     device = device or jax.devices()[0]
     data = jax.device_put(task.data, device)
     began = time.perf_counter()
-    traced = trace_run(task.functions, build, tuple(values), data, device, token)
+    traced = trace_run(task.functions, build, tuple(values), data, device)
     run = _Run(
         task,
         traced,
@@ -176,8 +177,8 @@ def train(
 
 def _require_optimizer(
     optimizer: Any, hyperparameters: Mapping[str, float] | None
-) -> tuple[Factory, dict[str, np.float32], Any]:
-    """Return the function that builds the optimizer, its arguments, and a token that identifies it in the cache."""
+) -> tuple[Factory, dict[str, np.float32]]:
+    """Return the function that builds the optimizer, and its arguments."""
     if hyperparameters is None:
         for name in ("init", "update"):
             if not callable(getattr(optimizer, name, None)):
@@ -187,11 +188,8 @@ def _require_optimizer(
                 )
         if _numbers_can_be_passed(optimizer):  # adam(1e-3) and adam(1e-2) are one program
             construction = optimizer.construction
-            token = (construction.factory, tuple(sorted(construction.fixed.items())))
-            return partial(construction.factory, **construction.fixed), _float32(construction.numbers), token
-        # Methods of one object compare equal even if the object has changed, so their programs are always traced again.
-        methods = any(hasattr(function, "__self__") for function in (optimizer.init, optimizer.update))
-        return lambda: optimizer, {}, object() if methods else (optimizer.init, optimizer.update)
+            return partial(construction.factory, **construction.fixed), _float32(construction.numbers)
+        return lambda: optimizer, {}
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(f"hyperparameters: expected a mapping from names to numbers, got {describe(hyperparameters)}")
     require_callable("optimizer", optimizer)
@@ -199,7 +197,7 @@ def _require_optimizer(
         require_number(f"hyperparameters[{name!r}]", value)
     require_arguments({"optimizer": optimizer}, hyperparameters)
     optimizer(**hyperparameters)  # reject out-of-range values here, because traced values are not checked
-    return optimizer, _float32(hyperparameters), optimizer
+    return optimizer, _float32(hyperparameters)
 
 
 def _float32(numbers: Mapping[str, float]) -> dict[str, np.float32]:

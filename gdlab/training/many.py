@@ -23,7 +23,8 @@ from gdlab.hyperparameters.factories import explained, factories_by_name, requir
 from gdlab.records.blocks import Blocks
 from gdlab.records.environment import environment
 from gdlab.records.files import to_json, write_json
-from gdlab.tasks.task import Task, require_task
+from gdlab.tasks.checks import require_task
+from gdlab.tasks.task import Task
 from gdlab.training.lanes import WHOLE, Lanes, Recipe, compile_lanes, seconds_per_lane, trace_lanes, widest
 from gdlab.types import Factory
 
