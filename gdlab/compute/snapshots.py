@@ -136,10 +136,9 @@ class _Reader:
         except Exception:  # not every object can be saved
             raise _UnknownError from None
         if isinstance(saved, str):
-            self._refuse()
-        _, arguments, *more = saved
-        parts = [list(part) if isinstance(part, Iterator) else part for part in more]
-        return Same(kind), self.read(arguments), self.all(parts)
+            raise _UnknownError
+        parts = [list(part) if isinstance(part, Iterator) else part for part in saved[1:]]
+        return Same(kind), self.all(parts)
 
     def _function(self, function: types.FunctionType) -> Hashable:
         code, home = function.__code__, function.__globals__.get("__name__", "")

@@ -130,11 +130,11 @@ def _require_metrics(name: str, metrics: Any, size: int) -> tuple[str, ...]:
             raise ValueError(f"{name}: expected metrics with names other than {', '.join(RESERVED)}, got {metric!r}")
         if getattr(values, "shape", None) != (size,):
             raise ValueError(
-                f"{name}: expected metrics with one number per example, of shape ({size},), got {metric!r} of "
-                f"{_kind(values)}"
+                f"{name}: expected metrics with one number per example, of shape ({size},), got "
+                f'"{metric}" of {_kind(values)}'
             )
         if not (jnp.issubdtype(values.dtype, jnp.number) or values.dtype == bool) or _is_complex(values):
-            raise TypeError(f"{name}: expected metrics of real numbers, got {metric!r} of dtype {values.dtype}")
+            raise TypeError(f'{name}: expected metrics of real numbers, got "{metric}" of dtype {values.dtype}')
     return tuple(metrics)
 
 
@@ -150,7 +150,8 @@ def _require_like(name: str, what: str, before: PyTree, after: PyTree) -> None:
 
 def difference(before: PyTree, after: PyTree) -> str | None:
     """Describe the first difference between two trees of shapes and dtypes; None if one may take the other's place."""
-    if jax.tree.structure(before) != jax.tree.structure(after):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (before, after)]
+    if structures[0] != structures[1]:
         return f"{_tree(after)} in place of {_tree(before)}"
     one, other = (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (before, after))
     for (path, old), (_, new) in zip(one, other, strict=True):

@@ -17,6 +17,7 @@ from gdlab.compute.programs import Cache, digest_programs, trace
 from gdlab.compute.snapshots import snapshot
 from gdlab.tasks.task import Data, Functions
 from gdlab.training.epoch import Learner, Summary, begin, run_epoch
+from gdlab.training.guards import build
 from gdlab.types import Factory
 
 Begin = Callable[..., Learner]
@@ -58,14 +59,15 @@ KEPT = 8
 TRACED, COMPILED = Cache(KEPT), Cache(KEPT)
 
 
-def functions_of(task: Functions, factory: Factory, names: Sequence[str]) -> tuple[Begin, Epoch]:
+def functions_of(task: Functions, factory: Factory, names: Sequence[str], argument: str) -> tuple[Begin, Epoch]:
     """Return `Begin` and `Epoch` of one run as pure functions; the latter also takes the limit of `run_epoch`.
 
-    Both take the values of the hyperparameters called `names` and build the optimizer from them.
+    Both take the values of the hyperparameters called `names` and build the optimizer from them. If this fails, the
+    error names the `argument` that the user gave as the optimizer.
     """
 
     def optimizer(values: Sequence[Array]) -> Any:
-        return factory(**dict(zip(names, values, strict=True)))
+        return build(argument, factory, dict(zip(names, values, strict=True)))
 
     def start(values: Sequence[Array], seed: Array) -> Learner:
         return begin(task, optimizer(values), seed)
@@ -85,14 +87,15 @@ def trace_both(
 
     `arguments` are the shapes of the arguments of `start`; `epoch` takes these, the learner and then `more`.
     """
-    like = jax.eval_shape(start, *arguments)
     options = repeatable(device)
-    traced = (
-        trace(start, arguments, device, options=options),
-        trace(epoch, (*arguments, like, *more), device, options=options, donate=len(arguments)),
-    )
-    lowered = (traced[0].lower(), traced[1].lower())
-    return TracedRun(like, digest_programs(traced, lowered), lowered, device)
+    with jax.disable_jit(False):  # loops are compiled whatever this setting says: without that there is no program
+        like = jax.eval_shape(start, *arguments)
+        traced = (
+            trace(start, arguments, device, options=options),
+            trace(epoch, (*arguments, like, *more), device, options=options, donate=len(arguments)),
+        )
+        lowered = (traced[0].lower(), traced[1].lower())
+        return TracedRun(like, digest_programs(traced, lowered), lowered, device)
 
 
 def trace_run(task: Functions, factory: Factory, names: tuple[str, ...], data: Data, device: jax.Device) -> TracedRun:
@@ -104,7 +107,7 @@ def trace_run(task: Functions, factory: Factory, names: tuple[str, ...], data: D
     leaves, structure = jax.tree.flatten(shapes)
 
     def make() -> TracedRun:
-        start, epoch = functions_of(task, factory, names)
+        start, epoch = functions_of(task, factory, names, "optimizer")
         arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
         return trace_both(device, start, epoch, arguments, (shapes,))
 

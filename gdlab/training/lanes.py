@@ -45,16 +45,18 @@ class Recipe(NamedTuple):
       factory: the function that returns the optimizer.
       names: the names of the hyperparameters that the factory is called with.
       data: the data of the task.
+      argument: the name of the argument that the factory was given as, for error messages.
     """
 
     task: Functions
     factory: Factory
     names: tuple[str, ...]
     data: Data
+    argument: str = "factory"
 
     def trace(self, width: int | None, device: jax.Device) -> TracedRun:
         """Trace and lower the programs for calls of `width` lanes (None: one lane, without vmap) on the device."""
-        start, epoch = functions_of(self.task, self.factory, self.names)
+        start, epoch = functions_of(self.task, self.factory, self.names, self.argument)
         if width is not None:
             start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
         shape = () if width is None else (width,)

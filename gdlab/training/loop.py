@@ -1,6 +1,7 @@
 """`train`: the loop over epochs of one run, with checkpoints, early stopping and a record of all metrics."""
 
 import dataclasses
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,10 +16,20 @@ import optax
 from jaxtyping import Float, PyTree
 from tqdm.auto import tqdm
 
-from gdlab.arguments import describe, require_callable, require_count, require_number
+from gdlab.arguments import (
+    as_path,
+    describe,
+    require_callable,
+    require_count,
+    require_instance,
+    require_mapping,
+    require_number,
+    require_optimizer,
+    require_text,
+)
 from gdlab.compute.devices import platform_of
 from gdlab.compute.programs import digest_arrays
-from gdlab.hyperparameters.factories import require_arguments
+from gdlab.hyperparameters.factories import explained, require_arguments
 from gdlab.optimizers import OPTIMIZERS, evaluation_params
 from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.records.runs import RunFolder
@@ -26,6 +37,7 @@ from gdlab.tasks.checks import require_task
 from gdlab.tasks.task import Data, Task
 from gdlab.training.compilation import TracedRun, compile_run, trace_run
 from gdlab.training.epoch import Learner
+from gdlab.training.guards import blamed, build
 from gdlab.types import Factory
 
 
@@ -121,28 +133,31 @@ def train(
       BlockingIOError: if another process is using the folder.
     """
     require_task("task", task)
-    build, values = _require_optimizer(optimizer, hyperparameters)
+    factory, values = _require_optimizer(optimizer, hyperparameters)
     require_count("epochs", epochs)
     require_count("seed", seed, low=0)
     require_count("checkpoint_every", checkpoint_every)
     if patience is not None:
         require_count("patience", patience)
-    if learning_rate is not None and not callable(learning_rate):
-        require_number("learning_rate", learning_rate)
+    if learning_rate is not None:
+        for step in (0, epochs * task.steps - 1):
+            _rate(learning_rate, step)
     if on_epoch is not None:
         require_callable("on_epoch", on_epoch)
     for name, value, kinds, expected in (
         ("progress", progress, (bool, str), "True, False or a label"),
-        ("folder", folder, (str, Path, type(None)), "a folder's path"),
+        ("folder", folder, (str, os.PathLike, type(None)), "a folder's path"),
         ("config", config, (Mapping, type(None)), "a mapping"),
         ("device", device, (jax.Device, type(None)), "a device, such as jax.devices()[0]"),
     ):
-        if not isinstance(value, kinds):
-            raise TypeError(f"{name}: expected {expected}, got {describe(value)}")
+        require_instance(name, value, kinds, expected)
+    if folder is not None:
+        folder = as_path("folder", folder)
     device = device or jax.devices()[0]
     data = jax.device_put(task.data, device)
     began = time.perf_counter()
-    traced = trace_run(task.functions, build, tuple(values), data, device)
+    with explained("optimizer", tuple(values)):
+        traced = trace_run(task.functions, factory, tuple(values), data, device)
     run = _Run(
         task,
         traced,
@@ -180,24 +195,36 @@ def _require_optimizer(
 ) -> tuple[Factory, dict[str, np.float32]]:
     """Return the function that builds the optimizer, and its arguments."""
     if hyperparameters is None:
-        for name in ("init", "update"):
-            if not callable(getattr(optimizer, name, None)):
-                hint = "; a function needs hyperparameters too" if callable(optimizer) else ""
-                raise TypeError(
-                    f"optimizer: expected an optax transformation, such as adam(1e-3), got {describe(optimizer)}{hint}"
-                )
+        if callable(optimizer) and not callable(getattr(optimizer, "update", None)):
+            raise TypeError(
+                f"optimizer: expected an optax transformation, such as adam(1e-3), got {describe(optimizer)}; "
+                "a function needs hyperparameters too"
+            )
+        require_optimizer("optimizer", optimizer)
         if _numbers_can_be_passed(optimizer):  # adam(1e-3) and adam(1e-2) are one program
             construction = optimizer.construction
             return partial(construction.factory, **construction.fixed), _float32(construction.numbers)
         return lambda: optimizer, {}
-    if not isinstance(hyperparameters, Mapping):
-        raise TypeError(f"hyperparameters: expected a mapping from names to numbers, got {describe(hyperparameters)}")
+    require_mapping("hyperparameters", hyperparameters, "from names to numbers")
     require_callable("optimizer", optimizer)
     for name, value in hyperparameters.items():
+        require_text("hyperparameters", name)
         require_number(f"hyperparameters[{name!r}]", value)
+        if isinstance(value, jax.core.Tracer) or not np.isfinite(np.float32(value)):
+            raise ValueError(f"hyperparameters[{name!r}]: expected a number that float32 can hold, got {value}")
     require_arguments({"optimizer": optimizer}, hyperparameters)
-    optimizer(**hyperparameters)  # reject out-of-range values here, because traced values are not checked
+    build("optimizer", optimizer, hyperparameters)  # reject out-of-range values here: traced values are not checked
     return optimizer, _float32(hyperparameters)
+
+
+def _rate(learning_rate: Any, step: int) -> float:
+    """Return the learning rate at a step, counted from 0, or raise an error that names the argument."""
+    rate = learning_rate
+    if callable(learning_rate):
+        with blamed("learning_rate", "a schedule, which maps a step to a number"):
+            rate = learning_rate(jnp.asarray(step))
+    require_number("learning_rate", rate)
+    return float(rate)
 
 
 def _float32(numbers: Mapping[str, float]) -> dict[str, np.float32]:
@@ -300,8 +327,7 @@ class _Run:
         if self.learning_rate is None:
             return row
         step = row["epoch"] * self.task.steps - 1
-        rate = self.learning_rate(jnp.asarray(step)) if callable(self.learning_rate) else self.learning_rate
-        return row | {"learning_rate": float(rate)}
+        return row | {"learning_rate": _rate(self.learning_rate, step)}
 
     def _model(self, learner: Learner) -> tuple[PyTree, PyTree]:
         return evaluation_params(learner.optimizer, learner.params), learner.state
