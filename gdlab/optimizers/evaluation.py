@@ -8,6 +8,7 @@ import optax
 import optax.contrib
 
 from gdlab.arguments import describe
+from gdlab.compute.promotion import standard_promotion
 
 
 def keeps_average(node: Any) -> bool:
@@ -68,9 +69,11 @@ def _require_arrays(name: str, leaves: list[Any]) -> None:
 def _average(node: Any, params: optax.Params) -> optax.Params:
     """Return the parameters that a node of the state provides, given those that it covers."""
     if isinstance(node, optax.contrib.ScheduleFreeState):
-        shown = optax.contrib.schedule_free_eval_params(node, params)
+        with standard_promotion():
+            shown = optax.contrib.schedule_free_eval_params(node, params)
         return jax.tree.map(lambda x, y: x.astype(y.dtype), shown, params)
-    return node.evaluation_params(params)
+    with standard_promotion():
+        return node.evaluation_params(params)
 
 
 def _own(node: Any, tree: Any) -> Any:

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Int
 
 from gdlab.arguments import describe, first_line, require_callable, require_number
+from gdlab.compute.promotion import standard_promotion
 from gdlab.optimizers.trees import begin
 from gdlab.types import Factory, Hyperparameter
 
@@ -115,7 +116,7 @@ def transformation(build: AnyFactory) -> AnyFactory:
     return scheduled  # type: ignore[return-value]
 
 
-UNSCHEDULED = ("Callable", "callable", "Mask", "PyTree", "ArrayTree", "Params", "Bool", "bool", "GradientTransform")
+UNSCHEDULED = ("Callable", "callable", "Mask", "PyTree", "ArrayTree", "Params", "GradientTransform")
 """Words of an annotation that say that an argument is not a number, and so not a schedule of numbers either."""
 
 
@@ -124,7 +125,8 @@ def _takes_numbers(parameter: inspect.Parameter) -> bool:
         return False
     note = parameter.annotation
     text = note.__name__ if isinstance(note, type) else str(note)
-    return not any(word in text for word in UNSCHEDULED)
+    truth = "bool" in text.lower() and "float" not in text.lower()
+    return not truth and not any(word in text for word in UNSCHEDULED)
 
 
 def _is_traceable(parameter: inspect.Parameter) -> bool:
@@ -161,10 +163,9 @@ def _scheduled_number(name: str, schedule: Any, count: Array) -> Any:
 
 
 def _is_real(value: Any) -> bool:
-    try:
-        dtype = jnp.result_type("nothing" if value is None else value)
-    except (TypeError, ValueError):
+    if not (hasattr(value, "dtype") or isinstance(value, (int, float))):
         return False
+    dtype = jnp.result_type(value)
     return bool(jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
 
 
@@ -192,13 +193,15 @@ def stable_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransfor
         for leaf in jax.tree.leaves(params):
             if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
                 raise TypeError(f"params: expected real leaves, got dtype {jnp.result_type(leaf)}")
-        return jax.tree.map(lambda leaf: jnp.array(leaf, _dtype(leaf), copy=True), inner.init(params))
+        with standard_promotion():
+            return jax.tree.map(lambda leaf: jnp.array(leaf, _dtype(leaf), copy=True), inner.init(params))
 
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, optax.OptState]:
         wide = jax.tree.map(_in_32_bits, (updates, state, params))
-        new_updates, new_state = inner.update(*wide, **extra)
+        with standard_promotion():
+            new_updates, new_state = inner.update(*wide, **extra)
         like = updates if params is None else params
         return jax.tree.map(_cast_like, new_updates, like), jax.tree.map(_cast_like, new_state, state)
 

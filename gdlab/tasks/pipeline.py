@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from gdlab import losses, models
+from gdlab.compute.promotion import standard_promotion
 from gdlab.data import Split, crop_and_flip, normalize
 from gdlab.tasks.task import Init, Metrics
 from gdlab.types import NameTable
@@ -147,7 +148,8 @@ class Pipeline:
 
     def init(self, key: Array) -> tuple[PyTree, Phase]:
         """Return initial parameters and a state in training mode."""
-        params, state = self.begin(key)
+        with standard_promotion():
+            params, state = self.begin(key)
         return params, Phase(state, jnp.asarray(True))
 
     def loss(self, params: PyTree, state: Phase, batch: Split, key: Array) -> tuple[Array, tuple[Phase, Metrics]]:
@@ -165,6 +167,12 @@ class Pipeline:
         return state._replace(training=jnp.asarray(False)) if self.protocol.freeze_after_first_epoch else state
 
     def _run(
+        self, params: PyTree, state: Phase, batch: Split, key: Array, *, augment: bool, train: Any
+    ) -> tuple[Phase, Metrics]:
+        with standard_promotion():
+            return self._measure(params, state, batch, key, augment=augment, train=train)
+
+    def _measure(
         self, params: PyTree, state: Phase, batch: Split, key: Array, *, augment: bool, train: Any
     ) -> tuple[Phase, Metrics]:
         for_augment, for_model = jax.random.split(key)

@@ -46,6 +46,19 @@ class TracedRun(NamedTuple):
     device: jax.Device
 
 
+class Program:
+    """A compiled program, which runs whether or not `jax_disable_jit` is set."""
+
+    def __init__(self, compiled: Any):
+        """Hold the program as JAX compiled it."""
+        self.compiled = compiled
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the program."""
+        with jax.disable_jit(False):
+            return self.compiled(*arguments)
+
+
 class CompiledRun(NamedTuple):
     """The compiled programs of a run."""
 
@@ -123,7 +136,7 @@ def compile_run(traced: TracedRun) -> CompiledRun:
     """
 
     def make() -> CompiledRun:
-        return CompiledRun(traced.lowered[0].compile(), traced.lowered[1].compile())
+        return CompiledRun(Program(traced.lowered[0].compile()), Program(traced.lowered[1].compile()))
 
     if traced.digest is None:
         return make()

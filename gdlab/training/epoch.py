@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key, PyTree
 
+from gdlab.compute.promotion import standard_promotion
 from gdlab.optimizers import evaluation_params
 from gdlab.tasks.task import Data, Functions, count_examples, metric_names
 from gdlab.training.guards import blamed
@@ -120,8 +121,9 @@ def run_epoch(
     steps = count // batch_size
     most = steps if limit is None else jnp.minimum(steps, limit)
     learner, sums = jax.lax.fori_loop(0, most, step, (learner, nothing))
-    norm = sums.pop("gradient_norm") / most
-    summary = {f"train_{name}": total / (most * batch_size) for name, total in sums.items()}
+    with standard_promotion():
+        norm = sums.pop("gradient_norm") / most
+        summary = {f"train_{name}": total / (most * batch_size) for name, total in sums.items()}
     learner = learner._replace(state=task.after_epoch(learner.state), epoch=learner.epoch + 1)
     params = evaluation_params(learner.optimizer, learner.params)
     for place, part in enumerate(("valid", "test")):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.arguments import describe, first_line, require_optimizer
+from gdlab.compute.promotion import standard_promotion
 from gdlab.tasks.checks import difference
 from gdlab.types import Factory
 
@@ -74,13 +75,15 @@ def guarded(
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params: optax.Params) -> optax.OptState:
-        with blamed(argument, "an optimizer that can be initialized with the params of the task", names=names):
+        expected = "an optimizer that can be initialized with the params of the task"
+        with blamed(argument, expected, names=names), standard_promotion():
             return inner.init(params)
 
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, optax.OptState]:
-        with blamed(argument, "an optimizer whose update takes (gradient, state, params)", names=names):
+        expected = "an optimizer whose update takes (gradient, state, params)"
+        with blamed(argument, expected, names=names), standard_promotion():
             moves, after = inner.update(updates, state, params, **extra)
         found = difference(_shapes(params), _shapes(moves))
         if found:
