@@ -166,4 +166,8 @@ def metric_names(functions: Functions, params: PyTree, state: PyTree, examples: 
       The names as a tuple.
     """
     batch = abstract_batch(examples, min(functions.evaluation_batch, count_examples(examples)))
-    return tuple(jax.eval_shape(functions.evaluate, params, state, batch, jax.random.key(0))[1])
+
+    def evaluate(*given: Any) -> Any:  # a new function, because JAX keeps what it traced by the function's identity
+        return functions.evaluate(*given)
+
+    return tuple(jax.eval_shape(evaluate, params, state, batch, jax.random.key(0))[1])

@@ -40,6 +40,8 @@ from gdlab.training.epoch import Learner
 from gdlab.training.guards import blamed, build
 from gdlab.types import Factory
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 class Training(NamedTuple):
     """The result of `train`.
@@ -210,7 +212,7 @@ def _require_optimizer(
     for name, value in hyperparameters.items():
         require_text("hyperparameters", name)
         require_number(f"hyperparameters[{name!r}]", value)
-        if isinstance(value, jax.core.Tracer) or not np.isfinite(np.float32(value)):
+        if isinstance(value, jax.core.Tracer) or abs(value) > FLOAT32_MAX:
             raise ValueError(f"hyperparameters[{name!r}]: expected a number that float32 can hold, got {value}")
     require_arguments({"optimizer": optimizer}, hyperparameters)
     build("optimizer", optimizer, hyperparameters)  # reject out-of-range values here: traced values are not checked
