@@ -31,7 +31,8 @@ def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*b
       TypeError: if `logits` are not real floating-point numbers, or `labels` are not integers.
       ValueError: if the shapes do not fit, or a label that is not traced is none of the classes.
     """
-    logits, labels = _as_scores("logits", logits), _as_labels(labels, logits)
+    logits = _as_scores("logits", logits)
+    labels = _as_labels(labels, logits)
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     log_probabilities = jax.nn.log_softmax(wide, axis=-1)
     # An index beyond the last class gives NaN, but a negative one would count from the end.
@@ -53,7 +54,8 @@ def is_hit(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"])
       TypeError: if `logits` are not real floating-point numbers, or `labels` are not integers.
       ValueError: if the shapes do not fit, or a label that is not traced is none of the classes.
     """
-    logits, labels = _as_scores("logits", logits), _as_labels(labels, logits)
+    logits = _as_scores("logits", logits)
+    labels = _as_labels(labels, logits)
     return jnp.argmax(logits, axis=-1).astype(jnp.int32) == labels
 
 

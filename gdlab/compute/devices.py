@@ -1,20 +1,28 @@
 """Devices, and the compiler options that suit each kind of device."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jaxlib
+import numpy as np
+
+from gdlab.arguments import describe
 
 
 def local_devices(devices: Any) -> list[jax.Device]:
     """Return `devices` as a list; None means all devices of this process."""
     if devices is None:
         return list(jax.local_devices())
-    found = [devices] if isinstance(devices, jax.Device) else list(devices)
-    if not found or not all(isinstance(device, jax.Device) for device in found):
-        raise TypeError(f"devices: expected a list of jax devices, such as jax.local_devices(), got {devices!r}")
+    found = [devices] if isinstance(devices, jax.Device) else devices
+    several = isinstance(found, (Sequence, np.ndarray)) and len(found) > 0
+    if not several or not all(isinstance(device, jax.Device) for device in found):
+        raise TypeError(
+            f"devices: expected a list of jax devices, such as jax.local_devices(), got {describe(devices)}"
+        )
+    found = list(found)
     if len({device.platform for device in found}) > 1:
         raise ValueError(f"devices: expected devices of the same platform, got {found}")
     return found

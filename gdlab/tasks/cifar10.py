@@ -52,14 +52,14 @@ def cifar10_resnet18(
       KeyError: if `protocol`, `stem` or `head` is an unknown name.
     """
     require_settings("cifar10_resnet18", settings, SIZES)
-    dtype = as_dtype(dtype)
+    dtype, rules = as_dtype(dtype), PROTOCOLS[protocol]
     model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], width=width, dtype=dtype)
     init = None if weights is None else _pretrained(model, weights)
     return classify(
         "cifar10_resnet18",
         load("cifar10", data_dir),
         model,
-        protocol=PROTOCOLS[protocol],
+        protocol=rules,
         mean=SOURCE_MEAN,
         std=SOURCE_STD,
         dtype=dtype,

@@ -157,7 +157,7 @@ def classify(
     require_images(dataset)
     require_labels(dataset, count_outputs(model, dataset))
     forward = measured(model, measure_classes)
-    return from_images(name, dataset, init or model.init, forward, mean=mean, std=std, **settings)
+    return from_images(name, dataset, model.init if init is None else init, forward, mean=mean, std=std, **settings)
 
 
 SIZES = ("batch_size", "evaluation_batch", "hold_out", "train_size", "test_size")
@@ -177,7 +177,7 @@ def require_settings(task: str, settings: Mapping[str, Any], known: Sequence[str
 def as_dtype(dtype: Any) -> Any:
     """Return the dtype, or raise TypeError unless it is a floating-point type."""
     try:
-        got = jnp.dtype("nothing" if dtype is None else dtype)
+        got = jnp.dtype("nothing" if dtype is None or hasattr(dtype, "shape") else dtype)
     except TypeError:
         raise TypeError(f"dtype: expected a floating-point type, got {describe(dtype)}") from None
     if not jnp.issubdtype(got, jnp.floating):

@@ -8,6 +8,7 @@ import numpy as np
 from gdlab.arguments import abstract_result, describe, require_instance
 from gdlab.compute.promotion import standard_promotion
 from gdlab.data import Dataset
+from gdlab.tasks.pipeline import require_model
 
 
 def require_images(dataset: Any) -> None:
@@ -49,9 +50,7 @@ def require_labels(dataset: Dataset, outputs: int) -> None:
 
 def count_outputs(model: Any, dataset: Dataset) -> int:
     """Return the number of logits that a classifier returns for an image, found without computing anything."""
-    for part in ("init", "apply"):
-        if not callable(getattr(model, part, None)):
-            raise TypeError(f"model: expected a Model, such as gdlab.models.mlp(...), got {describe(model)}")
+    require_model(model)
     images = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
 
     def outputs(images: Any) -> Any:

@@ -8,7 +8,16 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from gdlab.arguments import describe, require_callable, require_count, require_flag, require_mapping, require_text
+from gdlab.arguments import (
+    abstract_result,
+    describe,
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_mapping,
+    require_text,
+)
 
 Metrics = dict[str, Float[Array, " batch"]]
 """Metrics by name, with one number per example; "loss" is one of the names."""
@@ -124,23 +133,34 @@ class Task:
 
 
 def count_examples(examples: PyTree) -> int:
-    """Return the number of examples: the length of the first axis, which all arrays share."""
-    return len(jax.tree.leaves(examples)[0])
+    """Return the number of examples: the length of the first axis, which all arrays share.
+
+    Raises:
+      TypeError: if `examples` are not arrays.
+      ValueError: if there is no array, or their lengths differ.
+    """
+    return _count("examples", examples)
 
 
 def _require_examples(part: str, examples: PyTree, least: int) -> None:
     if examples is None and part == "valid":
         return
+    count = _count(part, examples)
+    if count < least:
+        what = "examples, the batch size" if part == "train" else "example"
+        raise ValueError(f"{part}: expected at least {least} {what}, got {count}")
+
+
+def _count(name: str, examples: PyTree) -> int:
+    """Return the length that all arrays share, or raise an error."""
     leaves = jax.tree.leaves(examples)
     for leaf in leaves:
         if not hasattr(leaf, "shape") or not _is_numeric(leaf):
-            raise TypeError(f"{part}: expected arrays of numbers, got {describe(leaf)}")
+            raise TypeError(f"{name}: expected arrays of numbers, got {describe(leaf)}")
     lengths = {leaf.shape[:1] for leaf in leaves}
     if len(lengths) != 1 or lengths == {()}:
-        raise ValueError(f"{part}: expected arrays of equal length, got lengths {sorted(lengths)}")
-    if count_examples(examples) < least:
-        what = "examples, the batch size" if part == "train" else "example"
-        raise ValueError(f"{part}: expected at least {least} {what}, got {count_examples(examples)}")
+        raise ValueError(f"{name}: expected arrays of equal length, got lengths {sorted(lengths)}")
+    return int(leaves[0].shape[0])
 
 
 def _is_numeric(array: Any) -> bool:
@@ -165,9 +185,9 @@ def metric_names(functions: Functions, params: PyTree, state: PyTree, examples: 
     Returns:
       The names as a tuple.
     """
+    require_instance("functions", functions, Functions, "the functions of a task, task.functions")
     batch = abstract_batch(examples, min(functions.evaluation_batch, count_examples(examples)))
-
-    def evaluate(*given: Any) -> Any:  # a new function, because JAX keeps what it traced by the function's identity
-        return functions.evaluate(*given)
-
-    return tuple(jax.eval_shape(evaluate, params, state, batch, jax.random.key(0))[1])
+    takes = "params, state, a batch and a random key"
+    key = jax.random.key(0)
+    returned = abstract_result("functions.evaluate", functions.evaluate, params, state, batch, key, takes=takes)
+    return tuple(returned[1])

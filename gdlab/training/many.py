@@ -98,7 +98,7 @@ def train_many(
         raise ValueError(f"seeds: expected at least one seed and no duplicates, got {seeds}")
     require_count("epochs", epochs)
     require_choice("strategy", strategy, STRATEGIES)
-    if chunk != "auto":
+    if not isinstance(chunk, str) or chunk != "auto":
         require_count("chunk", chunk)
     require_flag("progress", progress)
     if save_to is not None:
