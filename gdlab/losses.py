@@ -32,7 +32,7 @@ def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*b
       ValueError: if the shapes do not fit, or a label that is not traced is none of the classes.
     """
     logits = _as_scores("logits", logits)
-    labels = _as_labels(labels, logits)
+    labels = _as_labels(labels, logits, "logits")
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     log_probabilities = jax.nn.log_softmax(wide, axis=-1)
     # An index beyond the last class gives NaN, but a negative one would count from the end.
@@ -55,7 +55,7 @@ def is_hit(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"])
       ValueError: if the shapes do not fit, or a label that is not traced is none of the classes.
     """
     logits = _as_scores("logits", logits)
-    labels = _as_labels(labels, logits)
+    labels = _as_labels(labels, logits, "logits")
     return jnp.argmax(logits, axis=-1).astype(jnp.int32) == labels
 
 
@@ -79,7 +79,7 @@ def bernoulli_error(
       ValueError: if the shapes differ, or a target that is not traced is outside [0, 1].
     """
     logits, targets = _as_scores("logits", logits), _as_scores("targets", targets)
-    _require_shape("targets", targets, logits.shape)
+    _require_shape("targets", targets, logits.shape, "that of logits")
     if not isinstance(targets, jax.core.Tracer) and targets.size and not ((targets >= 0) & (targets <= 1)).all():
         raise ValueError(f"targets: expected pixels in [0, 1], got {targets.min()} to {targets.max()}")
     return jnp.sum(jax.nn.softplus(logits) - targets * logits, axis=-1)
@@ -105,7 +105,7 @@ def gaussian_divergence(
       Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, appendix B (https://arxiv.org/abs/1312.6114).
     """
     mean, log_variance = _as_scores("mean", mean), _as_scores("log_variance", log_variance)
-    _require_shape("log_variance", log_variance, mean.shape)
+    _require_shape("log_variance", log_variance, mean.shape, "that of mean")
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
@@ -140,7 +140,7 @@ def margin_loss(
       Sabour, Frosst and Hinton, "Dynamic Routing Between Capsules", 2017, eq. 4 (https://arxiv.org/abs/1710.09829).
     """
     lengths = _as_scores("lengths", lengths)
-    labels = _as_labels(labels, lengths)
+    labels = _as_labels(labels, lengths, "lengths")
     require_number("positive", positive)
     require_number("negative", negative)
     require_number("down_weight", down_weight, 0.0)
@@ -161,12 +161,12 @@ def _as_scores(name: str, value: Any) -> Array:
     return found
 
 
-def _as_labels(value: Any, scores: Array) -> Array:
+def _as_labels(value: Any, scores: Array, name: str) -> Array:
     """Return the labels as int32, or raise an error unless they are classes of the scores, one for each example."""
     labels = _as_array("labels", value)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels: expected integers, the classes counted from 0, got {describe(value)}")
-    _require_shape("labels", labels, scores.shape[:-1])
+    _require_shape("labels", labels, scores.shape[:-1], f"one for each row of {name}")
     classes = scores.shape[-1]
     if not isinstance(labels, jax.core.Tracer):
         concrete = np.asarray(labels)
@@ -184,6 +184,6 @@ def _as_array(name: str, value: Any) -> Array:
         raise TypeError(f"{name}: expected an array of numbers, got {describe(value)}") from None
 
 
-def _require_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+def _require_shape(name: str, array: Array, shape: tuple[int, ...], why: str) -> None:
     if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(array.shape)}")
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, {why}, got {tuple(array.shape)}")

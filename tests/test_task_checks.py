@@ -243,7 +243,10 @@ def test_a_label_that_is_no_class_never_counts_as_another():
             assert np.isnan(found[1])
     for call, answer in (
         (lambda: losses.cross_entropy(logits, jax.nn.one_hot(jnp.array([1, 2]), 3)), "labels: expected integers"),
-        (lambda: losses.cross_entropy(logits, jnp.array([1])), r"labels: expected shape \(2,\), got \(1,\)"),
+        (
+            lambda: losses.cross_entropy(logits, jnp.array([1])),
+            r"labels: expected shape \(2,\), one .* logits, got \(1,\)",
+        ),
         (lambda: losses.cross_entropy("x", jnp.array([1])), "logits: expected an array of numbers, got 'x'"),
         (
             lambda: losses.cross_entropy(jnp.ones((2, 3), int), jnp.array([1, 2])),
@@ -251,7 +254,10 @@ def test_a_label_that_is_no_class_never_counts_as_another():
         ),
         (lambda: losses.is_hit(logits, None), "labels: expected an array of numbers, got None"),
         (lambda: losses.bernoulli_error(logits, logits), r"targets: expected pixels in \[0, 1\], got 0"),
-        (lambda: losses.bernoulli_error(logits, jnp.ones(3)), r"targets: expected shape \(2, 3\), got \(3,\)"),
+        (
+            lambda: losses.bernoulli_error(logits, jnp.ones(3)),
+            r"targets: expected shape \(2, 3\), that of logits, got \(3,\)",
+        ),
         (lambda: losses.gaussian_divergence(logits, 1.0), "log_variance: expected an array with at least one axis"),
         (lambda: losses.margin_loss(logits, jnp.array([1, 2]), positive="x"), "positive: expected a number, got 'x'"),
     ):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from gdlab.arguments import describe, first_line, require_callable, require_number
+from gdlab.arguments import describe, first_line, require_callable, require_number, require_optimizer
 from gdlab.compute.promotion import standard_promotion
 from gdlab.optimizers.trees import begin
 from gdlab.types import Factory, Hyperparameter
@@ -187,6 +187,7 @@ def stable_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransfor
       A transformation that computes the same update. Its `init` raises TypeError for complex leaves, because the
       square of a complex number is not its squared modulus.
     """
+    require_optimizer("inner", inner)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> optax.OptState:
