@@ -99,10 +99,15 @@ def train(
     Each epoch, including its evaluation, is one compiled program. A loss that is not finite ends the run after the
     epoch in which it occurs; this is a result (`failed_at`), not an error.
 
+    A program is traced once for a task and an optimizer, and again as soon as anything that their functions read has
+    changed: variables, the contents of lists and arrays, arguments of `functools.partial`. Where that cannot be known,
+    as for methods of your own classes, it is traced by every call, and compiled only if it is another program. JAX's
+    setting `jax_disable_jit` has no effect here.
+
     Args:
       task: the data, the model and the loss; see `gdlab.tasks.Task`.
       optimizer: any optax transformation. Its `update` also receives `value`, `grad` and `value_fn`, for optimizers
-        that need them. The numbers that an optimizer of gdlab was called with are passed to the compiled program, so
+        that need them. Gradients of complex parameters are conjugated, as optax expects. The numbers that an optimizer of gdlab was called with are passed to the compiled program, so
         that a loop over `adam(rate)` compiles once (except with x64 enabled, and within `optax.chain`). With
         `hyperparameters`, a function that returns a transformation, such as `adam` itself.
       epochs: the number of epochs of the whole run.
