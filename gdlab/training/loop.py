@@ -5,12 +5,10 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, PyTree
@@ -18,29 +16,22 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import (
     as_path,
-    describe,
     require_callable,
     require_count,
     require_instance,
-    require_mapping,
-    require_number,
-    require_optimizer,
-    require_text,
 )
 from gdlab.compute.devices import platform_of
 from gdlab.compute.programs import digest_arrays
-from gdlab.hyperparameters.factories import explained, require_arguments
-from gdlab.optimizers import OPTIMIZERS, evaluation_params
+from gdlab.hyperparameters.factories import explained
+from gdlab.optimizers import evaluation_params
 from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.records.runs import RunFolder
 from gdlab.tasks.checks import require_task
 from gdlab.tasks.task import Data, Task
 from gdlab.training.compilation import TracedRun, compile_run, trace_run
 from gdlab.training.epoch import Learner
-from gdlab.training.guards import blamed, build
+from gdlab.training.given import as_factory, rate_at
 from gdlab.types import Factory
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Training(NamedTuple):
@@ -141,7 +132,7 @@ def train(
       BlockingIOError: if another process is using the folder.
     """
     require_task("task", task)
-    factory, values = _require_optimizer(optimizer, hyperparameters)
+    factory, values = as_factory(optimizer, hyperparameters)
     require_count("epochs", epochs)
     require_count("seed", seed, low=0)
     require_count("checkpoint_every", checkpoint_every)
@@ -149,7 +140,7 @@ def train(
         require_count("patience", patience)
     if learning_rate is not None:
         for step in (0, epochs * task.steps - 1):
-            _rate(learning_rate, step)
+            rate_at(learning_rate, step)
     if on_epoch is not None:
         require_callable("on_epoch", on_epoch)
     for name, value, kinds, expected in (
@@ -196,58 +187,6 @@ def train(
     described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
     with RunFolder(folder, identity, described) as place:
         return run.loop(place, label, progress is not False, on_epoch)
-
-
-def _require_optimizer(
-    optimizer: Any, hyperparameters: Mapping[str, float] | None
-) -> tuple[Factory, dict[str, np.float32]]:
-    """Return the function that builds the optimizer, and its arguments."""
-    if hyperparameters is None:
-        if callable(optimizer) and not callable(getattr(optimizer, "update", None)):
-            raise TypeError(
-                f"optimizer: expected an optax transformation, such as adam(1e-3), got {describe(optimizer)}; "
-                "a function needs hyperparameters too"
-            )
-        require_optimizer("optimizer", optimizer)
-        if _numbers_can_be_passed(optimizer):  # adam(1e-3) and adam(1e-2) are one program
-            construction = optimizer.construction
-            return partial(construction.factory, **construction.fixed), _float32(construction.numbers)
-        return lambda: optimizer, {}
-    require_mapping("hyperparameters", hyperparameters, "from names to numbers")
-    require_callable("optimizer", optimizer)
-    for name, value in hyperparameters.items():
-        require_text("hyperparameters", name)
-        require_number(f"hyperparameters[{name!r}]", value)
-        if isinstance(value, jax.core.Tracer) or abs(value) > FLOAT32_MAX:
-            raise ValueError(f"hyperparameters[{name!r}]: expected a number that float32 can hold, got {value}")
-    require_arguments({"optimizer": optimizer}, hyperparameters)
-    build("optimizer", optimizer, hyperparameters)  # reject out-of-range values here: traced values are not checked
-    return optimizer, _float32(hyperparameters)
-
-
-def _rate(learning_rate: Any, step: int) -> float:
-    """Return the learning rate at a step, counted from 0, or raise an error that names the argument."""
-    rate = learning_rate
-    if callable(learning_rate):
-        with blamed("learning_rate", "a schedule, which maps a step to a number"):
-            rate = learning_rate(jnp.asarray(step))
-    require_number("learning_rate", rate)
-    return float(rate)
-
-
-def _float32(numbers: Mapping[str, float]) -> dict[str, np.float32]:
-    """Convert to what a program takes, sorted by name, so that their order does not lead to another program."""
-    return {name: np.float32(numbers[name]) for name in sorted(numbers)}
-
-
-def _numbers_can_be_passed(optimizer: Any) -> bool:
-    """Whether it is an optimizer of gdlab, whose numbers may be traced, and float32 is the precision anyway."""
-    construction = getattr(optimizer, "construction", None)
-    return (
-        construction is not None
-        and construction.factory in OPTIMIZERS.values()
-        and jnp.result_type(float) == np.float32
-    )
 
 
 @dataclasses.dataclass
@@ -335,7 +274,7 @@ class _Run:
         if self.learning_rate is None:
             return row
         step = row["epoch"] * self.task.steps - 1
-        return row | {"learning_rate": _rate(self.learning_rate, step)}
+        return row | {"learning_rate": rate_at(self.learning_rate, step)}
 
     def _model(self, learner: Learner) -> tuple[PyTree, PyTree]:
         return evaluation_params(learner.optimizer, learner.params), learner.state
