@@ -158,7 +158,8 @@ def abstract_result(name: str, function: Callable[..., Any], *arguments: Any, ta
     """
     require_callable(name, function)
     try:
-        return jax.eval_shape(function, *arguments)
+        # JAX keeps what it traced by the identity of the function, even if what the function reads has changed since.
+        return jax.eval_shape(lambda *given: function(*given), *arguments)
     except Exception as error:  # the user's function may raise anything
         kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
         raise kind(f"{name}: expected a function that JAX can trace for {takes}, got {first_line(error)}") from error

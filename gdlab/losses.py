@@ -1,8 +1,17 @@
-"""Losses and scores of networks, one number per example; the training loop takes the means."""
+"""Losses and scores of networks, one number per example; the training loop takes the means.
+
+Shapes and dtypes are always checked, and labels that are not traced are checked against the number of classes. A traced
+label that is none of the classes gives the loss NaN, never that of another class.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from gdlab.arguments import describe, require_number
 
 
 def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -16,11 +25,19 @@ def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*b
       labels: the true classes, counted from 0.
 
     Returns:
-      The loss of each example.
+      The loss of each example; NaN where a traced label is none of the classes.
+
+    Raises:
+      TypeError: if `logits` are not real floating-point numbers, or `labels` are not integers.
+      ValueError: if the shapes do not fit, or a label that is not traced is none of the classes.
     """
+    logits = _as_scores("logits", logits)
+    labels = _as_labels(labels, logits, "logits")
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     log_probabilities = jax.nn.log_softmax(wide, axis=-1)
-    return -jnp.take_along_axis(log_probabilities, labels[..., None].astype(jnp.int32), axis=-1)[..., 0]
+    # An index beyond the last class gives NaN, but a negative one would count from the end.
+    place = jnp.where(labels < 0, logits.shape[-1], labels)
+    return -jnp.take_along_axis(log_probabilities, place[..., None], axis=-1, mode="fill")[..., 0]
 
 
 def is_hit(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Bool[Array, "*batch"]:
@@ -32,8 +49,14 @@ def is_hit(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"])
 
     Returns:
       True for each example that is classified correctly.
+
+    Raises:
+      TypeError: if `logits` are not real floating-point numbers, or `labels` are not integers.
+      ValueError: if the shapes do not fit, or a label that is not traced is none of the classes.
     """
-    return jnp.argmax(logits, axis=-1) == labels
+    logits = _as_scores("logits", logits)
+    labels = _as_labels(labels, logits, "logits")
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32) == labels
 
 
 def bernoulli_error(
@@ -50,7 +73,15 @@ def bernoulli_error(
 
     Returns:
       The loss of each example.
+
+    Raises:
+      TypeError: if an argument is not an array of real floating-point numbers.
+      ValueError: if the shapes differ, or a target that is not traced is outside [0, 1].
     """
+    logits, targets = _as_scores("logits", logits), _as_scores("targets", targets)
+    _require_shape("targets", targets, logits.shape, "that of logits")
+    if not isinstance(targets, jax.core.Tracer) and targets.size and not ((targets >= 0) & (targets <= 1)).all():
+        raise ValueError(f"targets: expected pixels in [0, 1], got {targets.min()} to {targets.max()}")
     return jnp.sum(jax.nn.softplus(logits) - targets * logits, axis=-1)
 
 
@@ -66,9 +97,15 @@ def gaussian_divergence(
     Returns:
       The divergence of each example.
 
+    Raises:
+      TypeError: if an argument is not an array of real floating-point numbers.
+      ValueError: if the shapes differ.
+
     References:
       Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, appendix B (https://arxiv.org/abs/1312.6114).
     """
+    mean, log_variance = _as_scores("mean", mean), _as_scores("log_variance", log_variance)
+    _require_shape("log_variance", log_variance, mean.shape, "that of mean")
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
@@ -92,12 +129,61 @@ def margin_loss(
       down_weight: the weight of the other classes. Default 0.5.
 
     Returns:
-      The loss of each example.
+      The loss of each example; NaN where a traced label is none of the classes.
+
+    Raises:
+      TypeError: if `lengths` are not real floating-point numbers, `labels` are not integers, or another argument is not
+        a number.
+      ValueError: if the shapes do not fit, or a label that is not traced is none of the classes.
 
     References:
       Sabour, Frosst and Hinton, "Dynamic Routing Between Capsules", 2017, eq. 4 (https://arxiv.org/abs/1710.09829).
     """
+    lengths = _as_scores("lengths", lengths)
+    labels = _as_labels(labels, lengths, "lengths")
+    require_number("positive", positive)
+    require_number("negative", negative)
+    require_number("down_weight", down_weight, 0.0)
     present = jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
     missed = jnp.square(jnp.maximum(0, positive - lengths))
     claimed = jnp.square(jnp.maximum(0, lengths - negative))
-    return jnp.sum(present * missed + down_weight * (1 - present) * claimed, axis=-1)
+    loss = jnp.sum(present * missed + down_weight * (1 - present) * claimed, axis=-1)
+    return jnp.where((labels >= 0) & (labels < lengths.shape[-1]), loss, jnp.nan)
+
+
+def _as_scores(name: str, value: Any) -> Array:
+    """Return an array of real floating-point numbers with at least one axis, or raise an error."""
+    found = _as_array(name, value)
+    if not jnp.issubdtype(found.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected real floating-point numbers, got {describe(value)}")
+    if found.ndim == 0:
+        raise ValueError(f"{name}: expected an array with at least one axis, got {describe(value)}")
+    return found
+
+
+def _as_labels(value: Any, scores: Array, name: str) -> Array:
+    """Return the labels as int32, or raise an error unless they are classes of the scores, one for each example."""
+    labels = _as_array("labels", value)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels: expected integers, the classes counted from 0, got {describe(value)}")
+    _require_shape("labels", labels, scores.shape[:-1], f"one for each row of {name}")
+    classes = scores.shape[-1]
+    if not isinstance(labels, jax.core.Tracer):
+        concrete = np.asarray(labels)
+        if concrete.size and not (concrete.min() >= 0 and concrete.max() < classes):
+            raise ValueError(
+                f"labels: expected classes from 0 to {classes - 1}, got {concrete.min()} to {concrete.max()}"
+            )
+    return labels.astype(jnp.int32)
+
+
+def _as_array(name: str, value: Any) -> Array:
+    try:
+        return jnp.asarray("nothing" if value is None else value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected an array of numbers, got {describe(value)}") from None
+
+
+def _require_shape(name: str, array: Array, shape: tuple[int, ...], why: str) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, {why}, got {tuple(array.shape)}")

@@ -100,4 +100,4 @@ class NameTable(Mapping[str, T]):
     def _explain(self, name: object) -> str:
         near = nearest(name, self._entries)
         offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(self._entries)}"
-        return f"no {self._kind} named {name!r}; {offer}"
+        return f"no {self._kind} named {' '.join(repr(name).split())}; {offer}"

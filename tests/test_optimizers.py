@@ -1,5 +1,6 @@
 import inspect
 import itertools
+from collections.abc import Callable
 from functools import partial
 
 import chex
@@ -11,7 +12,7 @@ import pytest
 
 from gdlab import descend
 from gdlab import optimizers as o
-from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stable_dtypes
+from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stable_dtypes, transformation
 from tests.oracles import problems, trajectories
 
 PLACES = [(case, problem) for case, entry in trajectories.CASES.items() for problem in entry.problems]
@@ -692,3 +693,79 @@ def test_evaluation_params_of_some_leaves():
         y, shown = after_three(optax.masked(factory(0.1), {"a": True, "b": {"c": False, "d": True}}))
         assert jax.tree.structure(shown) == jax.tree.structure(x)
         assert shown["b"]["c"] is y["b"]["c"]
+
+
+def test_optaxs_schedule_free_is_evaluated_at_its_average_wherever_it_lies():
+    x = {"a": jnp.array([1.0, 2.0]), "b": {"c": jnp.array(3.0)}}
+
+    def after_three(optimizer):
+        y, state = x, optimizer.init(x)
+        for number in range(3):
+            updates, state = optimizer.update(jax.tree.map(lambda leaf, n=number: leaf + n, y), state, y)
+            y = optax.apply_updates(y, updates)
+        return y, state
+
+    build = optax.contrib.schedule_free_sgd
+    y, state = after_three(build(0.1))
+    expected = optax.contrib.schedule_free_eval_params(state, y)
+    assert float(jnp.abs(expected["a"] - y["a"]).max()) > 1e-3
+    for optimizer in (
+        build(0.1),
+        optax.chain(optax.clip(100.0), build(0.1)),
+        optax.inject_hyperparams(build)(learning_rate=0.1),
+        optax.MultiSteps(build(0.1), 1).gradient_transformation(),
+        optax.masked(build(0.1), jax.tree.map(lambda _: True, x)),
+        optax.flatten(build(0.1)),
+    ):
+        y, state = after_three(optimizer)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), evaluation_params(state, y), expected)
+    y, state = after_three(optax.masked(build(0.1), {"a": True, "b": {"c": False}}))
+    shown = evaluation_params(state, y)
+    np.testing.assert_allclose(shown["a"], expected["a"], rtol=1e-6)
+    assert shown["b"]["c"] is y["b"]["c"]
+    y, state = after_three(o.schedule_free_sgd(0.1))
+    flat, flat_state = after_three(optax.flatten(o.schedule_free_sgd(0.1)))
+    shown = evaluation_params(flat_state, flat)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), shown, evaluation_params(state, y))
+    for bad, answer in (((state, None), "params: .* got None"), (("abc", x), "state: .* got 'abc'")):
+        with pytest.raises(TypeError, match=f"^{answer}"):
+            evaluation_params(*bad)
+
+
+def test_a_mask_is_not_taken_for_a_schedule():
+    def masked(learning_rate=0.1, weight_decay=0.5, mask=None):
+        return optax.adamw(learning_rate, weight_decay=weight_decay, mask=mask)
+
+    def annotated(learning_rate=0.1, weight_decay=0.5, *, which: Callable | dict[str, bool] | None = None):
+        return optax.adamw(learning_rate, weight_decay=weight_decay, mask=which)
+
+    def bare(learning_rate=0.1, weight_decay=0.5, which=None):
+        return optax.adamw(learning_rate, weight_decay=weight_decay, mask=which)
+
+    def wrapping(learning_rate=0.1, inner=None):
+        return optax.chain(inner, optax.scale(learning_rate))
+
+    params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def matrices(tree):
+        return jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
+
+    for optimizer in (
+        transformation(masked)(mask=matrices),
+        transformation(masked)(lambda count: 0.1, mask=matrices),  # beside a schedule
+        transformation(annotated)(which=matrices),
+        transformation(annotated)(which={"w": True, "b": False}),
+    ):
+        updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+        np.testing.assert_allclose(updates["w"], -0.1 * 0.5 * np.ones((2, 2)))  # -rate * decay * w
+        np.testing.assert_allclose(updates["b"], np.zeros(2))
+    inner = transformation(wrapping)(inner=optax.sgd(1.0))
+    updates, _ = inner.update(params, inner.init(params), params)
+    np.testing.assert_allclose(updates["b"], -0.1 * np.ones(2))
+    for bad in (matrices, lambda tree: tree["w"], lambda count: "float32", lambda count: None):
+        with pytest.raises((TypeError, ValueError), match=r"^which: expected a schedule, .* got ") as caught:
+            transformation(bare)(which=bad)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(TypeError, match=r"^build: expected a function, got 3"):
+        transformation(3)

@@ -78,7 +78,7 @@ class Origins:
         return found + (["data"] if identity.get("data") != data else [])
 
     def _digest(self, task: Functions, factory: Factory, names: Sequence[str], data: Data) -> str | None:
-        start, epoch = functions_of(task, factory, names)
+        start, epoch = functions_of(task, factory, names, "factory")
         arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
         return trace_both(self._device, start, epoch, arguments, (shapes_of(data),)).digest
 

@@ -31,7 +31,7 @@ from gdlab.optimizers import evaluation_params
 from gdlab.records.files import to_json
 from gdlab.records.runs import read_checkpoint
 from gdlab.tasks import Task
-from gdlab.tasks.task import require_task
+from gdlab.tasks.checks import require_task
 from gdlab.training import train
 from gdlab.training.compilation import KEPT
 from gdlab.training.epoch import begin

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jaxlib
+import numpy as np
 
 from gdlab.arguments import describe
 
@@ -16,7 +17,8 @@ def local_devices(devices: Any) -> list[jax.Device]:
     if devices is None:
         return list(jax.local_devices())
     found = [devices] if isinstance(devices, jax.Device) else devices
-    if not isinstance(found, Sequence) or not found or not all(isinstance(device, jax.Device) for device in found):
+    several = isinstance(found, (Sequence, np.ndarray)) and len(found) > 0
+    if not several or not all(isinstance(device, jax.Device) for device in found):
         raise TypeError(
             f"devices: expected a list of jax devices, such as jax.local_devices(), got {describe(devices)}"
         )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 
 from gdlab.compute import interrupts
-from gdlab.compute.settings import own_settings
+from gdlab.compute.promotion import standard_promotion
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,7 +41,7 @@ def with_settings(function: Callable[..., Result]) -> Callable[..., Result]:
     wide = jax.config.read("jax_enable_x64")
 
     def called(*arguments: Any) -> Result:
-        with jax.enable_x64(wide), own_settings():
+        with jax.enable_x64(wide), jax.disable_jit(False), standard_promotion():
             return function(*arguments)
 
     return called

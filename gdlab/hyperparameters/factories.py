@@ -95,7 +95,7 @@ _READS_VALUES = (
 )
 
 
-def build(label: str, factory: Factory, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
+def optimizer_from(label: str, factory: Factory, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
     """Return `factory(**numbers)`, or raise TypeError if it is not an optimizer."""
     made = factory(**numbers)
     if not all(callable(getattr(made, part, None)) for part in ("init", "update")):
@@ -135,7 +135,7 @@ def require_values(factories: Mapping[str, Factory], layout: Layout, dtype: Any)
         }
         for place in range(len(lanes)):
             try:
-                build(label, factory, {name: column[place] for name, column in columns.items()})
+                optimizer_from(label, factory, {name: column[place] for name, column in columns.items()})
             except Exception as error:  # a factory of the user may raise anything
                 if str(error).startswith("factory: "):
                     raise

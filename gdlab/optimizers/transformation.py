@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from gdlab.arguments import require_number
+from gdlab.arguments import describe, first_line, require_callable, require_number, require_optimizer
+from gdlab.compute.promotion import standard_promotion
 from gdlab.optimizers.trees import begin
 from gdlab.types import Factory, Hyperparameter
 
@@ -53,8 +54,9 @@ def transformation(build: AnyFactory) -> AnyFactory:
 
     An argument that is callable, or a list or tuple that contains callables, is treated as a schedule
     `count -> number` (count from 0). It is evaluated before each step, so `build` receives only numbers, which are
-    then traced. Arguments whose default is a bool or a string, or whose annotation contains `Callable`, are passed on
-    unchanged. Whatever `build` reads in `init` (an initial step size, for example) is read at count 0.
+    then traced. Arguments are passed on unchanged if their default is a bool or a string, if their name contains
+    "mask", or if their annotation says that they are callable or a tree of bools. Whatever `build` reads in `init` (an
+    initial step size, for example) is read at count 0.
 
     `optax.inject_hyperparams` does something similar, but stores the values in float32 whatever the dtype of the
     parameters.
@@ -65,9 +67,13 @@ def transformation(build: AnyFactory) -> AnyFactory:
     Returns:
       The decorated function, with its attribute `takes_schedules` set to True. The transformations that it returns
       have passed through `stable_dtypes`. An invalid first value of a schedule raises at construction, as a number
-      would.
+      would; so does a callable that returns anything but a number, such as a mask under another name.
     """
-    signature = inspect.signature(build)
+    require_callable("build", build)
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):
+        raise TypeError(f"build: expected a function with a signature, got {describe(build)}") from None
 
     @functools.wraps(build)
     def scheduled(*args: Any, **kwargs: Any) -> optax.GradientTransformation:
@@ -90,7 +96,7 @@ def transformation(build: AnyFactory) -> AnyFactory:
 
         def at(count: Array) -> optax.GradientTransformationExtraArgs:
             now = signature.bind(*args, **kwargs)
-            now.arguments.update({name: _evaluate(value, count) for name, value in varying.items()})
+            now.arguments.update({name: _evaluate(name, value, count) for name, value in varying.items()})
             return stable_dtypes(build(*now.args, **now.kwargs))
 
         at(begin())  # Values outside their range raise here, at construction.
@@ -110,8 +116,17 @@ def transformation(build: AnyFactory) -> AnyFactory:
     return scheduled  # type: ignore[return-value]
 
 
+UNSCHEDULED = ("Callable", "callable", "Mask", "PyTree", "ArrayTree", "Params", "GradientTransform")
+"""Words of an annotation that say that an argument is not a number, and so not a schedule of numbers either."""
+
+
 def _takes_numbers(parameter: inspect.Parameter) -> bool:
-    return not isinstance(parameter.default, (bool, str)) and "Callable" not in str(parameter.annotation)
+    if isinstance(parameter.default, (bool, str)) or "mask" in parameter.name.lower():
+        return False
+    note = parameter.annotation
+    text = note.__name__ if isinstance(note, type) else str(note)
+    truth = "bool" in text.lower() and "float" not in text.lower()
+    return not truth and not any(word in text for word in UNSCHEDULED)
 
 
 def _is_traceable(parameter: inspect.Parameter) -> bool:
@@ -120,13 +135,38 @@ def _is_traceable(parameter: inspect.Parameter) -> bool:
 
 
 def _has_schedule(value: Any) -> bool:
-    return callable(value) or (isinstance(value, (list, tuple)) and any(callable(entry) for entry in value))
+    return callable(value) or (type(value) in (list, tuple) and any(callable(entry) for entry in value))
 
 
-def _evaluate(value: Any, count: Array) -> Any:
+def _evaluate(name: str, value: Any, count: Array) -> Any:
     if callable(value):
-        return value(count)
-    return tuple(entry(count) if callable(entry) else entry for entry in value)
+        return _scheduled_number(name, value, count)
+    return tuple(_scheduled_number(name, entry, count) if callable(entry) else entry for entry in value)
+
+
+def _scheduled_number(name: str, schedule: Any, count: Array) -> Any:
+    """Return the value of a schedule, or raise an error unless it is a number."""
+    hint = "an argument that is annotated as Callable is passed on unchanged"
+    try:
+        value = schedule(count)
+    except Exception as error:  # the user's function may raise anything
+        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
+        raise kind(
+            f"{name}: expected a schedule, which maps a step to a number, got {first_line(error)}; {hint}"
+        ) from error
+    if not all(map(_is_real, value if isinstance(value, (list, tuple)) else [value])):
+        raise TypeError(
+            f"{name}: expected a schedule, which maps a step to a number, got a function that returns "
+            f"{describe(value)}; {hint}"
+        )
+    return value
+
+
+def _is_real(value: Any) -> bool:
+    if not (hasattr(value, "dtype") or isinstance(value, (int, float))):
+        return False
+    dtype = jnp.result_type(value)
+    return bool(jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
 
 
 def stable_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -147,19 +187,22 @@ def stable_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransfor
       A transformation that computes the same update. Its `init` raises TypeError for complex leaves, because the
       square of a complex number is not its squared modulus.
     """
+    require_optimizer("inner", inner)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> optax.OptState:
         for leaf in jax.tree.leaves(params):
             if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
                 raise TypeError(f"params: expected real leaves, got dtype {jnp.result_type(leaf)}")
-        return jax.tree.map(lambda leaf: jnp.array(leaf, _dtype(leaf), copy=True), inner.init(params))
+        with standard_promotion():
+            return jax.tree.map(lambda leaf: jnp.array(leaf, _dtype(leaf), copy=True), inner.init(params))
 
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, optax.OptState]:
         wide = jax.tree.map(_in_32_bits, (updates, state, params))
-        new_updates, new_state = inner.update(*wide, **extra)
+        with standard_promotion():
+            new_updates, new_state = inner.update(*wide, **extra)
         like = updates if params is None else params
         return jax.tree.map(_cast_like, new_updates, like), jax.tree.map(_cast_like, new_state, state)
 

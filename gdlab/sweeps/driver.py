@@ -17,9 +17,9 @@ from gdlab.arguments import as_path, require_callable, require_choice, require_c
 from gdlab.compute.devices import local_devices
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
-from gdlab.compute.settings import own_settings
+from gdlab.compute.promotion import standard_promotion
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
-from gdlab.hyperparameters.factories import build, explained
+from gdlab.hyperparameters.factories import explained, optimizer_from
 from gdlab.records.blocks import Blocks
 from gdlab.sweeps.crew import LaneCrew, Ledger, Part, milestones
 from gdlab.sweeps.histories import HistoryTrace, Reduce, history_chunk, run_histories, trace_history
@@ -151,7 +151,7 @@ def sweep(
         progress=progress,
         save_to=save_to,
     )
-    with own_settings():
+    with jax.disable_jit(False), standard_promotion():
         return request.run()
 
 
@@ -185,7 +185,7 @@ class _Request:
             tuple(space.functions.values()),
             space.gradients,
             space.minimizers,
-            lambda **numbers: build(name, make, numbers),
+            lambda **numbers: optimizer_from(name, make, numbers),
             space.names,
             self.max_steps,
             self.tolerance,

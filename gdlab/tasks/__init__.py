@@ -6,6 +6,7 @@ and `classify` do most of the work.
 
 from collections.abc import Callable
 
+from gdlab.tasks.checks import require_task
 from gdlab.tasks.cifar10 import cifar10_resnet18
 from gdlab.tasks.cifar100 import cifar100_vgg16
 from gdlab.tasks.fashion_mnist import fashion_mnist_capsnet
@@ -15,7 +16,7 @@ from gdlab.tasks.penn_treebank import ptb_lstm
 from gdlab.tasks.perceptron import digits_mlp, fashion_mnist_mlp, mnist_mlp, perceptron
 from gdlab.tasks.pipeline import PROTOCOLS, Forward, Phase, Protocol, measured
 from gdlab.tasks.stl10 import stl10_wrn16_8
-from gdlab.tasks.task import Task, count_examples, metric_names, require_task
+from gdlab.tasks.task import Task, count_examples, metric_names
 from gdlab.types import NameTable
 
 _TASKS: tuple[Callable[..., Task], ...] = (

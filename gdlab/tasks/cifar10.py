@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 
 from gdlab import models
 from gdlab.data import load
-from gdlab.tasks.images import classify
+from gdlab.tasks.images import SIZES, as_dtype, classify, require_settings
 from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Init, Task
 
@@ -51,13 +51,15 @@ def cifar10_resnet18(
     Raises:
       KeyError: if `protocol`, `stem` or `head` is an unknown name.
     """
+    require_settings("cifar10_resnet18", settings, SIZES)
+    dtype, rules = as_dtype(dtype), PROTOCOLS[protocol]
     model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], width=width, dtype=dtype)
     init = None if weights is None else _pretrained(model, weights)
     return classify(
         "cifar10_resnet18",
         load("cifar10", data_dir),
         model,
-        protocol=PROTOCOLS[protocol],
+        protocol=rules,
         mean=SOURCE_MEAN,
         std=SOURCE_STD,
         dtype=dtype,

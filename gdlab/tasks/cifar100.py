@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gdlab import models
 from gdlab.data import load
-from gdlab.tasks.images import CHANNELS, classify
+from gdlab.tasks.images import CHANNELS, SIZES, as_dtype, classify, require_settings
 from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Task
 
@@ -45,13 +45,15 @@ def cifar100_vgg16(
       Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
       (https://arxiv.org/abs/1910.04952).
     """
-    images = load(dataset, data_dir)
+    require_settings("cifar100_vgg16", settings, SIZES)
+    dtype, rules = as_dtype(dtype), PROTOCOLS[protocol]
     mean, std = CHANNELS[dataset]
+    images = load(dataset, data_dir)
     return classify(
         f"{dataset}_vgg16",
         images,
         models.vgg16(len(images.classes), width=width, dtype=dtype),
-        protocol=PROTOCOLS[protocol],
+        protocol=rules,
         mean=mean,
         std=std,
         batch_size=batch_size,

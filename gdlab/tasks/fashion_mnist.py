@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gdlab import losses, models
+from gdlab.arguments import require_flag
 from gdlab.data import load
-from gdlab.tasks.images import from_images
+from gdlab.tasks.images import SIZES, as_dtype, from_images, require_settings
+from gdlab.tasks.labels import require_images, require_labels
 from gdlab.tasks.pipeline import measured
 from gdlab.tasks.task import Metrics, Task
 
@@ -51,8 +53,13 @@ def fashion_mnist_capsnet(
       Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
       (https://arxiv.org/abs/1910.04952).
     """
-    images = load(dataset, data_dir)
     names = models.CapsuleSizes.names()
+    require_settings("fashion_mnist_capsnet", settings, (*names, *SIZES, "protocol", "mean", "std"))
+    require_flag("learn_weights", learn_weights)
+    dtype = as_dtype(dtype)
+    images = load(dataset, data_dir)
+    require_images(images)
+    require_labels(images, len(images.classes))
     sizes = models.CapsuleSizes(**{name: settings.pop(name) for name in names if name in settings})
     model = models.capsnet(
         len(images.classes),

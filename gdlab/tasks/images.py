@@ -1,14 +1,24 @@
 """Tasks on labelled images: a split data set, joined with the functions of `gdlab.tasks.pipeline`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from gdlab import models
-from gdlab.arguments import require_count
+from gdlab.arguments import (
+    as_numbers,
+    describe,
+    require_callable,
+    require_count,
+    require_instance,
+    require_mapping,
+    require_number,
+    require_text,
+)
 from gdlab.data import Dataset, Split
+from gdlab.tasks.labels import count_outputs, require_images, require_labels
 from gdlab.tasks.pipeline import Forward, Pipeline, Protocol, measure_classes, measured
 from gdlab.tasks.task import Data, Init, Task
 from gdlab.types import NameTable
@@ -67,19 +77,26 @@ def from_images(
       A `Task`.
 
     Raises:
-      TypeError: if a size is not an integer.
-      ValueError: if a size is out of range or larger than the number of images.
+      TypeError: if an argument has the wrong type, or images are not uint8.
+      ValueError: if a size is out of range or larger than the number of images, or images and labels do not fit.
     """
+    require_text("name", name)
+    require_images(dataset)
+    require_callable("init", init)
+    require_callable("forward", forward)
+    require_instance("protocol", protocol, (Protocol, type(None)), "a Protocol, such as gdlab.tasks.PROTOCOLS['sound']")
     require_count("batch_size", batch_size)
     require_count("evaluation_batch", evaluation_batch)
+    require_mapping("description", {} if description is None else description, "from names to what is recorded")
+    dtype = as_dtype(dtype)
     parts = _cut(dataset, hold_out, train_size, test_size)
     counts = {"train": len(parts.train.labels), "valid": hold_out, "test": len(parts.test.labels)}
     if batch_size > counts["train"]:
         raise ValueError(f"batch_size: expected at most the {counts['train']} training images, got {batch_size}")
     protocol = protocol or Protocol()
     channels = dataset.train.images.shape[-1]
-    mean = (0.0,) * channels if mean is None else mean
-    std = (1.0,) * channels if std is None else std
+    mean = _per_channel("mean", (0.0,) * channels if mean is None else mean, channels)
+    std = _per_channel("std", (1.0,) * channels if std is None else std, channels, low=0.0)
     pipeline = Pipeline(init, forward, protocol, mean, std, dtype)
     return Task(
         name=name,
@@ -96,8 +113,8 @@ def from_images(
             "data": dataset.provenance | {"name": dataset.name},
             **counts,
             "batch_size": batch_size,
-            "mean": [float(m) for m in mean],
-            "std": [float(s) for s in std],
+            "mean": list(mean),
+            "std": list(std),
             "augment_test": protocol.augment_test,
             "freeze_after_first_epoch": protocol.freeze_after_first_epoch,
             "dtype": jnp.dtype(dtype).name,
@@ -129,9 +146,50 @@ def classify(
 
     Returns:
       A `Task`.
+
+    Raises:
+      TypeError: if an argument has the wrong type, or labels are not integers.
+      ValueError: if a label is negative, or not below the number of classes or of the model's outputs; or as
+        `from_images`.
     """
+    require_settings("classify", settings, FURTHER)
+    require_text("name", name)
+    require_images(dataset)
+    require_labels(dataset, count_outputs(model, dataset))
     forward = measured(model, measure_classes)
-    return from_images(name, dataset, init or model.init, forward, mean=mean, std=std, **settings)
+    return from_images(name, dataset, model.init if init is None else init, forward, mean=mean, std=std, **settings)
+
+
+SIZES = ("batch_size", "evaluation_batch", "hold_out", "train_size", "test_size")
+"""The arguments of `from_images` that every task on images passes on."""
+
+FURTHER = (*SIZES, "protocol", "dtype", "description")
+"""The arguments of `from_images` that `classify` passes on."""
+
+
+def require_settings(task: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise TypeError if a setting of a task is none of the `known` arguments; the message lists these."""
+    for name in settings:
+        if name not in known:
+            raise TypeError(f"{name}: expected an argument of {task} ({', '.join(known)}), got {name!r}")
+
+
+def as_dtype(dtype: Any) -> Any:
+    """Return the dtype, or raise TypeError unless it is a floating-point type."""
+    try:
+        got = jnp.dtype("nothing" if dtype is None or hasattr(dtype, "shape") else dtype)
+    except TypeError:
+        raise TypeError(f"dtype: expected a floating-point type, got {describe(dtype)}") from None
+    if not jnp.issubdtype(got, jnp.floating):
+        raise TypeError(f"dtype: expected a floating-point type, got {got}")
+    return dtype
+
+
+def _per_channel(name: str, numbers: Any, channels: int, low: float = -np.inf) -> tuple[float, ...]:
+    found = as_numbers(name, numbers, shape=(channels,))
+    for number in found:
+        require_number(name, float(number), low, open_low=True)
+    return tuple(float(number) for number in found)
 
 
 def _cut(dataset: Dataset, hold_out: int, train_size: int | None, test_size: int | None) -> Data:

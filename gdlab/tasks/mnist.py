@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdlab import losses, models
+from gdlab.arguments import require_sequence
 from gdlab.data import load
-from gdlab.tasks.images import from_images
+from gdlab.tasks.images import SIZES, as_dtype, from_images, require_settings
 from gdlab.tasks.pipeline import measured
 from gdlab.tasks.task import Metrics, Task
 
@@ -45,6 +46,9 @@ def mnist_vae(
       Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
       (https://arxiv.org/abs/1910.04952).
     """
+    require_settings("mnist_vae", settings, (*SIZES, "protocol", "mean", "std"))
+    require_sequence("hidden", hidden, "the sizes of the encoder's hidden layers")
+    dtype = as_dtype(dtype)
     images = load(dataset, data_dir)
     model = models.vae(images.train.images.shape[1:], hidden=hidden, latent=latent, dtype=dtype)
     return from_images(

@@ -8,10 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from gdlab import losses, models
 from gdlab.arguments import require_count
+from gdlab.compute.promotion import standard_promotion
 from gdlab.data import Windows, load_text, windows
 from gdlab.tasks.task import Metrics, Task
 
@@ -83,11 +85,13 @@ def ptb_lstm(
             if size > len(tokens):
                 raise ValueError(f"{part}_size: expected at most {len(tokens)}, the number of words, got {size}")
             tokens = tokens[:size]
+        _require_words(part, tokens, len(text.vocabulary))
         parts[part] = windows(tokens, batch_size, steps)
 
     def forward(params: PyTree, state: PyTree, batch: Windows, key: Array, train: bool) -> tuple[PyTree, Metrics]:
-        logits, state = model.apply(params, state, batch.inputs, train=train, key=key)
-        return state, {"loss": jnp.mean(losses.cross_entropy(logits, jnp.asarray(batch.targets)), axis=-1)}
+        with standard_promotion():
+            logits, state = model.apply(params, state, batch.inputs, train=train, key=key)
+            return state, {"loss": jnp.mean(losses.cross_entropy(logits, jnp.asarray(batch.targets)), axis=-1)}
 
     def loss(params: PyTree, state: PyTree, batch: Windows, key: Array) -> tuple[Array, tuple[PyTree, Metrics]]:
         state, metrics = forward(params, state, batch, key, True)
@@ -120,3 +124,12 @@ def ptb_lstm(
             "dtype": jnp.dtype(dtype).name,
         },
     )
+
+
+def _require_words(part: str, tokens: np.ndarray, words: int) -> None:
+    """Raise ValueError unless all tokens are indices of the vocabulary; an index beyond it has no row of its own."""
+    if tokens.size and not (tokens.min() >= 0 and tokens.max() < words):
+        raise ValueError(
+            f"dataset: expected words of the {part} part as indices from 0 to {words - 1}, got {tokens.min()} to "
+            f"{tokens.max()}"
+        )

@@ -7,9 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from gdlab import models
-from gdlab.data import load
-from gdlab.tasks.images import classify
+from gdlab.arguments import require_sequence
+from gdlab.data import load, places
+from gdlab.tasks.images import SIZES, as_dtype, classify, require_settings
 from gdlab.tasks.task import Task
+
+SETTINGS = ("hidden", "dtype", "protocol", "init", *SIZES)
+"""The arguments of `perceptron` besides the data."""
 
 
 def perceptron(
@@ -34,6 +38,10 @@ def perceptron(
     Returns:
       A `Task`.
     """
+    require_settings("perceptron", settings, SETTINGS)
+    require_sequence("hidden", hidden, "the sizes of the hidden layers")
+    dtype = as_dtype(dtype)
+    places(data_dir)  # "digits" are not read from a folder, but a wrong argument is one all the same
     images = load(dataset, data_dir)
     shape = images.train.images.shape[1:]
     return classify(
@@ -60,6 +68,7 @@ def digits_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
     Returns:
       A `Task`.
     """
+    require_settings("digits_mlp", settings, SETTINGS)
     return perceptron("digits", data_dir, **settings)
 
 
@@ -75,6 +84,7 @@ def mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Task:
     Returns:
       A `Task`.
     """
+    require_settings("mnist_mlp", settings, SETTINGS)
     return perceptron("mnist", data_dir, **settings)
 
 
@@ -90,4 +100,5 @@ def fashion_mnist_mlp(data_dir: str | Path | None = None, **settings: Any) -> Ta
     Returns:
       A `Task`.
     """
+    require_settings("fashion_mnist_mlp", settings, SETTINGS)
     return perceptron("fashion_mnist", data_dir, **settings)

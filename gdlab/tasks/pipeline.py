@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from gdlab import losses, models
+from gdlab.arguments import describe, require_callable, require_flag
+from gdlab.compute.promotion import standard_promotion
 from gdlab.data import Split, crop_and_flip, normalize
 from gdlab.tasks.task import Init, Metrics
 from gdlab.types import NameTable
@@ -34,6 +36,12 @@ class Protocol:
     augment: Augment | None = None
     augment_test: bool = False
     freeze_after_first_epoch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.augment is not None:
+            require_callable("augment", self.augment)
+        require_flag("augment_test", self.augment_test)
+        require_flag("freeze_after_first_epoch", self.freeze_after_first_epoch)
 
 
 PROTOCOLS: NameTable[Protocol] = NameTable(
@@ -93,6 +101,13 @@ Measure = Callable[[Any, Array, Array], Metrics]
 """`measure(outputs, inputs, labels)` returns the metrics of each image, "loss" among them, given a model's outputs."""
 
 
+def require_model(model: Any) -> None:
+    """Raise TypeError unless `model` has the two functions of a `models.Model`."""
+    for part in ("init", "apply"):
+        if not callable(getattr(model, part, None)):
+            raise TypeError(f"model: expected a Model, such as gdlab.models.mlp(...), got {describe(model)}")
+
+
 def measured(model: models.Model, measure: Measure, *, feed: Callable[[Array, Array], PyTree] | None = None) -> Forward:
     """Make a `Forward` that applies a model and measures its outputs.
 
@@ -103,7 +118,14 @@ def measured(model: models.Model, measure: Measure, *, feed: Callable[[Array, Ar
 
     Returns:
       A function as described by `Forward`.
+
+    Raises:
+      TypeError: if an argument is not a model or a function.
     """
+    require_model(model)
+    require_callable("measure", measure)
+    if feed is not None:
+        require_callable("feed", feed)
 
     def forward(
         params: PyTree, state: PyTree, inputs: Array, labels: Array, train: Any, key: Array
@@ -147,7 +169,8 @@ class Pipeline:
 
     def init(self, key: Array) -> tuple[PyTree, Phase]:
         """Return initial parameters and a state in training mode."""
-        params, state = self.begin(key)
+        with standard_promotion():
+            params, state = self.begin(key)
         return params, Phase(state, jnp.asarray(True))
 
     def loss(self, params: PyTree, state: Phase, batch: Split, key: Array) -> tuple[Array, tuple[Phase, Metrics]]:
@@ -165,6 +188,12 @@ class Pipeline:
         return state._replace(training=jnp.asarray(False)) if self.protocol.freeze_after_first_epoch else state
 
     def _run(
+        self, params: PyTree, state: Phase, batch: Split, key: Array, *, augment: bool, train: Any
+    ) -> tuple[Phase, Metrics]:
+        with standard_promotion():
+            return self._measure(params, state, batch, key, augment=augment, train=train)
+
+    def _measure(
         self, params: PyTree, state: Phase, batch: Split, key: Array, *, augment: bool, train: Any
     ) -> tuple[Phase, Metrics]:
         for_augment, for_model = jax.random.split(key)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gdlab import models
 from gdlab.data import crop_and_flip, load
-from gdlab.tasks.images import CHANNELS, classify
+from gdlab.tasks.images import CHANNELS, SIZES, as_dtype, classify, require_settings
 from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Task
 
@@ -52,11 +52,11 @@ def stl10_wrn16_8(
       Chen, Wolfe, Li and Kyrillidis, "Demon: Improved Neural Network Training with Momentum Decay", 2022
       (https://arxiv.org/abs/1910.04952).
     """
-    images = load(dataset, data_dir)
+    require_settings("stl10_wrn16_8", settings, SIZES)
+    dtype, given = as_dtype(dtype), PROTOCOLS[protocol]
     mean, std = CHANNELS[dataset]
-    rules = dataclasses.replace(
-        PROTOCOLS[protocol], augment=partial(crop_and_flip, padding=images.train.images.shape[1] // 8)
-    )
+    images = load(dataset, data_dir)
+    rules = dataclasses.replace(given, augment=partial(crop_and_flip, padding=images.train.images.shape[1] // 8))
     return classify(
         f"{dataset}_wrn{depth}_{widen}",
         images,

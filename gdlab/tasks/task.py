@@ -8,7 +8,16 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from gdlab.arguments import describe, require_callable, require_count
+from gdlab.arguments import (
+    abstract_result,
+    describe,
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_mapping,
+    require_text,
+)
 
 Metrics = dict[str, Float[Array, " batch"]]
 """Metrics by name, with one number per example; "loss" is one of the names."""
@@ -57,7 +66,7 @@ class Task:
     """A training problem: data, model and loss as pure functions.
 
     To add a task, write a model and a function that returns a `Task`. Creating a `Task` checks that the data and the
-    batch sizes fit; `require_task` checks the functions.
+    batch sizes fit; `gdlab.tasks.require_task` checks the functions.
 
     Attributes:
       init: `init(key)` returns (params, state). The optimizer updates params; state is everything else that the model
@@ -101,6 +110,9 @@ class Task:
             require_callable(name, getattr(self, name))
         require_count("batch_size", self.batch_size)
         require_count("evaluation_batch", self.evaluation_batch)
+        require_flag("shuffled", self.shuffled)
+        require_text("name", self.name)
+        require_mapping("description", self.description, "from names to what is recorded")
         for part, least in (("train", self.batch_size), ("valid", 1), ("test", 1)):
             _require_examples(part, getattr(self, part), least)
 
@@ -121,52 +133,39 @@ class Task:
 
 
 def count_examples(examples: PyTree) -> int:
-    """Return the number of examples: the length of the first axis, which all arrays share."""
-    return len(jax.tree.leaves(examples)[0])
+    """Return the number of examples: the length of the first axis, which all arrays share.
+
+    Raises:
+      TypeError: if `examples` are not arrays.
+      ValueError: if there is no array, or their lengths differ.
+    """
+    return _count("examples", examples)
 
 
 def _require_examples(part: str, examples: PyTree, least: int) -> None:
     if examples is None and part == "valid":
         return
-    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(examples)}
-    if len(lengths) != 1 or lengths == {()}:
-        raise ValueError(f"{part}: expected arrays of equal length, got lengths {sorted(lengths)}")
-    if count_examples(examples) < least:
+    count = _count(part, examples)
+    if count < least:
         what = "examples, the batch size" if part == "train" else "example"
-        raise ValueError(f"{part}: expected at least {least} {what}, got {count_examples(examples)}")
+        raise ValueError(f"{part}: expected at least {least} {what}, got {count}")
 
 
-def require_task(name: str, task: Any) -> tuple[str, ...]:
-    """Check that the functions of a task fit together, and return the names of its metrics.
+def _count(name: str, examples: PyTree) -> int:
+    """Return the length that all arrays share, or raise an error."""
+    leaves = jax.tree.leaves(examples)
+    for leaf in leaves:
+        if not hasattr(leaf, "shape") or not _is_numeric(leaf):
+            raise TypeError(f"{name}: expected arrays of numbers, got {describe(leaf)}")
+    lengths = {leaf.shape[:1] for leaf in leaves}
+    if len(lengths) != 1 or lengths == {()}:
+        raise ValueError(f"{name}: expected arrays of equal length, got lengths {sorted(lengths)}")
+    return int(leaves[0].shape[0])
 
-    Nothing is computed: the functions are evaluated abstractly.
 
-    Args:
-      name: the name of the argument, for error messages.
-      task: the task to check.
-
-    Returns:
-      The names of the metrics that `task.evaluate` returns.
-
-    Raises:
-      TypeError: if `task` is not a `Task`.
-      ValueError: if its functions `loss` and `evaluate` return different metrics, or none called "loss".
-    """
-    if not isinstance(task, Task):
-        raise TypeError(
-            f"{name}: expected a Task, as returned by the functions in gdlab.tasks.TASKS, got {describe(task)}"
-        )
-    key = jax.random.key(0)
-    params, state = jax.eval_shape(task.init, key)
-    batch = abstract_batch(task.train, task.batch_size)
-    trained = tuple(jax.eval_shape(task.loss, params, state, batch, key)[1][1])
-    evaluated = metric_names(task.functions, params, state, task.test)
-    if set(trained) != set(evaluated) or "loss" not in trained:
-        raise ValueError(
-            f'{name}: expected loss and evaluate to return the same metrics, including "loss", got {sorted(trained)} '
-            f"and {sorted(evaluated)}"
-        )
-    return evaluated
+def _is_numeric(array: Any) -> bool:
+    kinds = (np.number, np.bool_, jax.dtypes.prng_key)
+    return any(jax.dtypes.issubdtype(array.dtype, kind) for kind in kinds)
 
 
 def abstract_batch(examples: PyTree, size: int) -> PyTree:
@@ -186,5 +185,9 @@ def metric_names(functions: Functions, params: PyTree, state: PyTree, examples: 
     Returns:
       The names as a tuple.
     """
+    require_instance("functions", functions, Functions, "the functions of a task, task.functions")
     batch = abstract_batch(examples, min(functions.evaluation_batch, count_examples(examples)))
-    return tuple(jax.eval_shape(functions.evaluate, params, state, batch, jax.random.key(0))[1])
+    takes = "params, state, a batch and a random key"
+    key = jax.random.key(0)
+    returned = abstract_result("functions.evaluate", functions.evaluate, params, state, batch, key, takes=takes)
+    return tuple(returned[1])

@@ -1,6 +1,8 @@
 """The two programs of a run: one initializes the learner, the other trains it for an epoch.
 
-Both are traced and compiled once and then cached.
+Both are cached. A traced program is used again only while nothing that it was traced from has changed, which
+`gdlab.compute.snapshots` finds out; otherwise it is traced again. A compiled program is used again for the same text,
+constants and trees of arguments and results.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +14,10 @@ from jaxtyping import Array
 
 from gdlab.compute.devices import repeatable
 from gdlab.compute.programs import Cache, digest_programs, trace
+from gdlab.compute.snapshots import snapshot
 from gdlab.tasks.task import Data, Functions
 from gdlab.training.epoch import Learner, Summary, begin, run_epoch
+from gdlab.training.guards import build
 from gdlab.types import Factory
 
 Begin = Callable[..., Learner]
@@ -42,6 +46,19 @@ class TracedRun(NamedTuple):
     device: jax.Device
 
 
+class Program:
+    """A compiled program, which runs whether or not `jax_disable_jit` is set."""
+
+    def __init__(self, compiled: Any):
+        """Hold the program as JAX compiled it."""
+        self.compiled = compiled
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the program."""
+        with jax.disable_jit(False):
+            return self.compiled(*arguments)
+
+
 class CompiledRun(NamedTuple):
     """The compiled programs of a run."""
 
@@ -55,14 +72,15 @@ KEPT = 8
 TRACED, COMPILED = Cache(KEPT), Cache(KEPT)
 
 
-def functions_of(task: Functions, factory: Factory, names: Sequence[str]) -> tuple[Begin, Epoch]:
+def functions_of(task: Functions, factory: Factory, names: Sequence[str], argument: str) -> tuple[Begin, Epoch]:
     """Return `Begin` and `Epoch` of one run as pure functions; the latter also takes the limit of `run_epoch`.
 
-    Both take the values of the hyperparameters called `names` and build the optimizer from them.
+    Both take the values of the hyperparameters called `names` and build the optimizer from them. If this fails, the
+    error names the `argument` that the user gave as the optimizer.
     """
 
     def optimizer(values: Sequence[Array]) -> Any:
-        return factory(**dict(zip(names, values, strict=True)))
+        return build(argument, factory, dict(zip(names, values, strict=True)))
 
     def start(values: Sequence[Array], seed: Array) -> Learner:
         return begin(task, optimizer(values), seed)
@@ -82,48 +100,48 @@ def trace_both(
 
     `arguments` are the shapes of the arguments of `start`; `epoch` takes these, the learner and then `more`.
     """
-    like = jax.eval_shape(start, *arguments)
     options = repeatable(device)
-    traced = (
-        trace(start, arguments, device, options=options),
-        trace(epoch, (*arguments, like, *more), device, options=options, donate=len(arguments)),
-    )
-    lowered = (traced[0].lower(), traced[1].lower())
-    return TracedRun(like, digest_programs(traced, lowered), lowered, device)
+    with jax.disable_jit(False):  # loops are compiled whatever this setting says: without that there is no program
+        like = jax.eval_shape(start, *arguments)
+        traced = (
+            trace(start, arguments, device, options=options),
+            trace(epoch, (*arguments, like, *more), device, options=options, donate=len(arguments)),
+        )
+        lowered = (traced[0].lower(), traced[1].lower())
+        return TracedRun(like, digest_programs(traced, lowered), lowered, device)
 
 
-def trace_run(
-    task: Functions, factory: Factory, names: tuple[str, ...], data: Data, device: jax.Device, token: Any
-) -> TracedRun:
+def trace_run(task: Functions, factory: Factory, names: tuple[str, ...], data: Data, device: jax.Device) -> TracedRun:
     """Trace the programs of a run with `factory(**hyperparameters)`, or return them from the cache.
 
-    `names` are those of the hyperparameters. `token` identifies the factory in the cache: equal tokens mean the same
-    optimizer.
+    `names` are those of the hyperparameters.
     """
     shapes = shapes_of(data)
     leaves, structure = jax.tree.flatten(shapes)
 
     def make() -> TracedRun:
-        start, epoch = functions_of(task, factory, names)
+        start, epoch = functions_of(task, factory, names, "optimizer")
         arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
         return trace_both(device, start, epoch, arguments, (shapes,))
 
-    return TRACED.get((task, token, names, tuple(leaves), structure, device), make)
+    read = snapshot((task, factory))
+    return make() if read is None else TRACED.get((read, names, tuple(leaves), structure, str(structure), device), make)
 
 
 def compile_run(traced: TracedRun) -> CompiledRun:
     """Compile the programs, or return those compiled for the same text and the same trees of arguments and results.
 
-    The text alone is not enough, because an unused argument leaves no trace in it.
+    The text alone is not enough: an unused argument, a container without leaves, None and the static fields of a
+    container leave no trace in it. Trees are compared by their text, too, because 1, 1.0 and True are equal.
     """
 
     def make() -> CompiledRun:
-        return CompiledRun(traced.lowered[0].compile(), traced.lowered[1].compile())
+        return CompiledRun(Program(traced.lowered[0].compile()), Program(traced.lowered[1].compile()))
 
     if traced.digest is None:
         return make()
     trees = tuple((each.in_tree, tuple(jax.tree.leaves(each.in_avals)), each.out_tree) for each in traced.lowered)
-    return COMPILED.get((traced.digest, trees, traced.device), make)
+    return COMPILED.get((traced.digest, trees, str(trees), traced.device), make)
 
 
 def shapes_of(data: Data) -> Data:

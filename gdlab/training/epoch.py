@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key, PyTree
 
+from gdlab.compute.promotion import standard_promotion
 from gdlab.optimizers import evaluation_params
 from gdlab.tasks.task import Data, Functions, count_examples, metric_names
+from gdlab.training.guards import blamed
 
 Summary = dict[str, Array]
 """Means over an epoch, by name: train_loss, train_accuracy, ..., valid_loss, ..., test_loss, ..., gradient_norm."""
@@ -42,6 +44,14 @@ def root_key(seed: Any) -> Key[Array, ""]:
     It is a Threefry key, because Threefry keeps the streams of different keys distinct under `jax.vmap`.
     """
     return jax.random.key(seed, impl="threefry2x32")
+
+
+def steepest(gradient: Array) -> Array:
+    """Return the direction of steepest ascent, which optax expects; for complex numbers JAX returns its conjugate.
+
+    For f(x + iy), JAX's gradient is df/dx - i df/dy, and f grows fastest along df/dx + i df/dy.
+    """
+    return jnp.conj(gradient) if jnp.iscomplexobj(gradient) else gradient
 
 
 def begin(task: Functions, optimizer: optax.GradientTransformation, seed: Any) -> Learner:
@@ -89,9 +99,11 @@ def run_epoch(
         def value(params: PyTree) -> Array:
             return task.loss(params, learner.state, batch, step_key)[0]
 
-        (loss, (state, metrics)), gradient = jax.value_and_grad(task.loss, has_aux=True)(
-            learner.params, learner.state, batch, step_key
-        )
+        with blamed("task.loss", "a function that JAX can differentiate with respect to params"):
+            (loss, (state, metrics)), gradient = jax.value_and_grad(task.loss, has_aux=True)(
+                learner.params, learner.state, batch, step_key
+            )
+        gradient = jax.tree.map(steepest, gradient)
         updates, after = full.update(
             gradient, learner.optimizer, learner.params, value=loss, grad=gradient, value_fn=value
         )
@@ -109,8 +121,9 @@ def run_epoch(
     steps = count // batch_size
     most = steps if limit is None else jnp.minimum(steps, limit)
     learner, sums = jax.lax.fori_loop(0, most, step, (learner, nothing))
-    norm = sums.pop("gradient_norm") / most
-    summary = {f"train_{name}": total / (most * batch_size) for name, total in sums.items()}
+    with standard_promotion():
+        norm = sums.pop("gradient_norm") / most
+        summary = {f"train_{name}": total / (most * batch_size) for name, total in sums.items()}
     learner = learner._replace(state=task.after_epoch(learner.state), epoch=learner.epoch + 1)
     params = evaluation_params(learner.optimizer, learner.params)
     for place, part in enumerate(("valid", "test")):
@@ -123,10 +136,9 @@ def run_epoch(
             summary |= {f"{part}_{name}": mean for name, mean in found.items()}
     # If data is held out, the test set decides nothing, not even whether the run failed.
     blind = data.valid is not None
-    losses = [
-        value for name, value in summary.items() if name.endswith("_loss") and not (blind and name == "test_loss")
-    ]
-    failed = (learner.failed_at == 0) & ~jnp.isfinite(jnp.stack(losses)).all()
+    watched = ("train_loss", "valid_loss") if blind else ("train_loss", "test_loss")
+    losses = jnp.stack([summary[name] for name in watched])
+    failed = (learner.failed_at == 0) & ~jnp.isfinite(losses).all()
     learner = learner._replace(failed_at=jnp.where(failed, done + most, learner.failed_at).astype(jnp.int32))
     summary["gradient_norm"] = norm
     well = learner.failed_at == 0

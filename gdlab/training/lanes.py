@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt32
 from gdlab.compute.devices import memory
 from gdlab.compute.threads import Crew
 from gdlab.tasks.task import Data, Functions
-from gdlab.training.compilation import Begin, Epoch, TracedRun, functions_of, shapes_of, trace_both
+from gdlab.training.compilation import Begin, Epoch, Program, TracedRun, functions_of, shapes_of, trace_both
 from gdlab.training.epoch import Learner
 from gdlab.types import Factory
 
@@ -45,16 +45,18 @@ class Recipe(NamedTuple):
       factory: the function that returns the optimizer.
       names: the names of the hyperparameters that the factory is called with.
       data: the data of the task.
+      argument: the name of the argument that the factory was given as, for error messages.
     """
 
     task: Functions
     factory: Factory
     names: tuple[str, ...]
     data: Data
+    argument: str = "factory"
 
     def trace(self, width: int | None, device: jax.Device) -> TracedRun:
         """Trace and lower the programs for calls of `width` lanes (None: one lane, without vmap) on the device."""
-        start, epoch = functions_of(self.task, self.factory, self.names)
+        start, epoch = functions_of(self.task, self.factory, self.names, self.argument)
         if width is not None:
             start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
         shape = () if width is None else (width,)
@@ -98,7 +100,7 @@ def trace_lanes(recipe: Recipe, width: int | None, devices: Sequence[jax.Device]
 
 def compile_lanes(traced: Mapping[jax.Device, TracedRun], width: int | None) -> Lanes:
     """Compile the traced programs; any thread may call this."""
-    compiled = {device: [each.compile() for each in both.lowered] for device, both in traced.items()}
+    compiled = {device: [Program(each.compile()) for each in both.lowered] for device, both in traced.items()}
     return Lanes(
         {device: both[0] for device, both in compiled.items()},
         {device: both[1] for device, both in compiled.items()},
@@ -112,7 +114,7 @@ def widest(lane: Lanes, device: jax.Device, callers: int) -> int:
     The lanes' share of the device's memory is divided among `callers` concurrent calls.
     """
     most = WIDEST.get(device.platform, WIDEST_ELSEWHERE)
-    analysis = lane.epoch[device].memory_analysis()  # type: ignore[attr-defined]
+    analysis = lane.epoch[device].compiled.memory_analysis()  # type: ignore[attr-defined]
     if analysis is None:
         return most
     each = analysis.temp_size_in_bytes + analysis.output_size_in_bytes

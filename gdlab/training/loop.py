@@ -1,30 +1,36 @@
 """`train`: the loop over epochs of one run, with checkpoints, early stopping and a record of all metrics."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, PyTree
 from tqdm.auto import tqdm
 
-from gdlab.arguments import describe, require_callable, require_count, require_number
+from gdlab.arguments import (
+    as_path,
+    require_callable,
+    require_count,
+    require_instance,
+)
 from gdlab.compute.devices import platform_of
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import check, heeded
 from gdlab.compute.programs import digest_arrays
-from gdlab.hyperparameters.factories import require_arguments
-from gdlab.optimizers import OPTIMIZERS, evaluation_params
+from gdlab.hyperparameters.factories import explained
+from gdlab.optimizers import evaluation_params
 from gdlab.records.runs import RunFolder
-from gdlab.tasks.task import Data, Task, require_task
+from gdlab.tasks.checks import require_task
+from gdlab.tasks.task import Data, Task
 from gdlab.training.compilation import TracedRun, compile_run, trace_run
 from gdlab.training.epoch import Learner
+from gdlab.training.given import as_factory, rate_at
 from gdlab.training.resuming import Checkpoints, Progress, compare_cores
 from gdlab.types import Factory
 
@@ -86,12 +92,18 @@ def train(
     Each epoch, including its evaluation, is one compiled program. A loss that is not finite ends the run after the
     epoch in which it occurs; this is a result (`failed_at`), not an error.
 
+    A program is traced once for a task and an optimizer, and again as soon as anything that their functions read has
+    changed: variables, the contents of lists and arrays, arguments of `functools.partial`. Where that cannot be known,
+    as for methods of your own classes, it is traced by every call, and compiled only if it is another program. JAX's
+    setting `jax_disable_jit` has no effect here.
+
     Args:
       task: the data, the model and the loss; see `gdlab.tasks.Task`.
       optimizer: any optax transformation. Its `update` also receives `value`, `grad` and `value_fn`, for optimizers
-        that need them. The numbers that an optimizer of gdlab was called with are passed to the compiled program, so
-        that a loop over `adam(rate)` compiles once (except with x64 enabled, and within `optax.chain`). With
-        `hyperparameters`, a function that returns a transformation, such as `adam` itself.
+        that need them. Gradients of complex parameters are conjugated, as optax expects. The numbers that an optimizer
+        of gdlab was called with are passed to the compiled program, so that a loop over `adam(rate)` compiles once
+        (except with x64 enabled, and within `optax.chain`). With `hyperparameters`, a function that returns a
+        transformation, such as `adam` itself.
       epochs: the number of epochs of the whole run.
       hyperparameters: numbers by name, with which the function `optimizer` is called. They are passed to the compiled
         program as float32 values, so other values for the same function need no new tracing or compilation.
@@ -128,28 +140,31 @@ def train(
     """
     require_unforked("train")
     require_task("task", task)
-    build, values, token = _require_optimizer(optimizer, hyperparameters)
+    factory, values = as_factory(optimizer, hyperparameters)
     require_count("epochs", epochs)
     require_count("seed", seed, low=0)
     require_count("checkpoint_every", checkpoint_every)
     if patience is not None:
         require_count("patience", patience)
-    if learning_rate is not None and not callable(learning_rate):
-        require_number("learning_rate", learning_rate)
+    if learning_rate is not None:
+        for step in (0, epochs * task.steps - 1):
+            rate_at(learning_rate, step)
     if on_epoch is not None:
         require_callable("on_epoch", on_epoch)
     for name, value, kinds, expected in (
         ("progress", progress, (bool, str), "True, False or a label"),
-        ("folder", folder, (str, Path, type(None)), "a folder's path"),
+        ("folder", folder, (str, os.PathLike, type(None)), "a folder's path"),
         ("config", config, (Mapping, type(None)), "a mapping"),
         ("device", device, (jax.Device, type(None)), "a device, such as jax.devices()[0]"),
     ):
-        if not isinstance(value, kinds):
-            raise TypeError(f"{name}: expected {expected}, got {describe(value)}")
+        require_instance(name, value, kinds, expected)
+    if folder is not None:
+        folder = as_path("folder", folder)
     device = device or jax.devices()[0]
     data = jax.device_put(task.data, device)
     began = time.perf_counter()
-    traced = trace_run(task.functions, build, tuple(values), data, device, token)
+    with explained("optimizer", tuple(values)):
+        traced = trace_run(task.functions, factory, tuple(values), data, device)
     run = _Run(
         task,
         traced,
@@ -180,49 +195,6 @@ def train(
     described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
     with RunFolder(folder, identity, described) as place:
         return run.loop(place, label, progress is not False, on_epoch)
-
-
-def _require_optimizer(
-    optimizer: Any, hyperparameters: Mapping[str, float] | None
-) -> tuple[Factory, dict[str, np.float32], Any]:
-    """Return the function that builds the optimizer, its arguments, and a token that identifies it in the cache."""
-    if hyperparameters is None:
-        for name in ("init", "update"):
-            if not callable(getattr(optimizer, name, None)):
-                hint = "; a function needs hyperparameters too" if callable(optimizer) else ""
-                raise TypeError(
-                    f"optimizer: expected an optax transformation, such as adam(1e-3), got {describe(optimizer)}{hint}"
-                )
-        if _numbers_can_be_passed(optimizer):  # adam(1e-3) and adam(1e-2) are one program
-            construction = optimizer.construction
-            token = (construction.factory, tuple(sorted(construction.fixed.items())))
-            return partial(construction.factory, **construction.fixed), _float32(construction.numbers), token
-        # Methods of one object compare equal even if the object has changed, so their programs are always traced again.
-        methods = any(hasattr(function, "__self__") for function in (optimizer.init, optimizer.update))
-        return lambda: optimizer, {}, object() if methods else (optimizer.init, optimizer.update)
-    if not isinstance(hyperparameters, Mapping):
-        raise TypeError(f"hyperparameters: expected a mapping from names to numbers, got {describe(hyperparameters)}")
-    require_callable("optimizer", optimizer)
-    for name, value in hyperparameters.items():
-        require_number(f"hyperparameters[{name!r}]", value)
-    require_arguments({"optimizer": optimizer}, hyperparameters)
-    optimizer(**hyperparameters)  # reject out-of-range values here, because traced values are not checked
-    return optimizer, _float32(hyperparameters), optimizer
-
-
-def _float32(numbers: Mapping[str, float]) -> dict[str, np.float32]:
-    """Convert to what a program takes, sorted by name, so that their order does not lead to another program."""
-    return {name: np.float32(numbers[name]) for name in sorted(numbers)}
-
-
-def _numbers_can_be_passed(optimizer: Any) -> bool:
-    """Whether it is an optimizer of gdlab, whose numbers may be traced, and float32 is the precision anyway."""
-    construction = getattr(optimizer, "construction", None)
-    return (
-        construction is not None
-        and construction.factory in OPTIMIZERS.values()
-        and jnp.result_type(float) == np.float32
-    )
 
 
 @dataclasses.dataclass
@@ -315,8 +287,7 @@ class _Run:
         if self.learning_rate is None:
             return row
         step = row["epoch"] * self.task.steps - 1
-        rate = self.learning_rate(jnp.asarray(step)) if callable(self.learning_rate) else self.learning_rate
-        return row | {"learning_rate": float(rate)}
+        return row | {"learning_rate": rate_at(self.learning_rate, step)}
 
     def _model(self, learner: Learner) -> tuple[PyTree, PyTree]:
         return evaluation_params(learner.optimizer, learner.params), learner.state

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from gdlab.arguments import describe, require_choice, require_count
+from gdlab.arguments import as_path, require_choice, require_count, require_flag, require_instance, require_sequence
 from gdlab.compute import interrupts
 from gdlab.compute.devices import local_devices, platform_of
 from gdlab.compute.forks import require_unforked
@@ -24,7 +24,8 @@ from gdlab.hyperparameters.factories import explained, factories_by_name, requir
 from gdlab.records.blocks import Blocks
 from gdlab.records.environment import environment
 from gdlab.records.files import to_json
-from gdlab.tasks.task import Task, require_task
+from gdlab.tasks.checks import require_task
+from gdlab.tasks.task import Task
 from gdlab.training.lanes import WHOLE, Lanes, Recipe, compile_lanes, seconds_per_lane, trace_lanes, widest
 from gdlab.types import Factory
 
@@ -94,6 +95,7 @@ def train_many(
     if isinstance(seeds, (int, np.integer)):
         require_count("seeds", seeds)
         seeds = range(int(seeds))
+    require_sequence("seeds", seeds, "a number of seeds, or a sequence of seeds")
     seeds = [*seeds]
     for seed in seeds:
         require_count("seeds", seed, low=0)
@@ -101,12 +103,12 @@ def train_many(
         raise ValueError(f"seeds: expected at least one seed and no duplicates, got {seeds}")
     require_count("epochs", epochs)
     require_choice("strategy", strategy, STRATEGIES)
-    if chunk != "auto":
+    if not isinstance(chunk, str) or chunk != "auto":
         require_count("chunk", chunk)
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress: expected True or False, got {describe(progress)}")
-    if save_to is not None and not isinstance(save_to, (str, os.PathLike)):
-        raise TypeError(f"save_to: expected a folder's path, got {describe(save_to)}")
+    require_flag("progress", progress)
+    if save_to is not None:
+        require_instance("save_to", save_to, (str, os.PathLike), "a folder's path")
+        save_to = as_path("save_to", save_to)
     named = list(factories) if isinstance(factory, Mapping) else None
     parts = ("train", "test") if task.valid is None else ("train", "valid", "test")
     metrics = [f"{part}_{name}" for part in parts for name in names]
