@@ -8,6 +8,7 @@ what takes anything, with the reason.
 import functools
 import importlib
 import pkgutil
+import types
 from pathlib import Path
 
 import jax
@@ -139,11 +140,8 @@ def band():
 def found():
     """What claims are about: two finished runs of each of two candidates."""
 
-    class Run:
-        history = {"loss": np.linspace(2.0, 1.0, 12)}
-        diverged = False
-
-    return {"adam": [Run(), Run()], "sgd": [Run(), Run()]}
+    run = types.SimpleNamespace(history={"loss": np.linspace(2.0, 1.0, 12)}, diverged=False)
+    return {"adam": [run, run], "sgd": [run, run]}
 
 
 def claim():
@@ -181,9 +179,7 @@ THROUGH = {
     "Function": lambda **fields: functions.off_origin(gdlab.Function(**fields), [-1.0, -1.0], [1.0, 1.0]),
     "Grid": lambda **fields: plots.contour(Grid(**fields)),
     "analysis.claims.Claim": lambda **fields: claims.judge(claims.Claim(**fields), found()),
-    "analysis.intervals.Interval": lambda **fields: plots.sensitivity(
-        [0.1, 1.0], {"a": intervals.Interval(**fields)}
-    ),
+    "analysis.intervals.Interval": lambda **fields: plots.sensitivity([0.1, 1.0], {"a": intervals.Interval(**fields)}),
     "analysis.learning_curves.Band": lambda **fields: plots.learning({"a": learning_curves.Band(**fields)}),
     "comparison.Candidate": lambda **fields: comparison.Study(
         **study_fields() | {"candidates": [comparison.Candidate(**fields)]}
@@ -242,7 +238,11 @@ CALLS = {
     "Grid": lambda: grid()._asdict(),
     "analysis.arrivals.arrivals_record": lambda: {"runs": found()},
     "analysis.arrivals.best_settings": lambda: {"first": np.ones((2, 3), int), "values": np.ones((2, 3))},
-    "analysis.arrivals.first_arrival": lambda: {"path": np.ones((3, 2)), "minimizers": np.ones((1, 2)), "distance": 0.1},
+    "analysis.arrivals.first_arrival": lambda: {
+        "path": np.ones((3, 2)),
+        "minimizers": np.ones((1, 2)),
+        "distance": 0.1,
+    },
     "analysis.arrivals.mean_steps": lambda: {"first": np.ones(3, int), "max_steps": 5},
     "analysis.arrivals.median_steps": lambda: {"first": np.ones(3, int)},
     "analysis.arrivals.percent": lambda: {"share": 0.5},
@@ -257,7 +257,11 @@ CALLS = {
     "analysis.claims.Claim": lambda: claim()._asdict(),
     "analysis.claims.at_end": lambda: {"found": found(), "metric": "loss"},
     "analysis.claims.by_epoch": lambda: {"found": found(), "metric": "loss"},
-    "analysis.claims.differences": lambda: {"values": {"a": np.ones(2), "b": np.ones(2)}, "first": ["a"], "second": ["b"]},
+    "analysis.claims.differences": lambda: {
+        "values": {"a": np.ones(2), "b": np.ones(2)},
+        "first": ["a"],
+        "second": ["b"],
+    },
     "analysis.claims.early_means": lambda: {"found": found(), "metric": "loss"},
     "analysis.claims.in_order": lambda: {"found": found(), "metric": "loss", "names": ["adam", "sgd"]},
     "analysis.claims.judge": lambda: {"claim": claim(), "found": found()},
@@ -311,7 +315,11 @@ CALLS = {
     "data.prepare": lambda: {"name": "mnist", "archive": "nowhere", "data_dir": "nowhere"},
     "data.unigram_perplexity": lambda: {"train": np.arange(3), "test": np.arange(3), "vocabulary": 3},
     "data.windows": lambda: {"tokens": np.arange(20), "batch_size": 2, "steps": 3},
-    "functions.off_origin": lambda: {"function": functions.FUNCTIONS["sphere"], "low": [-1.0, -1.0], "high": [1.0, 1.0]},
+    "functions.off_origin": lambda: {
+        "function": functions.FUNCTIONS["sphere"],
+        "low": [-1.0, -1.0],
+        "high": [1.0, 1.0],
+    },
     "gradients.Scheme": lambda: gradients.SCHEMES["central"]._asdict(),
     "gradients.error_curve": lambda: {"fn": square, "x": np.ones(2), "scheme": "central", "steps": [0.1, 0.01]},
     "gradients.stencil": lambda: {"name": "forward", "offsets": [0.0, 1.0], "weights": [-1.0, 1.0], "order": 1},
@@ -351,7 +359,12 @@ CALLS = {
     "optimizers.transformation": lambda: {"build": optax.adam},
     "plots.Basins": lambda: basin_map()["a"]._asdict(),
     "plots.Map": lambda: table_of_maps()["a"]._asdict(),
-    "plots.basins": lambda: {"atlas": basin_map(), "minima": np.zeros((1, 2)), "best": [0], "box": (0.0, 1.0, 0.0, 1.0)},
+    "plots.basins": lambda: {
+        "atlas": basin_map(),
+        "minima": np.zeros((1, 2)),
+        "best": [0],
+        "box": (0.0, 1.0, 0.0, 1.0),
+    },
     "plots.contour": lambda: {"grid": grid()},
     "plots.contour3d": lambda: {"grid": grid()},
     "plots.curve_panels": lambda: {"rows": {"row": {"column": SERIES}}},

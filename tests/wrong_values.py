@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import optax
@@ -233,6 +232,9 @@ KINDS: dict[str, str] = {
     "plots.profiles.shares": "named arrays",
     "plots.rank_diagram.groups": "index pairs",
     "plots.save_learning.panels": "records",
+    "plots.race.dpi": "positive",
+    "plots.save.dpi": "positive",
+    "plots.save_indexed.dpi": "positive",
     "plots.sensitivity.scores": "records",
     "plots.values.series": "named arrays",
     "plots.curve_panels.limits": "mapping",
@@ -286,9 +288,11 @@ def kind_of(path: str, parameter: inspect.Parameter) -> str:
     if typing.Any in (parameter.annotation, *typing.get_args(parameter.annotation)) and path.startswith("optimizers."):
         return "hyperparameter"
     found = kind_of_annotation(parameter.annotation)
-    return BY_NAME.get(parameter.name, found) if found in ("", "text", "number", "sequence", "mapping") or (
-        parameter.name in BY_NAME
-    ) else found
+    return (
+        BY_NAME.get(parameter.name, found)
+        if found in ("", "text", "number", "sequence", "mapping") or (parameter.name in BY_NAME)
+        else found
+    )
 
 
 INSTANCES = (Axes, Figure, Study, Dataset, Function, Model, Task, Grid, jax.Device, Collected)
@@ -330,5 +334,7 @@ def takes_none(parameter: inspect.Parameter) -> bool:
 def wrong_values(path: str, parameter: inspect.Parameter) -> list:
     """The wrong values of the argument."""
     kind = kind_of(path, parameter)
-    assert kind in WRONG, f"{path}: expected an entry in KINDS, because the annotation {parameter.annotation} tells none"
+    assert kind in WRONG, (
+        f"{path}: expected an entry in KINDS, because the annotation {parameter.annotation} tells none"
+    )
     return [value for value in WRONG[kind] if value is not None or not takes_none(parameter)]
