@@ -61,6 +61,7 @@ WRONG = {
     "function": [3, None, "text", [1], STRANGER],
     "traced function": [3, None, "text", [1], nothing, pair, lambda x: x[:, 7], lambda x: "text", lambda x: None],
     "array": ["text", None, ["a"], RAGGED, {"a": 1}, STRANGER, np.full(2, 1j)],
+    "analytic array": ["text", None, ["a"], RAGGED, {"a": 1}, STRANGER, [True], [1]],
     "mapping": [3, None, "text", ["a"], STRANGER],
     "sequence": [*NOT_SEQUENCES, {"a": 1}, "text"],
     "names": [*NOT_SEQUENCES, {"a": 1}, "text", [3], [None]],
@@ -131,6 +132,9 @@ BY_NAME = {
 }
 
 KINDS: dict[str, str] = {
+    **{f"numerics.{name}.x": "analytic array" for name in ("absolute", "cospi", "expm1", "safe_sqrt", "sinpi")},
+    "numerics.cos_sqrt.u": "analytic array",
+    "numerics.sinpi_squared.x": "analytic array",
     "Function.lower": "array",
     "Function.upper": "array",
     "Function.minimum": "function",
@@ -209,7 +213,10 @@ KINDS: dict[str, str] = {
     "functions.off_origin.high": "array",
     "gradients.error_curve.scheme": "choice",
     "gradients.error_curve.fn": "traced function",
+    "numerics.one_minus_power.decay": "array",
+    **{f"losses.{name}.labels": "array" for name in ("cross_entropy", "is_hit", "margin_loss")},
     "models.capsnet.sizes": "unknown keyword",
+    "optimizers.adafactor.beta2_decay": "number",
     "optimizers.aggmo.betas": "momenta",
     "optimizers.check_contract.arguments": "mapping",
     "optimizers.hutchinson.value_fn": "traced function",
