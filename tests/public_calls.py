@@ -1,17 +1,12 @@
 """One valid call of every public callable of gdlab, for the tests that change one argument of it.
 
-`CALLS` holds only arguments that a call needs: a callable whose arguments all have defaults needs no entry. The values
-are made when they are first used. `KINDS` names the kinds of arguments that the annotation does not tell, and `FREE`
-what takes anything, with the reason.
+`CALLS` holds only the arguments that a call needs: a callable whose arguments all have defaults needs no entry.
 """
 
-import functools
 import importlib
 import pkgutil
-import types
-from pathlib import Path
+import typing
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -22,6 +17,33 @@ from gdlab import comparison, functions, gradients, hyperparameters, models, opt
 from gdlab.analysis import arrivals, claims, intervals, learning_curves, tables
 from gdlab.data import Dataset, Split
 from gdlab.types import Grid
+from tests.samples import (
+    LOGITS,
+    PATHS,
+    SAMPLES,
+    SERIES,
+    VECTOR,
+    autoencoder,
+    band,
+    basin_map,
+    claim,
+    found,
+    grid,
+    image_set,
+    key,
+    measure,
+    network,
+    problem_fields,
+    raw_square,
+    square,
+    study,
+    study_fields,
+    swept,
+    table_of_maps,
+    task,
+    task_fields,
+    written,
+)
 
 
 def public_modules():
@@ -40,139 +62,9 @@ def public_callables():
         found.update({f"{place}.{name}": getattr(module, name) for name in names})
     seen: dict[int, str] = {}
     for path, value in found.items():
-        if callable(value):
+        if callable(value) and typing.get_origin(value) is None:
             seen.setdefault(id(value), path)
     return {path: found[path] for path in seen.values()}
-
-
-def square(x):
-    """A function of one point."""
-    return (x**2).sum()
-
-
-def raw_square(params):
-    """A function of a pytree."""
-    return sum((leaf**2).sum() for leaf in jax.tree.leaves(params))
-
-
-@functools.cache
-def task():
-    """A task with two parameters."""
-    examples = {"x": np.zeros((8, 2), np.float32)}
-
-    def init(key):
-        return {"w": jax.random.normal(key, (2,))}, ()
-
-    def loss(params, state, batch, key):
-        each = ((batch["x"] - params["w"]) ** 2).sum(axis=1)
-        return each.mean(), (state, {"loss": each})
-
-    def evaluate(params, state, batch, key):
-        return state, {"loss": ((batch["x"] - params["w"]) ** 2).sum(axis=1)}
-
-    return tasks.Task(init=init, loss=loss, evaluate=evaluate, train=examples, test=examples, batch_size=4)
-
-
-def task_fields():
-    """The fields that a `Task` needs."""
-    one = task()
-    return {name: getattr(one, name) for name in ("init", "loss", "evaluate", "train", "test", "batch_size")}
-
-
-@functools.cache
-def image_set():
-    """Eight black images of 8 x 8 pixels in two classes."""
-    part = Split(np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 2)
-    return Dataset("black", part, part, ("a", "b"), {})
-
-
-@functools.cache
-def network():
-    """A perceptron for these images."""
-    return models.mlp((8, 8, 1), 2, hidden=(2,))
-
-
-def measure(outputs, images, labels):
-    """The metrics of a batch."""
-    return {"loss": labels * 0.0}
-
-
-def problem_fields():
-    """The fields that a `Problem` needs."""
-    return {
-        "name": "small",
-        "make": task,
-        "epochs": (1,),
-        "measure": comparison.Measure("loss", "loss"),
-        "trials": {"adam": ({"learning_rate": 0.1},)},
-    }
-
-
-def study_fields():
-    """The fields that a `Study` needs."""
-    return {
-        "folder": Path("study"),
-        "problems": [comparison.Problem(**problem_fields())],
-        "candidates": [comparison.Candidate("adam", optimizers.adam)],
-        "seeds": (0,),
-    }
-
-
-@functools.cache
-def study():
-    """A study of one candidate on one problem."""
-    return comparison.Study(**study_fields())
-
-
-@functools.cache
-def grid():
-    """The values of a bowl."""
-    x = np.linspace(-1.0, 1.0, 5)
-    return Grid(x, x, x[:, None] ** 2 + x[None, :] ** 2)
-
-
-@functools.cache
-def band():
-    """The learning curves of two runs."""
-    return learning_curves.band([[2.0, 1.0], [3.0, 1.0]])
-
-
-def found():
-    """What claims are about: two finished runs of each of two candidates."""
-
-    run = types.SimpleNamespace(history={"loss": np.linspace(2.0, 1.0, 12)}, diverged=False)
-    return {"adam": [run, run], "sgd": [run, run]}
-
-
-def claim():
-    """A claim about these runs."""
-    return claims.Claim(
-        "adam ends lower", "the differences", ("adam", "sgd"), lambda runs: np.ones((1, 2), dtype=float)
-    )
-
-
-def table_of_maps():
-    """A map of two columns and three rows."""
-    return {"a": plots.Map(np.arange(2.0), np.arange(3.0), np.zeros((3, 2)))}
-
-
-def basin_map():
-    """Basins of two minima."""
-    return {"a": plots.Basins(np.zeros((2, 2), int), np.ones((2, 2)))}
-
-
-PATHS = {"a": np.zeros((3, 2))}
-PATH_SETS = {"a": PATHS["a"], "b": np.ones((3, 2))}
-SERIES = {"a": ([1.0, 2.0], [1.0, 2.0])}
-SAMPLES = np.arange(12.0).reshape(3, 4)
-LOGITS = np.zeros((2, 3), np.float32)
-VECTOR = np.zeros(2)
-
-
-@functools.cache
-def key():
-    """A random key."""
-    return jax.random.key(0)
 
 
 THROUGH = {
@@ -236,7 +128,7 @@ CALLS = {
         "progress": False,
     },
     "Grid": lambda: grid()._asdict(),
-    "analysis.arrivals.arrivals_record": lambda: {"runs": found()},
+    "analysis.arrivals.arrivals_record": lambda: {"runs": swept()},
     "analysis.arrivals.best_settings": lambda: {"first": np.ones((2, 3), int), "values": np.ones((2, 3))},
     "analysis.arrivals.first_arrival": lambda: {
         "path": np.ones((3, 2)),
@@ -334,8 +226,8 @@ CALLS = {
     "models.lstm": lambda: {"vocabulary": 3, "batch_size": 2},
     "models.mlp": lambda: {"input_shape": (8, 8, 1), "num_classes": 2},
     "models.resnet18": lambda: {"num_classes": 2},
-    "models.vae_decode": lambda: {"params": {}, "latents": np.zeros((1, 2), np.float32)},
-    "models.vae_encode": lambda: {"params": {}, "images": np.zeros((1, 8, 8, 1), np.float32)},
+    "models.vae_decode": lambda: {"params": autoencoder(), "latents": np.zeros((1, 2), np.float32)},
+    "models.vae_encode": lambda: {"params": autoencoder(), "images": np.zeros((1, 8, 8, 1), np.float32)},
     "models.vgg16": lambda: {"num_classes": 2},
     "models.wide_resnet": lambda: {"num_classes": 2},
     "numerics.absolute": lambda: {"x": VECTOR},
@@ -404,9 +296,9 @@ CALLS = {
     "records.Blocks": lambda: {"folder": "blocks", "identity": {"name": "x"}},
     "records.RunFolder": lambda: {"folder": "run", "identity": {"name": "x"}, "config": {}},
     "records.atomic_path": lambda: {"path": "file.txt"},
-    "records.load_note": lambda: {"path": "tree.npz"},
-    "records.load_tree": lambda: {"path": "tree.npz", "like": {"a": VECTOR}},
-    "records.read_lines": lambda: {"path": "lines.jsonl"},
+    "records.load_note": lambda: {"path": written("tree.npz")},
+    "records.load_tree": lambda: {"path": written("tree.npz"), "like": {"a": VECTOR}},
+    "records.read_lines": lambda: {"path": written("lines.jsonl")},
     "records.read_run": lambda: {"folder": "run"},
     "records.require_folder": lambda: {"folder": study().folder},
     "records.save_tree": lambda: {"path": "tree.npz", "tree": {"a": VECTOR}},
@@ -461,3 +353,26 @@ CALLS = {
     "tasks.perceptron": lambda: {"dataset": "digits"},
     "tasks.require_task": lambda: {"name": "task", "task": task()},
 }
+
+NOT_CALLED: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            *("check_gradient", "descend", "evaluate_grid", "sweep", "train", "train_many", "sweeps.tune_and_judge"),
+            *("gradients.error_curve", "analysis.basins.find_minima", "comparison.run", "data.crop_and_flip"),
+            *("models.vae_decode", "models.vae_encode", "optimizers.check_contract", "optimizers.hutchinson"),
+            "optimizers.orthogonalize",
+        ),
+        "it compiles for seconds",
+    ),
+    **dict.fromkeys(
+        (
+            *("data.load", "data.load_text", "data.prepare", "models.load_torchvision", "comparison.retrieve"),
+            *(f"tasks.{name}" for name in tasks.TASKS if name != "digits_mlp"),
+        ),
+        "it needs data, weights or a finished run",
+    ),
+    "comparison.submit": "it starts processes",
+    "records.atomic_path": "the block must write a file",
+    "records.read_run": "it needs a run",
+}
+"""Callables whose valid call is not made, and why."""
