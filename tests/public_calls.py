@@ -118,7 +118,7 @@ CALLS = {
         "max_steps": 2,
         "progress": False,
     },
-    "train": lambda: {"task": task(), "optimizer": optimizers.adam(), "epochs": 1, "progress": False},
+    "train": lambda: {"task": task(), "optimizer": optimizers.adam, "epochs": 1, "progress": False},
     "train_many": lambda: {
         "task": task(),
         "factory": optimizers.adam,

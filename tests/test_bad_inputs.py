@@ -14,7 +14,7 @@ import pytest
 
 import gdlab
 from tests.public_calls import CALLS, NOT_CALLED, THROUGH, public_callables
-from tests.wrong_values import FREE, wrong_values
+from tests.wrong_values import ALIASES, FREE, wrong_values
 
 PACKAGE = str(Path(gdlab.__file__).parent)
 CALLABLES = public_callables()
@@ -84,7 +84,8 @@ def outcome(path, name, value):
         return f"more than one line: {message}"
     if re.search(r"\bno [\w -]+ named\b", message):  # a name that is not in a table, with the nearest names
         return None
-    if not re.search(rf"\b{name}s?\b", message):
+    named = ALIASES.get(f"{path}.{name}", name.removesuffix("s"))
+    if not re.search(rf"\b{named}s?\b", message):
         return f"does not name the argument: {message}"
     if not re.search(r"\bexpected\b.*\bgot\b", message):
         return f"does not say what was expected and what came: {message}"

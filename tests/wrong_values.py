@@ -97,6 +97,7 @@ WRONG = {
 BY_NAME = {
     "state": "tree",
     "examples": "examples",
+    "identity": "json",
     "claim": "instance",
     "study": "instance",
     "task": "instance",
@@ -149,6 +150,8 @@ KINDS: dict[str, str] = {
     "data.Dataset.train": "instance",
     "data.Dataset.test": "instance",
     "models.load_torchvision.state": "tree",
+    "records.Blocks.identity": "mapping",
+    "records.RunFolder.identity": "mapping",
     "records.load_tree.like": "tree",
     "records.save_tree.note": "json",
     "records.to_json.value": "json",
@@ -249,7 +252,13 @@ KINDS: dict[str, str] = {
     "plots.curve_panels.limits": "mapping",
 }
 
+ALIASES: dict[str, str] = {
+    "records.Blocks.folder": "save_to",
+}
+"""Arguments that messages name as the caller of the library gave them: a sweep's `save_to` is the folder of its blocks."""
+
 FREE: dict[str, str] = {
+    **dict.fromkeys(("records.to_json.name", "tasks.require_task.name"), "it only appears in messages"),
     **dict.fromkeys(
         (
             "Descent",
