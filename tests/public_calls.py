@@ -16,6 +16,7 @@ import gdlab
 from gdlab import comparison, functions, gradients, hyperparameters, models, optimizers, plots, tasks
 from gdlab.analysis import arrivals, claims, intervals, learning_curves, tables
 from gdlab.data import Dataset, Split
+from gdlab.plots import interactive
 from gdlab.types import Grid
 from tests.samples import (
     LOGITS,
@@ -45,11 +46,13 @@ from tests.samples import (
     written,
 )
 
+INTERACTIVE = "plots.interactive"
+
 
 def public_modules():
-    """The modules with public names: those of the package, and each module of `gdlab.analysis`."""
+    """The modules with public names: those of the package, and modules that are imported by name."""
     analysis = importlib.import_module("gdlab.analysis")
-    return (*gdlab._MODULES, *(f"analysis.{one.name}" for one in pkgutil.iter_modules(analysis.__path__)))
+    return (*gdlab._MODULES, *(f"analysis.{one.name}" for one in pkgutil.iter_modules(analysis.__path__)), INTERACTIVE)
 
 
 def public_callables():
@@ -264,6 +267,8 @@ CALLS = {
     "plots.draw_curves": lambda: {"axes": Figure().add_subplot(), "series": SERIES},
     "plots.heatmap": lambda: {"values": np.zeros((2, 2)), "rows": ["a", "b"], "columns": ["c", "d"]},
     "plots.image_grid": lambda: {"images": np.zeros((2, 2, 3, 3))},
+    "plots.interactive.surface": lambda: {"grid": grid()},
+    "plots.interactive.write_html": lambda: {"path": "surface.html", "figure": interactive.surface(grid())},
     "plots.latent_map": lambda: {
         "latents": np.zeros((3, 2)),
         "labels": np.arange(3),
@@ -371,6 +376,7 @@ NOT_CALLED: dict[str, str] = {
         ),
         "it needs data, weights or a finished run",
     ),
+    "plots.interactive.write_html": "it writes megabytes",
     "comparison.submit": "it starts processes",
     "records.atomic_path": "the block must write a file",
     "records.read_run": "it needs a run",

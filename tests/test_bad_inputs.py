@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import gdlab
+from gdlab.optimizers import OPTIMIZERS
 from tests.public_calls import CALLS, NOT_CALLED, THROUGH, public_callables
-from tests.wrong_values import ALIASES, FREE, wrong_values
+from tests.wrong_values import ALIASES, FREE, kind_of, wrong_values
 
 PACKAGE = str(Path(gdlab.__file__).parent)
 CALLABLES = public_callables()
@@ -133,6 +134,21 @@ def test_every_exception_and_every_call_belongs_to_a_public_callable():
     assert {path for path in FREE if path in CALLABLES or path.rpartition(".")[0] in CALLABLES} == set(FREE)
     assert set(CALLS) | set(NOT_CALLED) | set(THROUGH) <= set(CALLABLES)
     assert not set(FREE) & set(CALLS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_traced_vector_is_no_hyperparameter(name):
+    path = f"optimizers.{name}"
+    for argument, parameter in parameters(path).items():
+        if kind_of(f"{path}.{argument}", parameter) == "hyperparameter":
+            vector = jax.ShapeDtypeStruct((2,), np.float32)
+            with pytest.raises(ValueError, match=rf"^{argument}: expected one number, got an array of shape \(2,\)"):
+                jax.eval_shape(lambda traced, argument=argument: build(path, argument, traced), vector)
+
+
+def build(path, argument, value):
+    """Build an optimizer, and return nothing."""
+    CALLABLES[path](**valid(path) | {argument: value})
 
 
 def test_enough_cases_are_tried():

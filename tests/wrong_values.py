@@ -67,6 +67,7 @@ WRONG = {
     "names": [*NOT_SEQUENCES, {"a": 1}, "text", [3], [None]],
     "numbers": [*NOT_SEQUENCES, {"a": 1}, "text", ["a"], [None], [math.nan]],
     "texts": [*NOT_SEQUENCES, "ab", ("a",), ("a", "b", "c"), (1, 2)],
+    "three texts": [*NOT_SEQUENCES, "abc", ("a", "b"), ("a", "b", 3)],
     "interval": [3, "ab", (1.0,), (1.0, 2.0, 3.0), ("a", "b"), (2.0, 1.0), (math.nan, 1.0), STRANGER],
     "box": [3, None, "abcd", (0.0, 1.0), (1.0, 0.0, 0.0, 1.0), (0.0, math.nan, 0.0, 1.0), STRANGER],
     "key": [0, None, "text", np.ones(2), STRANGER],
@@ -244,6 +245,8 @@ KINDS: dict[str, str] = {
     "plots.profiles.shares": "named arrays",
     "plots.rank_diagram.groups": "index pairs",
     "plots.save_learning.panels": "records",
+    "plots.interactive.surface.labels": "three texts",
+    "plots.interactive.write_html.figure": "instance",
     "plots.race.dpi": "positive",
     "plots.save.dpi": "positive",
     "plots.save_indexed.dpi": "positive",
@@ -255,7 +258,7 @@ KINDS: dict[str, str] = {
 ALIASES: dict[str, str] = {
     "records.Blocks.folder": "save_to",
 }
-"""Arguments that messages name as the caller of the library gave them: a sweep's `save_to` is the folder of its blocks."""
+"""Arguments that messages name as users know them: the folder of a sweep's blocks is what they gave as `save_to`."""
 
 FREE: dict[str, str] = {
     **dict.fromkeys(("records.to_json.name", "tasks.require_task.name"), "it only appears in messages"),
