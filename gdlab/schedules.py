@@ -58,8 +58,8 @@ def step(
     Args:
       value: the value at count 0.
       total_steps: the number of steps of the run, > 0.
-      fractions: shares of the run, ascending, each in [0, 1]. A change at fraction f takes effect at the first count with
-        count >= f total_steps. Default (0.5, 0.75).
+      fractions: shares of the run, ascending, each in [0, 1]. A change at fraction f takes effect at the first count
+        with count >= f total_steps. Default (0.5, 0.75).
       factor: the multiplier of each change, >= 0. Default 0.1.
 
     Returns:
@@ -114,8 +114,8 @@ def warmup_cosine(
     """Return a linear warm-up from `initial` to `value`, followed by a cosine decay to `final`.
 
     The peak is reached at count warmup_steps; with `warmup_steps` 0 the schedule begins at the peak. If the warm-up
-    is longer than the run, which only traced numbers can be, it ends with the run. `optax.warmup_cosine_decay_schedule` branches in Python on its
-    arguments, so they cannot be traced.
+    is longer than the run, which only traced numbers can be, it ends with the run.
+    `optax.warmup_cosine_decay_schedule` branches in Python on its arguments, so they cannot be traced.
 
     Args:
       value: the peak value.
