@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from gdlab.arguments import as_array, require_number
-
 
 def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """-log softmax(logits)[label], in nats.
@@ -20,7 +18,6 @@ def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*b
     Returns:
       The loss of each example.
     """
-    logits, labels = _scores("logits", logits, labels)
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     log_probabilities = jax.nn.log_softmax(wide, axis=-1)
     return -jnp.take_along_axis(log_probabilities, labels[..., None].astype(jnp.int32), axis=-1)[..., 0]
@@ -36,7 +33,6 @@ def is_hit(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"])
     Returns:
       True for each example that is classified correctly.
     """
-    logits, labels = _scores("logits", logits, labels)
     return jnp.argmax(logits, axis=-1) == labels
 
 
@@ -55,7 +51,6 @@ def bernoulli_error(
     Returns:
       The loss of each example.
     """
-    logits, targets = _alike("logits", logits, "targets", targets)
     return jnp.sum(jax.nn.softplus(logits) - targets * logits, axis=-1)
 
 
@@ -74,7 +69,6 @@ def gaussian_divergence(
     References:
       Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, appendix B (https://arxiv.org/abs/1312.6114).
     """
-    mean, log_variance = _alike("mean", mean, "log_variance", log_variance)
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
@@ -103,26 +97,7 @@ def margin_loss(
     References:
       Sabour, Frosst and Hinton, "Dynamic Routing Between Capsules", 2017, eq. 4 (https://arxiv.org/abs/1710.09829).
     """
-    lengths, labels = _scores("lengths", lengths, labels)
-    for name, number in (("positive", positive), ("negative", negative), ("down_weight", down_weight)):
-        require_number(name, number, 0.0)
     present = jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
     missed = jnp.square(jnp.maximum(0, positive - lengths))
     claimed = jnp.square(jnp.maximum(0, lengths - negative))
     return jnp.sum(present * missed + down_weight * (1 - present) * claimed, axis=-1)
-
-
-def _scores(name: str, scores: Array, labels: Array) -> tuple[Array, Array]:
-    """Convert scores, whose last axis is the classes, and one label for each of the other axes."""
-    scores, labels = as_array(name, scores, least=1), as_array("labels", labels, (jnp.integer,))
-    if labels.shape != scores.shape[:-1]:
-        raise ValueError(f"labels: expected shape {scores.shape[:-1]}, like {name}, got {labels.shape}")
-    return scores, labels
-
-
-def _alike(first: str, one: Array, second: str, other: Array) -> tuple[Array, Array]:
-    """Convert two arrays of the same shape."""
-    one, other = as_array(first, one, least=1), as_array(second, other, (jnp.floating, jnp.integer), least=1)
-    if one.shape != other.shape:
-        raise ValueError(f"{second}: expected shape {one.shape}, like {first}, got {other.shape}")
-    return one, other

@@ -111,4 +111,4 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        sys.exit(f"gdlab: {str(error).partition(chr(10))[0]}")
+        sys.exit(f"gdlab: {error}")

@@ -1,23 +1,20 @@
 """Devices, and the compiler options that suit each kind of device."""
 
 import functools
-from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import jax
 import jaxlib
-import numpy as np
 
 
 def local_devices(devices: Any) -> list[jax.Device]:
     """Return `devices` as a list; None means all devices of this process."""
     if devices is None:
         return list(jax.local_devices())
-    several = isinstance(devices, (Sequence, Set, np.ndarray)) and not isinstance(devices, str)
-    found = list(devices) if several else [devices]
+    found = [devices] if isinstance(devices, jax.Device) else list(devices)
     if not found or not all(isinstance(device, jax.Device) for device in found):
-        raise TypeError(f"devices: expected a list of jax devices, such as jax.local_devices(), got {devices!r:.80}")
+        raise TypeError(f"devices: expected a list of jax devices, such as jax.local_devices(), got {devices!r}")
     if len({device.platform for device in found}) > 1:
         raise ValueError(f"devices: expected devices of the same platform, got {found}")
     return found
