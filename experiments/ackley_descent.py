@@ -18,8 +18,8 @@ Expect:    139 and 127 epochs with the printed quotient, 1 with the other gradie
 Runtime:   under 60 s on 2 CPU cores, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from gdlab import FUNCTIONS, OPTIMIZERS, Grid, descend, evaluate_grid, finite_di
 from gdlab.analysis.arrivals import share_cells, share_record
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
+from gdlab.compute.interrupts import command
 from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
 from gdlab.records import staged_folder, write_json
@@ -244,7 +245,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("ackley_descent", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"ackley_descent: {error}")

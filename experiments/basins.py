@@ -18,8 +18,8 @@ Expect:    4 minima of Himmelblau's function and 6 of the six-hump camel functio
 Runtime:   1 to 2 minutes on 2 CPU cores for 16 million descents.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from gdlab import FUNCTIONS, OPTIMIZERS, Function, plots, sweep
 from gdlab.analysis.basins import find_minima, label_ends
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
+from gdlab.compute.interrupts import command
 from gdlab.records import staged_folder, write_json
 from gdlab.sweeps import BOXES
 
@@ -203,7 +204,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("basins", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"basins: {error}")

@@ -20,8 +20,8 @@ Expect:    report.md, results.json, tables and learning curves in --out. A run t
 Runtime:   --smoke takes 2.5 minutes on 2 idle CPU cores, nearly all of it compilation. The benchmark needs a GPU.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from gdlab.comparison import Candidate, Measure, Problem, Report, Study
 from gdlab.comparison.options import Options, carry_out, parse
 from gdlab.comparison.reports import claims_blocks, claims_table, longest, numbers, provenance, settings_line
 from gdlab.comparison.summaries import Column, orders_compared, orders_words, panels_of, problem_tables, seeds_note
+from gdlab.compute.interrupts import command
 from gdlab.records import staged_folder
 
 ARTICLE = {
@@ -213,8 +214,6 @@ def make_report(config: Config, study: Study) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with command("cifar10_resnet18", OSError, ValueError, ImportError):
         options = parse(Config, __doc__, smoke=SMOKE)
         carry_out(options, make_study, partial(make_report, options))
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f"cifar10_resnet18: {error}")

@@ -15,8 +15,8 @@ Expect:    observed orders within 0.1 of 1, 2 and 4 in float64; best errors near
 Runtime:   under a minute on 2 CPU cores, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, autodiff, check_gradient, plots
 from gdlab.analysis.tables import Table
+from gdlab.compute.interrupts import command
 from gdlab.gradients import SCHEMES, error_curve
 from gdlab.records import staged_folder, write_json
 
@@ -150,7 +151,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("gradient_accuracy", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"gradient_accuracy: {error}")

@@ -16,8 +16,8 @@ Runtime:   under 2 minutes on 2 CPU cores for 10 optimizers, 29 rates and 8 seed
            compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from gdlab.analysis import intervals
 from gdlab.analysis import statistics as st
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_names, require_number
+from gdlab.compute.interrupts import command
 from gdlab.records import staged_folder, write_json
 from gdlab.tasks import TASKS, Task
 from gdlab.training import train_many
@@ -212,7 +213,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("learning_rate_scan", OSError, ValueError):
         main(tyro.cli(Config, description=__doc__))
-    except (OSError, ValueError) as error:
-        sys.exit(f"learning_rate_scan: {error}")

@@ -24,8 +24,8 @@ Expect:    no method leads on all four. Rosenbrock: SOAP, LARS, Sophia and NovoG
 Runtime:   under 4 minutes on 2 CPU cores for 40 optimizers, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +47,7 @@ from gdlab.analysis.arrivals import arrivals_record, best_settings, first_arriva
 from gdlab.analysis.intervals import share_interval
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
+from gdlab.compute.interrupts import command
 from gdlab.compute.threads import usable_cores
 from gdlab.records import staged_folder, write_json
 from gdlab.sweeps import RaceOptions, changed_arguments, tune_and_judge
@@ -244,7 +245,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("optimizer_zoo", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"optimizer_zoo: {error}")

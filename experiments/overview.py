@@ -29,8 +29,8 @@ Expect:    report.md, tables (text, CSV, LaTeX), results.json, curves of each ta
 Runtime:   smoke: 5 to 6 minutes on 2 CPU cores. laptop: intended for about an hour, not measured. gpu: not measured.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ from gdlab.comparison.summaries import (
     tuned_table,
     values,
 )
+from gdlab.compute.interrupts import command
 from gdlab.records import staged_folder
 
 
@@ -199,8 +200,6 @@ def draw_autoencoder(study: Study, problem: Problem, found: Found, folder: Path)
 
 
 if __name__ == "__main__":
-    try:
+    with command("overview", OSError, ValueError, ImportError):
         options = parse(Config, __doc__)
         carry_out(options, make_study, partial(make_report, options))
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f"overview: {error}")

@@ -17,8 +17,8 @@ Expect:    measured and theoretical stability agree in every cell that is furthe
 Runtime:   under a minute on 2 CPU cores.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 from gdlab import FUNCTIONS, plots, sweep
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
+from gdlab.compute.interrupts import command
 from gdlab.optimizers import momentum, nesterov
 from gdlab.records import staged_folder, write_json
 from gdlab.types import Factory
@@ -244,7 +245,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("stability", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"stability: {error}")

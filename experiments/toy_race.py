@@ -22,8 +22,8 @@ Expect:    the table of benchmarks/results/toy_race.json; large steps amplify ro
 Runtime:   1.5 to 4 minutes on 2 CPU cores for 40 optimizers, most of it compilation.
 """
 
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from gdlab.analysis.arrivals import best_settings, mean_steps, share_cells
 from gdlab.analysis.rankings import average_ranks
 from gdlab.analysis.tables import Table
 from gdlab.arguments import require_count, require_number
+from gdlab.compute.interrupts import command
 from gdlab.records import staged_folder, write_json
 from gdlab.sweeps import Race, RaceOptions, changed_arguments, tune_and_judge
 
@@ -244,7 +245,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command("toy_race", OSError):
         main(tyro.cli(Config, description=__doc__))
-    except OSError as error:
-        sys.exit(f"toy_race: {error}")

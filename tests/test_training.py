@@ -375,7 +375,12 @@ def test_a_run_folder_records_what_happened_and_resumes(tmp_path):
     # Whatever was lost with a checkpoint is computed again.
     os.truncate(folder / "checkpoint.npz", 1000)
     (folder / "metrics.jsonl").write_text("torn")
-    with pytest.warns(UserWarning, match="not a complete checkpoint.*starts over"):
+    with pytest.warns(UserWarning, match="not a complete checkpoint.*resumes from the previous checkpoint"):
+        train(task, optimizer, epochs=4, folder=folder, **settings)
+    assert files(folder) == files(tmp_path / "whole")
+    for name in ("checkpoint.npz", "previous.npz"):
+        os.truncate(folder / name, 1000)
+    with pytest.warns(UserWarning, match="previous.npz: not a complete checkpoint.*starts over"):
         train(task, optimizer, epochs=4, folder=folder, **settings)
     assert files(folder) == files(tmp_path / "whole")
 

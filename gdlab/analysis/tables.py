@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gdlab.arguments import describe
+from gdlab.arguments import as_path, describe
 from gdlab.records.files import atomic_path
 
 _ESCAPES = {
@@ -114,12 +114,13 @@ class Table:
         Raises:
           ValueError: if `stem` does not end in a name.
         """
-        if not Path(stem).name or str(stem).endswith("/"):
+        place = as_path("stem", stem)
+        if not place.name or str(stem).endswith("/"):
             raise ValueError(f"stem: expected a path that ends in a name, got {str(stem)!r}")
         forms = {".txt": self.text() + "\n", ".csv": self.csv(), ".tex": self.latex()}
         paths = []
         for suffix, content in forms.items():
-            path = Path(f"{stem}{suffix}")
+            path = Path(f"{place}{suffix}")
             with atomic_path(path) as temporary:
                 temporary.write_bytes(content.encode())  # bytes, so that the file is the same in every locale
             paths.append(path)

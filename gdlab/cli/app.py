@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from gdlab.compute.interrupts import command
 from gdlab.version import VERSION
 
 app = tyro.extras.SubcommandApp()
@@ -105,10 +106,9 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(VERSION)
         return
-    try:
-        app.cli(prog="gdlab", description="A laboratory for gradient-descent optimizers in JAX.")
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        sys.exit(f"gdlab: {error}")
+    with command("gdlab", OSError, ValueError, TypeError, KeyError, ImportError):
+        try:
+            app.cli(prog="gdlab", description="A laboratory for gradient-descent optimizers in JAX.")
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)

@@ -14,10 +14,12 @@ from tqdm.auto import tqdm
 from gdlab.arguments import describe, require_callable, require_count
 from gdlab.comparison.results import choose, read_finished
 from gdlab.comparison.study import Problem, Setting, Study, StudyFactory
+from gdlab.compute.forks import require_unforked
+from gdlab.compute.interrupts import heeded
 from gdlab.compute.threads import Crew, thread_devices
 from gdlab.optimizers import evaluation_params
-from gdlab.records.checkpoints import load_tree
 from gdlab.records.files import to_json
+from gdlab.records.runs import read_checkpoint
 from gdlab.tasks import Task
 from gdlab.training import train
 from gdlab.training.compilation import KEPT
@@ -48,6 +50,7 @@ OnEpoch = Callable[[Job, Mapping[str, Any]], None]
 """A function of a job and an epoch's row, as in `train`. After a restart, earlier rows of all runs come first."""
 
 
+@heeded()
 def run(
     study: Study,
     *,
@@ -81,8 +84,10 @@ def run(
     Raises:
       TypeError: if an argument has a wrong type.
       ValueError: if an argument is out of range, or a problem with several settings has no held-out part.
+      RuntimeError: in a process that was forked after JAX had started.
       Exception: whatever a training raises, after the other threads have ended their current training.
     """
+    require_unforked("run")
     if not isinstance(shard, tuple) or len(shard) != 2:
         raise TypeError(f"shard: expected two numbers, (i, n), got {describe(shard)}")
     number, count = shard
@@ -281,5 +286,5 @@ def retrieve(study: Study, problem: str, candidate: str, epochs: int) -> tuple[P
     task, factory = one.make(), study.factory(one)
     optimizer = factory(candidate)(**factory.numbers(candidate, setting, float(epochs * task.steps)))
     like = jax.eval_shape(lambda: begin(task.functions, optimizer, np.uint32(seed)))
-    learner = load_tree(folder / "checkpoint.npz", like)
+    learner = read_checkpoint(folder, like)
     return evaluation_params(learner.optimizer, learner.params), task

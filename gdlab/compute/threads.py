@@ -9,8 +9,13 @@ from typing import Any, TypeVar
 
 import jax
 
+from gdlab.compute import interrupts
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+LOOK = 0.2
+"""The seconds after which a waiting thread looks for an interrupt that Python has ignored."""
 
 
 def usable_cores() -> int:
@@ -82,6 +87,7 @@ class Crew:
                 except IndexError:
                     return
                 try:
+                    interrupts.check()
                     results[number] = work(job, device)
                 except BaseException:
                     self.stop()
@@ -90,13 +96,33 @@ class Crew:
         with ThreadPoolExecutor(len(self.devices)) as pool:
             threads = [pool.submit(serve, device) for device in self.devices]
             try:
-                wait(threads, return_when=FIRST_EXCEPTION)
+                while wait(threads, LOOK, return_when=FIRST_EXCEPTION).not_done and not any(map(_failed, threads)):
+                    interrupts.check()
                 for thread in threads:
-                    thread.result()
+                    _heeding(thread)
+            except KeyboardInterrupt:
+                interrupts.PENDING.set()  # long jobs end at their next check
+                self.stop()
+                raise
             except BaseException:
                 self.stop()
                 raise
         return [results[number] for number in sorted(results)]
+
+
+def _failed(future: Future[Any]) -> bool:
+    return future.done() and future.exception() is not None
+
+
+def _heeding(future: Future[Result]) -> Result:
+    """Return the future's result; an interrupt ends the waiting even where Python has ignored it."""
+    while True:
+        try:
+            return future.result(LOOK)
+        except TimeoutError:
+            if future.done():  # by now, or with an error of this kind
+                return future.result()
+            interrupts.check()
 
 
 def ahead(make: Callable[[Item], Result], jobs: Sequence[Item], threads: int) -> Iterator[Result]:
@@ -108,9 +134,9 @@ def ahead(make: Callable[[Item], Result], jobs: Sequence[Item], threads: int) ->
             for job in jobs:
                 waiting.append(pool.submit(make, job))
                 if len(waiting) > threads:
-                    yield waiting.popleft().result()
+                    yield _heeding(waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield _heeding(waiting.popleft())
         finally:
             for future in waiting:
                 future.cancel()

@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageColor
 
-from gdlab.arguments import as_numbers, as_path, require_count, require_number
+from gdlab.arguments import as_numbers, require_count, require_number
+from gdlab.plots.canvas import with_suffix
 from gdlab.plots.checks import as_tracks
 from gdlab.plots.style import PALETTE, STAR
 from gdlab.plots.surfaces import draw_tracks
@@ -118,9 +119,7 @@ def write_gif(path: str | Path, images: Frames, *, frames_per_second: float = 12
       TypeError: if the images are not of uint8.
       ValueError: if the images have another shape, the path another suffix, or a number is out of range.
     """
-    target = as_path("path", path)
-    if target.suffix.lower() != ".gif":
-        raise ValueError(f"path: expected the suffix .gif, got {str(path)!r}")
+    target = with_suffix(path, ".gif")
     require_number("frames_per_second", frames_per_second, 0.0, open_low=True)
     require_number("hold", hold, 0.0)
     shown = as_numbers("images", images)

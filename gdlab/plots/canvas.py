@@ -34,8 +34,7 @@ def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     target = as_path("path", path)
     if not target.suffix:
         raise ValueError(f"path: expected a suffix that names the format, such as .png, got {str(path)!r}")
-    if target.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"path: expected the suffix of a format of matplotlib, such as .png, got {str(path)!r}")
+    with_suffix(target, *(f".{form}" for form in figure.canvas.get_supported_filetypes()))
     require_dpi(dpi)
     with atomic_path(target) as temporary:
         figure.savefig(temporary, dpi=dpi)
@@ -44,6 +43,15 @@ def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
 def require_dpi(dpi: Any) -> None:
     """Raise unless `dpi` is a positive number."""
     require_number("dpi", dpi, 0.0, open_low=True)
+
+
+def with_suffix(path: Any, *suffixes: str) -> Path:
+    """Return the path of a file; raise unless its suffix is one of these, in lower or upper case."""
+    file = as_path("path", path)
+    if file.suffix.lower() not in suffixes:
+        expected = f"the suffix {suffixes[0]}" if len(suffixes) == 1 else f"one of the suffixes {' '.join(suffixes)}"
+        raise ValueError(f"path: expected {expected}, got {str(path)!r}")
+    return file
 
 
 def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
@@ -61,9 +69,7 @@ def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
       ValueError: if the path has another suffix.
     """
     require_instance("figure", figure, Figure, "a matplotlib figure")
-    target = as_path("path", path)
-    if target.suffix != ".png":
-        raise ValueError(f"path: expected the suffix .png, got {str(path)!r}")
+    target = with_suffix(path, ".png")
     require_dpi(dpi)
     with atomic_path(target) as temporary:
         save(figure, temporary, dpi)

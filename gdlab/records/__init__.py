@@ -5,6 +5,7 @@ from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, sav
 from gdlab.records.environment import environment
 from gdlab.records.files import (
     atomic_path,
+    read_json,
     read_lines,
     require_folder,
     staged_folder,
@@ -13,7 +14,7 @@ from gdlab.records.files import (
     write_lines,
 )
 from gdlab.records.manifest import AnotherRunError
-from gdlab.records.runs import RunFolder, RunRecord, read_run
+from gdlab.records.runs import RunFolder, RunRecord, read_checkpoint, read_run
 
 __all__ = [
     "AnotherRunError",
@@ -25,6 +26,8 @@ __all__ = [
     "environment",
     "load_note",
     "load_tree",
+    "read_checkpoint",
+    "read_json",
     "read_lines",
     "read_run",
     "require_folder",

@@ -12,13 +12,15 @@ from typing import Any
 
 import jax
 
+from gdlab.compute.threads import usable_cores
+
 
 def environment() -> dict[str, Any]:
     """Describe the environment that a measurement depends on.
 
     Returns:
       A dict with the date (UTC), the command, the versions of Python and of the packages, the processor, its number
-      of cores and the devices; in a git checkout also the commit.
+      of cores, the number of cores that this process may use, and the devices; in a git checkout also the commit.
     """
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "optax", "flax")}
     commit = git_commit()
@@ -29,6 +31,7 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         **({"git_commit": commit} if commit else {}),
     }

@@ -16,6 +16,8 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import describe, require_callable, require_choice, require_count, require_number
 from gdlab.compute.devices import local_devices
+from gdlab.compute.forks import require_unforked
+from gdlab.compute.interrupts import heeded
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained
 from gdlab.records.blocks import Blocks
@@ -32,6 +34,7 @@ PART = 1 << 18
 """The maximum number of lanes in a block."""
 
 
+@heeded()
 def sweep(
     fn: Any,
     factory: Any,
@@ -106,7 +109,10 @@ def sweep(
       TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
       ValueError: if the factory does not take an argument, an axis is empty, shapes do not fit, or `save_to` holds
         a sweep with another function, factory, grid, start or setting.
+      FileNotFoundError: if `save_to` is moved or deleted during the sweep.
+      RuntimeError: in a process that was forked after JAX had started.
     """
+    require_unforked("sweep")
     require_count("max_steps", max_steps)
     if max_steps >= AT_TARGET - 1:
         raise ValueError(f"max_steps: expected an integer below 2^30 - 1, got {max_steps}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,14 +16,16 @@ from tqdm.auto import tqdm
 
 from gdlab.arguments import describe, require_callable, require_count, require_number
 from gdlab.compute.devices import platform_of
+from gdlab.compute.forks import require_unforked
+from gdlab.compute.interrupts import check, heeded
 from gdlab.compute.programs import digest_arrays
 from gdlab.hyperparameters.factories import require_arguments
 from gdlab.optimizers import OPTIMIZERS, evaluation_params
-from gdlab.records.checkpoints import CheckpointError, load_note, load_tree, save_tree
 from gdlab.records.runs import RunFolder
 from gdlab.tasks.task import Data, Task, require_task
 from gdlab.training.compilation import TracedRun, compile_run, trace_run
 from gdlab.training.epoch import Learner
+from gdlab.training.resuming import Checkpoints, Progress, compare_cores
 from gdlab.types import Factory
 
 
@@ -63,6 +64,7 @@ class Training(NamedTuple):
         return self.failed_at > 0
 
 
+@heeded()
 def train(
     task: Task,
     optimizer: optax.GradientTransformation | Factory,
@@ -97,8 +99,10 @@ def train(
         every optimizer. Default 0.
       folder: the folder of the run (see `gdlab.records.RunFolder`). The same call resumes a run that was killed, and
         the result is the same bit for bit. More epochs continue a finished run, unless the optimizer's schedules lead
-        to a different program. If a checkpoint is damaged, the run starts over with a warning. None: nothing is saved.
-      config: a mapping that is added to the folder's config.json, for its readers.
+        to a different program. If the checkpoint is damaged or another run's, the run resumes from the one before it,
+        or starts over, with a warning. A finished run can be read where nothing can be written. None: nothing is
+        saved.
+      config: a mapping that is added to the folder's config.json, for its readers; paths are written as text.
       patience: stop when the loss has not improved for this many epochs, and return the best model. The watched loss
         is that of the held-out examples if the task has any, otherwise that of the test set. None: never stop early.
       learning_rate: a number or a schedule over steps that is recorded after each epoch; it does not affect the run.
@@ -118,7 +122,11 @@ def train(
         hyperparameters, patience, version of JAX or kind of device, or that has more epochs; or if a run with a
         folder calls back into Python.
       BlockingIOError: if another process is using the folder.
+      FileNotFoundError: if the folder is moved or deleted during the run.
+      PermissionError: if the folder cannot be written to, and the run is not finished.
+      RuntimeError: in a process that was forked after JAX had started.
     """
+    require_unforked("train")
     require_task("task", task)
     build, values, token = _require_optimizer(optimizer, hyperparameters)
     require_count("epochs", epochs)
@@ -236,7 +244,6 @@ class _Run:
     seconds: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best_epoch: int | None = None
     best: tuple[PyTree, PyTree] | None = None
-    best_written: int | None = None
     failed_at: int = 0
 
     def __post_init__(self) -> None:
@@ -249,7 +256,8 @@ class _Run:
         progress: bool,
         on_epoch: Callable[[Mapping[str, Any]], None] | None,
     ) -> Training:
-        learner = self._resume(place) if place else None
+        checkpoints = Checkpoints(place) if place else None
+        learner = self._resume(checkpoints) if checkpoints else None
         if len(self.rows) > self.epochs:
             raise ValueError(
                 f"epochs: expected at least the {len(self.rows)} epochs that the folder holds, got {self.epochs}"
@@ -258,6 +266,10 @@ class _Run:
             if on_epoch:
                 on_epoch(self._shown(row) | seconds)
         if learner is None or not self._over():
+            if place and not place.writable:
+                raise PermissionError(
+                    f"folder: expected a finished run, or a folder that can be written to, got {place.folder}"
+                )
             began = time.perf_counter()
             compiled = compile_run(self.traced)
             self.compile_seconds += time.perf_counter() - began
@@ -266,12 +278,13 @@ class _Run:
             total=self.epochs, initial=len(self.rows), desc=label, unit="epoch", disable=None if progress else True
         ) as bar:
             while not self._over():
+                check()
                 began = time.perf_counter()
                 learner, found = compiled.epoch(self.values, self.seed, learner, self.data)
                 self._record(learner, jax.device_get(found))
                 self.seconds.append({"epoch": len(self.rows), "seconds": time.perf_counter() - began})
-                if place and (self._over() or len(self.rows) % self.checkpoint_every == 0):
-                    self._checkpoint(place, learner)
+                if checkpoints and (self._over() or len(self.rows) % self.checkpoint_every == 0):
+                    self._checkpoint(checkpoints, learner)
                 if on_epoch:
                     on_epoch(self._shown(self.rows[-1]) | self.seconds[-1])
                 bar.set_postfix(
@@ -308,38 +321,25 @@ class _Run:
     def _model(self, learner: Learner) -> tuple[PyTree, PyTree]:
         return evaluation_params(learner.optimizer, learner.params), learner.state
 
-    def _checkpoint(self, place: RunFolder, learner: Learner) -> None:
-        if self.best is not None and self.best_epoch is not None and self.best_written != self.best_epoch:
-            save_tree(place.best(self.best_epoch), self.best)
-            self.best_written = self.best_epoch
-        note = {"rows": self.rows, "seconds": self.seconds, "best_epoch": self.best_epoch}
-        save_tree(place.checkpoint, learner, note)
-        self._write_rows(place)
-        place.keep_best(self.best_written)
+    def _checkpoint(self, checkpoints: Checkpoints, learner: Learner) -> None:
+        checkpoints.save(Progress(learner, self.rows, self.seconds, self.best_epoch, self.best))
+        self._write_rows(checkpoints.place)
 
     def _write_rows(self, place: RunFolder) -> None:
         place.write_rows(map(self._shown, self.rows), self.seconds)
 
-    def _resume(self, place: RunFolder) -> Learner | None:
-        """Return the learner of the folder's checkpoint, or None if there is no intact checkpoint."""
-        like = self.traced.like
-        try:
-            note = load_note(place.checkpoint)
-            rows, seconds, best_epoch = note["rows"], note["seconds"], note["best_epoch"]
-            learner = load_tree(place.checkpoint, like)
-            if self.patience is not None and best_epoch is not None:
-                self.best = load_tree(place.best(best_epoch), jax.eval_shape(self._model, like))
-        except FileNotFoundError as error:
-            if place.checkpoint.exists():
-                warnings.warn(f"{error}; the run starts over", stacklevel=4)
+    def _resume(self, checkpoints: Checkpoints) -> Learner | None:
+        """Return the learner of the folder's newest intact checkpoint, or None if there is none."""
+        place, like = checkpoints.place, self.traced.like
+        progress = checkpoints.restore(like, None if self.patience is None else jax.eval_shape(self._model, like))
+        if progress is None:
             return None
-        except (CheckpointError, KeyError, TypeError) as error:
-            warnings.warn(f"{error}; the run starts over", stacklevel=4)
-            return None
-        self.rows = [{name: np.nan if value is None else value for name, value in row.items()} for row in rows]
-        self.seconds, self.best_epoch, self.failed_at = seconds, best_epoch, int(learner.failed_at)
-        self.best_written = best_epoch if self.best is not None else None
-        self._write_rows(place)
+        learner, self.rows, self.seconds, self.best_epoch, self.best = progress
+        self.failed_at = int(learner.failed_at)
+        if place.writable:
+            self._write_rows(place)
+        if not self._over():
+            compare_cores(place.starts, self.traced.device, place.folder)
         return jax.device_put(learner, jax.tree.leaves(self.data)[0].sharding)
 
     def _result(self, learner: Learner) -> Training:

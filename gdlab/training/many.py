@@ -1,6 +1,5 @@
 """`train_many`: train one task in many configurations, mapped by `jax.vmap` or one after another."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -15,14 +14,16 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from gdlab.arguments import describe, require_choice, require_count
+from gdlab.compute import interrupts
 from gdlab.compute.devices import local_devices, platform_of
+from gdlab.compute.forks import require_unforked
 from gdlab.compute.programs import digest_arrays
 from gdlab.compute.threads import Crew, thread_devices
 from gdlab.hyperparameters.axes import Layout, lay_out
 from gdlab.hyperparameters.factories import explained, factories_by_name, require_arguments
 from gdlab.records.blocks import Blocks
 from gdlab.records.environment import environment
-from gdlab.records.files import to_json, write_json
+from gdlab.records.files import to_json
 from gdlab.tasks.task import Task, require_task
 from gdlab.training.lanes import WHOLE, Lanes, Recipe, compile_lanes, seconds_per_lane, trace_lanes, widest
 from gdlab.types import Factory
@@ -33,6 +34,7 @@ RESULT_NAMES = ("optimizer", "trial", "seed", "epoch", "failed_at", "gradient_no
 STRATEGIES = ("auto", "vmap", "map")
 
 
+@interrupts.heeded()
 def train_many(
     task: Task,
     factory: Any,
@@ -83,7 +85,10 @@ def train_many(
       TypeError: if an argument has the wrong type, or a hyperparameter cannot be traced.
       ValueError: if a number is out of range, a factory does not take one of the hyperparameters, or the folder holds
         the results of another call.
+      FileNotFoundError: if the folder is moved or deleted during the call.
+      RuntimeError: in a process that was forked after JAX had started.
     """
+    require_unforked("train_many")
     names = require_task("task", task)
     factories = factories_by_name(factory)
     if isinstance(seeds, (int, np.integer)):
@@ -164,7 +169,10 @@ class _Request:
         blocks = self._blocks()
         self.plan = self._plan(blocks)
         indices = range(len(self.recipes))
-        held = [{span: blocks.load(index, *span) if blocks else None for span in self._spans()} for index in indices]
+        held = [
+            {span: blocks.load(*self._block(index, span)) if blocks else None for span in self._spans()}
+            for index in indices
+        ]
         self._compile([index for index in indices if None in held[index].values()])
         self.compile_seconds = time.perf_counter() - began
         total = len(self.factories) * self.lanes * self.epochs
@@ -210,12 +218,8 @@ class _Request:
 
     def _plan(self, blocks: Blocks | None) -> dict[str, Any]:
         """Choose the number of lanes per call: as requested, as saved, or by timing the first optimizer."""
-        file = blocks.folder / "plan.json" if blocks else None
-        if file is not None and file.exists():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                held = json.loads(file.read_text())
-                if (held["width"] is None or held["width"] >= 1) and held["block"] >= 1:
-                    return dict(held)
+        if blocks and (held := blocks.load_plan()) is not None:
+            return held
         plan: dict[str, Any]
         if self.strategy == "map" or self.lanes == 1:
             plan = {"strategy": "map", "width": None}
@@ -226,9 +230,7 @@ class _Request:
         # Blocks are whole calls, and each thread gets several, so that all threads finish at about the same time.
         width = plan["width"] or 1
         plan["block"] = width * max(1, -(-self.lanes // width) // (8 * len(self.threads)))
-        if file is not None:
-            write_json(file, plan)
-        return plan
+        return blocks.keep_plan(plan) if blocks else plan
 
     def _measured(self) -> dict[str, Any]:
         one = self._compiled(0, None)
@@ -266,6 +268,10 @@ class _Request:
         size = self.plan["block"]
         return [(low, min(low + size, self.lanes)) for low in range(0, self.lanes, size)]
 
+    def _block(self, index: int, span: Span) -> tuple[int, ...]:
+        """Return the numbers of a block: also the lanes per call, on which the rounding of its numbers depends."""
+        return index, *span, self.plan["width"] or 0
+
     def _train(
         self,
         index: int,
@@ -284,7 +290,7 @@ class _Request:
                 own = range(*span)
                 found = self._train_span(lanes, device, self._values(index, own), self._seeds(own), bar)
                 if blocks and found is not None:
-                    blocks.save(index, *span, arrays=found)
+                    blocks.save(*self._block(index, span), arrays=found)
             for name, array in (found or {}).items():
                 arrays[name][index, span[0] : span[1]] = array
 
@@ -302,6 +308,7 @@ class _Request:
             for _ in range(self.epochs):
                 if self.crew.stopped.is_set():
                     return None
+                interrupts.check()
                 learner, summary = lanes.epoch[device](*arguments, learner, self.data[device], WHOLE)
                 rows.append(jax.device_get(summary))
                 bar.update(high - low)
