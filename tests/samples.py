@@ -78,6 +78,8 @@ def written(name):
     if not Path(name).exists():
         if name.endswith(".npz"):
             records.save_tree(name, {"a": VECTOR}, note={"epoch": 1})
+        elif name.endswith(".json"):
+            records.write_json(name, 1)
         else:
             records.write_lines(name, [1])
     return name
