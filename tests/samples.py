@@ -10,8 +10,34 @@ import xarray as xr
 
 from gdlab import comparison, models, optimizers, plots, records, tasks
 from gdlab.analysis import claims, learning_curves
-from gdlab.data import Dataset, Split
+from gdlab.data import DATASETS, Dataset, Split, places
 from gdlab.types import Grid
+
+SHAPES = {
+    "digits": (8, 8, 1, 10),
+    "mnist": (28, 28, 1, 10),
+    "fashion_mnist": (28, 28, 1, 10),
+    "cifar10": (32, 32, 3, 10),
+    "cifar100": (32, 32, 3, 100),
+    "stl10": (96, 96, 3, 10),
+}
+"""The height, the width, the channels and the classes of each data set."""
+
+
+def blank(name, data_dir=None):
+    """What `gdlab.data.load` returns, with 128 black images in each part."""
+    places(data_dir)
+    DATASETS[name]  # raises for an unknown name
+    *shape, classes = SHAPES[name]
+    part = Split(np.zeros((128, *shape), np.uint8), np.arange(128) % classes)
+    return Dataset(name, part, part, tuple(map(str, range(classes))), {})
+
+
+def write_text(folder):
+    """Write a text of three parts in a folder where `gdlab.data.load_text` finds it as "ptb"."""
+    (folder / "ptb").mkdir(parents=True)
+    for part in ("train", "valid", "test"):
+        (folder / "ptb" / f"ptb.{part}.txt").write_text(" one two three <unk> \n" * 400)
 
 
 def square(x):

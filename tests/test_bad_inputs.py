@@ -3,7 +3,9 @@
 Each test makes all calls of one callable in which exactly one argument is wrong.
 """
 
+import importlib
 import inspect
+import pkgutil
 import re
 import traceback
 from pathlib import Path
@@ -13,8 +15,10 @@ import numpy as np
 import pytest
 
 import gdlab
+from gdlab import tasks
 from gdlab.optimizers import OPTIMIZERS
 from tests.public_calls import CALLS, NOT_CALLED, THROUGH, public_callables
+from tests.samples import blank, write_text
 from tests.wrong_values import ALIASES, FREE, kind_of, wrong_values
 
 PACKAGE = str(Path(gdlab.__file__).parent)
@@ -108,9 +112,26 @@ def complaints(path):
     return found
 
 
-@pytest.mark.parametrize("path", CHECKED)
-def test_a_wrong_argument_gives_one_line_that_names_it(path, tmp_path, monkeypatch):
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Work in a folder of its own, in which every task finds small data."""
     monkeypatch.chdir(tmp_path)
+    provide_data(tmp_path / "data", monkeypatch)
+
+
+def provide_data(folder, patch):
+    """Let every task find small data."""
+    write_text(folder)
+    patch.setenv("GDLAB_DATA_DIR", str(folder))
+    for one in pkgutil.iter_modules(tasks.__path__):
+        module = importlib.import_module(f"gdlab.tasks.{one.name}")
+        if hasattr(module, "load"):
+            patch.setattr(module, "load", blank)
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("path", CHECKED)
+def test_a_wrong_argument_gives_one_line_that_names_it(path):
     found = complaints(path)
     assert not found, f"{len(found)} of {len(list(cases(path)))} cases:\n" + "\n".join(found)
 
@@ -121,9 +142,9 @@ def test_the_call_that_is_made_wrong_is_complete(path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("data")
 @pytest.mark.parametrize("path", [path for path in CHECKED if path not in NOT_CALLED])
-def test_the_call_that_is_made_wrong_is_right(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_call_that_is_made_wrong_is_right(path):
     result = THROUGH.get(path, CALLABLES[path])(**valid(path))
     if hasattr(result, "__enter__"):
         with result:

@@ -166,6 +166,7 @@ KINDS: dict[str, str] = {
     "tasks.Task.valid": "examples",
     "tasks.Task.test": "examples",
     "tasks.metric_names.functions": "instance",
+    "tasks.metric_names.state": "state",
     "sweeps.tune_and_judge.functions": "records",
     "sweeps.tune_and_judge.factories": "records",
     "sweeps.tune_and_judge.hyperparameters": "records",
