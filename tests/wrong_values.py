@@ -154,7 +154,6 @@ KINDS: dict[str, str] = {
     "records.Blocks.identity": "mapping",
     "records.RunFolder.identity": "mapping",
     "records.load_tree.like": "state",
-    "records.read_checkpoint.like": "state",
     "records.save_tree.tree": "state",
     "records.save_tree.note": "json",
     "records.to_json.value": "json",
@@ -264,6 +263,7 @@ ALIASES: dict[str, str] = {
 """Arguments that messages name as users know them: the folder of a sweep's blocks is what they gave as `save_to`."""
 
 FREE: dict[str, str] = {
+    "records.read_checkpoint.like": "it is compared with the checkpoint, after the folder of the run was found",
     **dict.fromkeys(("records.to_json.name", "tasks.require_task.name"), "it only appears in messages"),
     **dict.fromkeys(
         (
