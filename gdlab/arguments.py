@@ -138,6 +138,45 @@ def as_numbers(
     return array
 
 
+def as_array(
+    name: str, value: Any, kinds: tuple[Any, ...] = (jnp.floating,), *, ndim: int | None = None, least: int = 0
+) -> Array:
+    """Convert to a JAX array, which may be traced.
+
+    Args:
+      name: the name of the argument, for the error message.
+      value: a number, a nested sequence or an array.
+      kinds: the kinds of dtypes, such as `jnp.floating` and `jnp.integer`. Default: floating-point.
+      ndim: the number of axes. None, the default: any number.
+      least: the least number of axes. Default 0.
+
+    Raises:
+      TypeError: if the value is no array, or its dtype is of another kind.
+      ValueError: if it has another number of axes.
+    """
+    expected = " or ".join("numbers" if kind is jnp.number else f"{kind.__name__} numbers" for kind in kinds)
+    try:
+        array = jnp.asarray(value if value is not None else "nothing")
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name}: expected an array of {expected}, got {describe(value)}") from None
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name}: expected an array of {expected}, got dtype {array.dtype}")
+    if array.ndim < least or (ndim is not None and array.ndim != ndim):
+        axes = f"{ndim} axes" if ndim is not None else f"at least {least} axes"
+        raise ValueError(f"{name}: expected an array with {axes}, got shape {array.shape}")
+    return array
+
+
+def require_tree(name: str, tree: Any) -> None:
+    """Raise TypeError unless every leaf of the tree is an array or a number; leaves may be traced."""
+    leaves = jax.tree.leaves(tree)
+    for leaf in leaves:
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float, complex)) or isinstance(leaf, bool):
+            raise TypeError(f"{name}: expected a tree of arrays, got the leaf {describe(leaf)}")
+    if tree is None:
+        raise TypeError(f"{name}: expected a tree of arrays, got None")
+
+
 def _shown(shape: Iterable[int | None]) -> str:
     sizes = ["any" if size is None else str(size) for size in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

@@ -123,7 +123,7 @@ def descend(
       >>> descents = run(starts)
     """
     require_count("max_steps", max_steps)
-    if isinstance(optimizer, type) or not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if isinstance(optimizer, type) or not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
         hint = f"; call the factory first: {optimizer.__name__}(...)" if hasattr(optimizer, "__name__") else ""
         raise TypeError(f"optimizer: expected an optax.GradientTransformation, got {describe(optimizer)}{hint}")
     if tolerance is not None:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from gdlab.arguments import as_array, require_number
 from gdlab.compute.calls import stored
 from gdlab.types import Number
 
 
-@jax.custom_jvp
 def safe_sqrt(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """sqrt(x), with derivative 0 instead of infinity at x = 0.
 
@@ -22,12 +22,17 @@ def safe_sqrt(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     Args:
       x: real values >= 0, or complex ones.
     """
+    return _safe_sqrt(as_array("x", x, (jnp.inexact,)))
+
+
+@jax.custom_jvp
+def _safe_sqrt(x: Array) -> Array:
     return jnp.sqrt(x)
 
 
-@safe_sqrt.defjvp
+@_safe_sqrt.defjvp
 def _safe_sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    root = safe_sqrt(*primals)
+    root = _safe_sqrt(*primals)
     zero = primals[0] == 0
     return root, tangents[0] * jnp.where(zero, 0.0, 0.5 / jnp.where(zero, 1.0, root))
 
@@ -41,6 +46,7 @@ def absolute(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     Args:
       x: real or complex values.
     """
+    x = as_array("x", x, (jnp.inexact,))
     return x * jax.lax.stop_gradient(jnp.sign(jnp.real(x)))
 
 
@@ -53,6 +59,7 @@ def cos_sqrt(u: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     Args:
       u: real values >= 0, or complex ones.
     """
+    u = as_array("u", u, (jnp.inexact,))
     small = jnp.real(u) < 1e-2
     v = jnp.where(small, u, 0.0)
     series = 1 - v / 2 * (1 - v / 12 * (1 - v / 30 * (1 - v / 56 * (1 - v / 90 * (1 - v / 132)))))
@@ -68,7 +75,7 @@ def sinpi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     Args:
       x: the angle, in half turns.
     """
-    return _sincospi(x)[0]
+    return _sincospi(as_array("x", x, (jnp.inexact,)))[0]
 
 
 def cospi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
@@ -79,7 +86,7 @@ def cospi(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     Args:
       x: the angle, in half turns.
     """
-    return _sincospi(x)[1]
+    return _sincospi(as_array("x", x, (jnp.inexact,)))[1]
 
 
 @jax.custom_jvp
@@ -133,7 +140,7 @@ def sinpi_squared(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     Args:
       x: the angle, in half turns.
     """
-    return _ripple(x)[0]
+    return _ripple(as_array("x", x, (jnp.inexact,)))[0]
 
 
 @jax.custom_jvp
@@ -165,19 +172,23 @@ def _horner(coefficients: tuple[float, ...], u: Array) -> Array:
     return total
 
 
-@jax.custom_jvp
 def expm1(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """exp(x) - 1 without cancellation; in float32 within 1.5e-7 relative, and cheaper than `jnp.expm1`.
 
     Args:
       x: the exponents.
     """
+    return _expm1(as_array("x", x, (jnp.inexact,)))
+
+
+@jax.custom_jvp
+def _expm1(x: Array) -> Array:
     return _expm1_float32(x) if x.dtype == jnp.float32 else jnp.expm1(x)
 
 
-@expm1.defjvp
+@_expm1.defjvp
 def _expm1_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    y = expm1(*primals)
+    y = _expm1(*primals)
     return y, (y + 1) * tangents[0]
 
 
@@ -208,6 +219,8 @@ def one_minus_power(decay: Number, count: Array) -> Array:
       decay: the base, 0 <= decay < 1.
       count: the exponent, >= 1.
     """
+    for name, value in (("decay", decay), ("count", count)):
+        as_array(name, value, (jnp.floating, jnp.integer))
     small = jnp.asarray(decay) < 0.5
     plain = 1 - jnp.where(small, decay, 0.5) ** count
     return jnp.where(small, plain, -jnp.expm1(count * jnp.log1p(-jnp.where(small, 0.5, 1 - decay))))
@@ -232,6 +245,11 @@ def symmetric_power(matrix: Inexact[Array, "n n"], exponent: Number, floor: Numb
       Daleckii and Krein, "Integration and differentiation of functions of Hermitian operators and applications to the
         theory of perturbations", 1965.
     """
+    matrix = as_array("matrix", matrix, ndim=2)
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"matrix: expected a square matrix, got shape {matrix.shape}")
+    require_number("exponent", exponent)
+    require_number("floor", floor)
     wide = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
     least = jnp.maximum(jnp.asarray(floor, wide.dtype), jnp.finfo(wide.dtype).tiny)
     power = _symmetric_power(wide, jnp.asarray(exponent, wide.dtype), jax.lax.stop_gradient(least))

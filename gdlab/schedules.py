@@ -5,23 +5,34 @@ because they never branch on a value. `total_steps` is the number of steps of th
 last value. Concrete numbers outside their range raise ValueError; traced values are not checked.
 """
 
+import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gdlab.arguments import describe, require_number
+from gdlab.arguments import as_array, require_number, require_sequence
 from gdlab.types import Number, Schedule
+
+
+def _steps(count: Array) -> Array:
+    """Return the number of steps taken in the default float dtype."""
+    return jnp.asarray(as_array("count", count, (jnp.floating, jnp.integer)), float)
 
 
 def _progress(count: Array, total_steps: Number) -> Array:
     """Return the completed share of the run, in [0, 1], in the default float dtype."""
-    return jnp.clip(jnp.asarray(count, float) / total_steps, 0.0, 1.0)
+    return jnp.clip(_steps(count) / total_steps, 0.0, 1.0)
 
 
 def _require_steps(**values: Number) -> None:
     for name, value in values.items():
         require_number(name, value, 0.0, open_low=True)
+
+
+def _concrete(*values: Number) -> bool:
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def constant(value: Number) -> Schedule:
@@ -34,7 +45,7 @@ def constant(value: Number) -> Schedule:
       The schedule, a function `count -> value`.
     """
     require_number("value", value)
-    return lambda count: jnp.asarray(value) + 0 * jnp.asarray(count, float)
+    return lambda count: jnp.asarray(value) + 0 * _steps(count)
 
 
 def step(
@@ -47,8 +58,8 @@ def step(
     Args:
       value: the value at count 0.
       total_steps: the number of steps of the run, > 0.
-      fractions: shares of the run, each in [0, 1]. A change at fraction f takes effect at the first count with
-        count >= f total_steps. Default (0.5, 0.75).
+      fractions: shares of the run, ascending, each in [0, 1]. A change at fraction f takes effect at the first count
+        with count >= f total_steps. Default (0.5, 0.75).
       factor: the multiplier of each change, >= 0. Default 0.1.
 
     Returns:
@@ -61,13 +72,16 @@ def step(
     require_number("value", value)
     _require_steps(total_steps=total_steps)
     require_number("factor", factor, 0.0)
-    if not isinstance(fractions, Sequence):
-        raise TypeError(f"fractions: expected a sequence of numbers, got {describe(fractions)}")
+    require_sequence("fractions", fractions, "a sequence of numbers")
+    reached: Number = 0.0
     for fraction in fractions:
         require_number("fractions", fraction, 0.0, 1.0)
+        if _concrete(fraction, reached) and fraction < reached:
+            raise ValueError(f"fractions: expected ascending shares of the run, got {fraction:g} after {reached:g}")
+        reached = fraction
 
     def schedule(count: Array) -> Array:
-        done = sum((jnp.asarray(count, float) >= f * total_steps for f in fractions), jnp.zeros([], jnp.int32))
+        done = sum((_steps(count) >= f * total_steps for f in fractions), jnp.zeros([], jnp.int32))
         return jnp.asarray(value) * jnp.asarray(factor) ** done
 
     return schedule
@@ -100,13 +114,13 @@ def warmup_cosine(
     """Return a linear warm-up from `initial` to `value`, followed by a cosine decay to `final`.
 
     The peak is reached at count warmup_steps; with `warmup_steps` 0 the schedule begins at the peak. If the warm-up
-    is longer than the run, it ends with the run. `optax.warmup_cosine_decay_schedule` branches in Python on its
-    arguments, so they cannot be traced.
+    is longer than the run, which only traced numbers can be, it ends with the run.
+    `optax.warmup_cosine_decay_schedule` branches in Python on its arguments, so they cannot be traced.
 
     Args:
       value: the peak value.
       total_steps: the number of steps of the run, > 0.
-      warmup_steps: the number of steps of the warm-up, >= 0.
+      warmup_steps: the number of steps of the warm-up, in [0, total_steps].
       initial: the value at count 0. Default 0.
       final: the value at count total_steps. Default 0.
 
@@ -116,10 +130,11 @@ def warmup_cosine(
     for name, number in (("value", value), ("initial", initial), ("final", final)):
         require_number(name, number)
     _require_steps(total_steps=total_steps)
-    require_number("warmup_steps", warmup_steps, 0.0)
+    most = float(total_steps) if _concrete(total_steps) else math.inf
+    require_number("warmup_steps", warmup_steps, 0.0, most)
 
     def schedule(count: Array) -> Array:
-        now = jnp.minimum(jnp.asarray(count, float), total_steps)
+        now = jnp.minimum(_steps(count), total_steps)
         rise = jnp.clip(now / jnp.maximum(warmup_steps, 1e-30), 0.0, 1.0)
         fall = jnp.clip((now - warmup_steps) / jnp.maximum(total_steps - jnp.asarray(warmup_steps), 1e-30), 0.0, 1.0)
         down = final + (value - final) * 0.5 * (1 + jnp.cos(jnp.pi * fall))
@@ -159,7 +174,7 @@ def exponential(value: Number, steps: Number, *, factor: Number = 0.1) -> Schedu
     require_number("value", value)
     require_number("factor", factor, 0.0, open_low=True)
     _require_steps(steps=steps)
-    return lambda count: value * jnp.asarray(factor) ** (jnp.asarray(count, float) / steps)
+    return lambda count: value * jnp.asarray(factor) ** (_steps(count) / steps)
 
 
 def demon(value: Number, total_steps: Number, *, delay: Number = 0.0) -> Schedule:

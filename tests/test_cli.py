@@ -126,11 +126,17 @@ def test_targets_that_cannot_be_checked_are_one_line(gdlab, tmp_path):
     (tmp_path / "mine.py").write_text("def one():\n    pass\n")
     (tmp_path / "wrong.py").write_text("\nx = {}['alpha']\n")
     (tmp_path / "syntax.py").write_text("def one(:\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(5)\n")
+    (tmp_path / "bytes.py").write_bytes(b"\0\xff")
+    (tmp_path / "folder.py").mkdir()
     for target, answer in (
         ("mine.py", "gdlab: target: expected FILE.py:FACTORY, got 'mine.py'"),
         (f"{tmp_path}/none.py:adam", "expected a file, got .*none.py, which does not exist"),
         (f"{tmp_path}/wrong.py:one", r"wrong.py:2: KeyError: 'alpha'"),
         (f"{tmp_path}/syntax.py:one", r"syntax.py:1: SyntaxError"),
+        (f"{tmp_path}/leaves.py:one", r"leaves.py:2: SystemExit: 5"),
+        (f"{tmp_path}/bytes.py:one", r"bytes.py: SyntaxError: "),
+        (f"{tmp_path}/folder.py:one", "expected a file, got .*folder.py, which is a folder"),
         (f"{tmp_path}/mine.py:two", r"expected a function of .*mine.py \(one\), got two"),
     ):
         _, status = gdlab("check", target)

@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -255,3 +256,42 @@ def test_maps_draw_lines_over_cells():
         plots.maps({}, labels=("a", "b"), colour_label="c")
     with pytest.raises(ValueError, match=r"panels\['p'\]: expected z of shape \(4, 3\)"):
         plots.maps({"p": panel._replace(z=z.T)}, labels=("a", "b"), colour_label="c")
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300, 1.7e308])
+def test_values_near_the_bounds_of_float_are_drawn_or_refused(size):
+    x = np.linspace(-1, 1, 11)
+    z = np.tile(size * x, (11, 1))
+    cells = {"cells": plots.Map(x, x, z)}
+    draws = {
+        "grid.z": lambda: plots.contour(Grid(x, x, z)),
+        "series": lambda: plots.curves({"a": (x, size * x)}, log_x=False, log_y=False),
+        "values": lambda: plots.heatmap(z, list("abcdefghijk"), list("abcdefghijk")),
+        "panels": lambda: plots.maps(cells, labels=("x", "y"), colour_label="z"),
+    }
+    for name, draw in draws.items():
+        if size > 1e307:
+            with pytest.raises(ValueError, match=rf"^{name}.*: expected numbers up to 1e\+307 in size, got 1.7e\+308$"):
+                draw()
+        else:
+            FigureCanvasAgg(draw()).draw()
+
+
+def test_what_cannot_be_written_is_refused_before_it_is_drawn(tmp_path):
+    images, figure = np.zeros((2, 8, 8, 3), np.uint8), plots.values({"a": [2.0, 1.0]})
+    for call, answer in (
+        (
+            lambda: plots.write_gif(tmp_path / "a.gif", images / 255),
+            "images: expected frames of dtype uint8, from 0 to",
+        ),
+        (lambda: plots.write_gif(tmp_path / "a.gif", images[..., 0]), "images: expected frames of shape"),
+        (lambda: plots.write_gif(tmp_path / "a.mp4", images), "path: expected the suffix .gif, got '.*a.mp4'"),
+        (lambda: plots.save(figure, tmp_path / "a.nonsense"), "path: expected one of the suffixes .* .png "),
+        (lambda: plots.save(figure, tmp_path / "a.png", dpi=-1), r"dpi: expected a number in \(0, inf\), got -1"),
+        (lambda: plots.save(None, tmp_path / "a.png"), "figure: expected a matplotlib figure, got None"),
+        (lambda: plots.values({"a": [np.nan, np.nan]}), r"series\['a'\]: expected at least one finite point, got none"),
+        (lambda: plots.values({}), "series: expected a mapping from names to values with at least 1 entry, got 0"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=answer):
+            call()
+    assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,7 @@ def test_bad_input_raises_an_error_of_one_line():
     for call, answer in (
         (
             lambda: plots.sensitivity(RATES, {"a": Interval(*np.zeros((3, 4)))}),
-            r"scores\['a'\]: expected finite .* \(5,\), got shape \(4,\)",
+            r"scores\['a'\]\.estimate: expected finite .* \(5,\), got shape \(4,\)",
         ),
         (lambda: plots.sensitivity(RATES, {"a": Interval(*np.full((3, 5), np.nan))}), "expected finite numbers"),
         (lambda: plots.loss_maps(RATES, {"a": np.full((5, 2), np.inf)}), "losses: expected at least one finite value"),

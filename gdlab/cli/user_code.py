@@ -21,7 +21,8 @@ def load_factory(target: str) -> Any:
         raise ValueError(f"target: expected FILE.py:FACTORY, got {target!r}")
     path = Path(file).expanduser().resolve()
     if not path.is_file():
-        raise FileNotFoundError(f"target: expected a file, got {file}, which does not exist")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"target: expected a file, got {file}, which {what}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -30,10 +31,13 @@ def load_factory(target: str) -> Any:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises, sys.exit among it
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
-        line = frames[-1].lineno if frames else getattr(error, "lineno", 0)
-        raise ValueError(f"{file}:{line}: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+        line = frames[-1].lineno if frames else getattr(error, "lineno", None)
+        place = file if line is None else f"{file}:{line}"
+        raise ValueError(f"{place}: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     if not callable(found := getattr(module, name, None)):
         named = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         raise ValueError(f"target: expected a function of {file} ({', '.join(named) or 'it has none'}), got {name}")

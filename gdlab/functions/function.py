@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
-from gdlab.arguments import require_count, require_scalar_function
+from gdlab.arguments import (
+    as_numbers,
+    describe,
+    require_callable,
+    require_count,
+    require_instance,
+    require_scalar_function,
+    require_text,
+)
 from gdlab.types import Grid
 
 Vector = Inexact[Array, " dim"]
@@ -73,6 +81,38 @@ class Function(NamedTuple):
         return np.broadcast_to(self.lower, size).astype(float), np.broadcast_to(self.upper, size).astype(float)
 
 
+def require_function(name: str, function: Any, dim: int | None = None) -> None:
+    """Raise unless `function` is a `Function` whose fields fit together.
+
+    Args:
+      name: the name of the argument, for error messages.
+      function: the value to check.
+      dim: the dimension in which it is used. None, the default: any.
+    """
+    require_instance(name, function, Function, 'a Function, such as gdlab.FUNCTIONS["sphere"]')
+    require_text(f"{name}.name", function.name)
+    for field in ("fn", "minimizers", "minimum"):
+        require_callable(f"{name}.{field}", getattr(function, field))
+    for field in ("source", "kinks"):
+        require_text(f"{name}.{field}", getattr(function, field), empty=True)
+    if function.dim is not None:
+        require_count(f"{name}.dim", function.dim)
+    size = function.dim or dim
+    if dim is not None and size != dim:
+        raise ValueError(f"{name}: expected a function of dimension {dim}, got {function.name} of dimension {size}")
+    low, high = (as_corner(f"{name}.{field}", getattr(function, field), size) for field in ("lower", "upper"))
+    if not np.all(low < high):
+        raise ValueError(f"{name}: expected a domain with lower < upper, got {low} and {high}")
+
+
+def as_corner(name: str, value: Any, size: int | None) -> Float[np.ndarray, " dim"]:
+    """Convert one number or one per coordinate to the corner of a box of `size` dimensions; None: any size."""
+    corner = as_numbers(name, value).astype(float)
+    if corner.ndim > 1 or (corner.ndim == 1 and size is not None and corner.size != size):
+        raise ValueError(f"{name}: expected one number or {size} numbers, got shape {corner.shape}")
+    return corner if size is None else np.broadcast_to(corner, size)
+
+
 ENTRIES: dict[str, Function] = {}
 """The functions that `define` has registered, by name."""
 
@@ -117,7 +157,10 @@ def define(
 
         @functools.wraps(formula)
         def fn(x: Any, **settings: float) -> Any:
-            x = jnp.asarray(x)
+            try:
+                x = jnp.asarray(x if x is not None else "nothing")
+            except (TypeError, ValueError):
+                raise TypeError(f"{name}: expected a point of floating-point numbers, got {describe(x)}") from None
             if not jnp.issubdtype(x.dtype, jnp.inexact):
                 raise TypeError(f"{name}: expected a point of floating-point numbers, got dtype {x.dtype}")
             if x.ndim != 1:
@@ -158,9 +201,17 @@ def off_origin(function: Function, low: Any, high: Any) -> Function:
 
     Returns:
       A `Function` of fixed dimension whose domain is the (moved) box.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if the corners do not fit the function or each other.
     """
-    low, high = np.asarray(low, float), np.asarray(high, float)
-    minimizers = function.minimizers(low.size)
+    low, high = as_numbers("low", low, shape=(None,), least=1), as_numbers("high", high, shape=(None,), least=1)
+    if low.shape != high.shape or not np.all(low < high):
+        raise ValueError(f"low, high: expected corners of equal shape with low < high, got {low} and {high}")
+    low, high = low.astype(float), high.astype(float)
+    require_function("function", function, low.size)
+    minimizers = as_numbers("function.minimizers", function.minimizers(low.size), shape=(None, low.size))
     at_origin = (minimizers == 0).all(axis=1).any()
     shift = np.resize(OFF_ORIGIN, low.size) * (high - low) if at_origin else np.zeros(low.size)
 
@@ -197,6 +248,7 @@ def evaluate_grid(
       ValueError: if the corners are missing, or are not finite with lower < upper.
     """
     if isinstance(fn, Function):
+        require_function("fn", fn, 2)
         default_lower, default_upper = fn.bounds(2)
         lower = default_lower if lower is None else lower
         upper = default_upper if upper is None else upper
@@ -205,8 +257,8 @@ def evaluate_grid(
     require_scalar_function("fn", fn, jnp.zeros(2))
     if lower is None or upper is None:
         raise ValueError("lower, upper: expected the corners of the grid, got None")
-    low, high = np.broadcast_to(lower, 2).astype(float), np.broadcast_to(upper, 2).astype(float)
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+    low, high = as_corner("lower", lower, 2), as_corner("upper", upper, 2)
+    if not (low < high).all():
         raise ValueError(f"lower, upper: expected finite lower < upper, got {low} and {high}")
     x, y = np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
     mesh = jnp.stack(jnp.meshgrid(jnp.asarray(x), jnp.asarray(y)), axis=-1)

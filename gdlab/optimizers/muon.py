@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from gdlab.arguments import require_count
+from gdlab.arguments import as_array, require_count
 from gdlab.optimizers.adam import scale_by_adam
 from gdlab.optimizers.transformation import (
     decoupled_decay,
@@ -53,7 +53,14 @@ def orthogonalize(
 
     Returns:
       An array of the shape of `matrix`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if `matrix` is no matrix, or a number is out of range.
     """
+    matrix = as_array("matrix", matrix, ndim=2)
+    require_count("steps", steps)
+    require_non_negative(eps=eps)
     a, b, c = COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T

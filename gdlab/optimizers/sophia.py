@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree, UInt32
 
-from gdlab.arguments import require_count
+from gdlab.arguments import require_callable, require_count, require_key, require_scalar_function, require_tree
 from gdlab.optimizers.transformation import (
     decoupled_decay,
     require_fractions,
@@ -50,8 +50,18 @@ def hutchinson(value_fn: Callable[[Any], Array], params: optax.Params, key: Arra
 
     Returns:
       The estimate, a tree like `params`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if `value_fn` does not return a scalar at `params`.
     """
+    require_tree("params", params)
+    require_key("key", key)
+    require_callable("value_fn", value_fn)
+    params = jax.tree.map(jnp.asarray, params)
     leaves, shape = jax.tree.flatten(params)
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):  # a traced call is part of a checked program
+        require_scalar_function("value_fn", value_fn, params)
     keys = jax.random.split(key, max(len(leaves), 1))
     signs = [jax.random.rademacher(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=False)]
     z = jax.tree.unflatten(shape, signs)

@@ -9,8 +9,9 @@ from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageColor
 
-from gdlab.arguments import describe, require_count, require_number
-from gdlab.plots.canvas import as_tracks, with_suffix
+from gdlab.arguments import as_numbers, require_count, require_number
+from gdlab.plots.canvas import with_suffix
+from gdlab.plots.checks import as_tracks
 from gdlab.plots.style import PALETTE, STAR
 from gdlab.plots.surfaces import draw_tracks
 from gdlab.records.files import atomic_path
@@ -54,6 +55,7 @@ def race(
     require_count("frames", frames, low=2)
     if tail is not None:
         require_count("tail", tail)
+    require_number("dpi", dpi, 10.0)
     tracks = list(as_tracks(paths).values())
     longest = max((len(track) for track in tracks), default=0)
     if longest < 2:
@@ -108,27 +110,27 @@ def write_gif(path: str | Path, images: Frames, *, frames_per_second: float = 12
     """Write images as a GIF that repeats endlessly, atomically.
 
     Args:
-      path: the path of the file.
+      path: the path of the file, with the suffix .gif.
       images: the frames, uint8, of shape (count, height, width, 3).
       frames_per_second: the speed. Default 12.
       hold: for how many more seconds the last frame is shown. Default 2.
 
     Raises:
-      TypeError: if `path` is not a path.
-      ValueError: if the path has another suffix than .gif, the images have another shape or dtype, or a number is out
-        of range.
+      TypeError: if the images are not of uint8.
+      ValueError: if the images have another shape, the path another suffix, or a number is out of range.
     """
-    file = with_suffix(path, ".gif")
+    target = with_suffix(path, ".gif")
     require_number("frames_per_second", frames_per_second, 0.0, open_low=True)
     require_number("hold", hold, 0.0)
-    if np.ndim(images) != 4 or len(images) == 0:
-        raise ValueError(f"images: expected frames of shape (count, height, width, 3), got shape {np.shape(images)}")
-    if any(np.asarray(image).dtype != np.uint8 or np.shape(image)[-1] != 3 for image in images):
-        raise ValueError(f"images: expected frames of dtype uint8 with 3 channels, got {describe(images)}")
-    pictures = [Image.fromarray(np.asarray(image)) for image in images]
+    shown = as_numbers("images", images)
+    if shown.ndim != 4 or shown.size == 0 or shown.shape[-1] != 3:
+        raise ValueError(f"images: expected frames of shape (count, height, width, 3), got shape {shown.shape}")
+    if shown.dtype != np.uint8:
+        raise TypeError(f"images: expected frames of dtype uint8, from 0 to 255, got dtype {shown.dtype}")
+    pictures = [Image.fromarray(image) for image in shown]
     palette = _shared_palette(pictures[-1])
     drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [round(1000 / frames_per_second)] * len(drawn)
     durations[-1] += round(1000 * hold)
-    with atomic_path(file) as temporary:
+    with atomic_path(target) as temporary:
         drawn[0].save(temporary, format="GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize, hsv_to_rgb, to_rgb
@@ -12,6 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from gdlab.analysis.basins import DIVERGED
+from gdlab.arguments import as_numbers, describe, require_count, require_mapping, require_sequence
+from gdlab.plots.checks import (
+    as_box,
+    as_curves,
+    as_drawn,
+    as_limits,
+    as_vector,
+    require_flags,
+    require_labels,
+    require_parts,
+    require_texts,
+)
 from gdlab.plots.style import PALETTE, STAR
 
 _NOWHERE, _LOST, _GLOBAL = "#c9c9c9", "#000000", "#141433"
@@ -60,14 +73,11 @@ def basins(
     Raises:
       ValueError: if there is no map, or the shape or labels of a map do not fit.
     """
-    if not atlas:
-        raise ValueError("atlas: expected at least one map, got none")
-    for name, entry in atlas.items():
-        if entry.labels.ndim != 2 or entry.labels.shape != entry.steps.shape or entry.labels.max() >= len(minima):
-            raise ValueError(
-                f"atlas[{name!r}]: expected labels below {len(minima)} and steps of the same 2-D shape, got shapes "
-                f"{entry.labels.shape} and {entry.steps.shape} and labels up to {entry.labels.max()}"
-            )
+    require_texts(title=title)
+    box, minima = as_box("box", box), as_drawn("minima", minima, shape=(None, 2))
+    _require_best(best, len(minima))
+    require_parts("atlas", atlas, Basins, "Basins of an optimizer")
+    atlas = {name: _as_basins(f"atlas[{name!r}]", entry, len(minima)) for name, entry in atlas.items()}
     colours = np.vstack([basin_colours(minima, best, box), to_rgb(_LOST), to_rgb(_NOWHERE)])  # the labels -2 and -1
     finite = np.concatenate([entry.steps[np.isfinite(entry.steps)] for entry in atlas.values()])
     low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (1.0, 2.0)
@@ -98,6 +108,31 @@ def basins(
     if title:
         figure.suptitle(title)
     return figure
+
+
+def _require_best(best: Any, minima: int) -> None:
+    require_sequence("best", best, "indices of minima")
+    for index in best:
+        require_count("best", index, low=0)
+        if index >= minima:
+            raise ValueError(f"best: expected indices below {minima}, the number of minima, got {index}")
+
+
+def _as_basins(name: str, entry: Basins, minima: int) -> Basins:
+    """Convert the fields of one map to arrays, and raise unless they fit."""
+    labels = as_numbers(f"{name}.labels", entry.labels)
+    steps = as_drawn(f"{name}.steps", entry.steps, finite=False)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"{name}.labels: expected integers, got dtype {labels.dtype}")
+    fits = labels.ndim == 2 and labels.size and labels.shape == steps.shape
+    if not fits or labels.max() >= minima or labels.min() < DIVERGED:
+        top = f" and labels from {labels.min()} to {labels.max()}" if labels.size else ""
+        raise ValueError(
+            f"{name}: expected labels below {minima} and steps of the same 2-D shape, got shapes "
+            f"{labels.shape} and {steps.shape}{top}"
+        )
+    require_texts(**{f"{name}.note": entry.note})
+    return Basins(labels, steps, entry.note)
 
 
 def basin_colours(
@@ -185,15 +220,17 @@ def maps(
     Raises:
       ValueError: if there is no map, or the shape of a map does not fit.
     """
-    if not panels:
-        raise ValueError("panels: expected at least one map, got none")
-    for name, panel in panels.items():
-        if panel.z.shape != (len(panel.y), len(panel.x)):
-            raise ValueError(
-                f"panels[{name!r}]: expected z of shape {(len(panel.y), len(panel.x))}, got {panel.z.shape}"
-            )
+    require_labels(labels)
+    require_texts(title=title, colour_label=colour_label)
+    require_flags(log_x=log_x)
+    if not isinstance(colours, str) or colours not in colormaps:
+        raise ValueError(f"colours: expected the name of a color map of matplotlib, got {describe(colours)}")
+    require_parts("panels", panels, Map, "a Map")
+    panels = {name: _as_map(f"panels[{name!r}]", panel) for name, panel in panels.items()}
     finite = np.concatenate([panel.z[np.isfinite(panel.z)] for panel in panels.values()])
-    low, high = limits or (float(finite.min()), float(finite.max()))
+    if limits is None and finite.size == 0:
+        raise ValueError("panels: expected at least one finite value, got none")
+    low, high = (float(finite.min()), float(finite.max())) if limits is None else as_limits("limits", limits)
     norm = Normalize(low, high)
     figure = Figure(figsize=(4.6 * len(panels) + 0.8, 4.9), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -229,3 +266,16 @@ def maps(
     if title:
         figure.suptitle(title)
     return figure
+
+
+def _as_map(name: str, panel: Map) -> Map:
+    """Convert the fields of one map to arrays, and raise unless they fit."""
+    x, y = as_vector(f"{name}.x", panel.x), as_vector(f"{name}.y", panel.y)
+    z = as_drawn(f"{name}.z", panel.z, finite=False)
+    if z.shape != (y.size, x.size):
+        raise ValueError(f"{name}: expected z of shape {(y.size, x.size)}, got {z.shape}")
+    as_curves(f"{name}.lines", panel.lines, least=0)
+    require_mapping(f"{name}.points", panel.points, "from labels to x and y coordinates")
+    for label, point in panel.points.items():
+        as_numbers(f"{name}.points[{label!r}]", point, shape=(2,))
+    return panel._replace(x=x, y=y, z=z)

@@ -1,7 +1,6 @@
-"""Shared parts of figures of functions and paths: files, levels, shades, and checks of arguments."""
+"""Shared parts of figures of functions and paths: files, levels and shades."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageColor
 from scipy.spatial import KDTree
 
-from gdlab.arguments import as_path, describe, require_instance
+from gdlab.arguments import as_path, require_count, require_instance, require_number
+from gdlab.plots.checks import as_drawn
 from gdlab.plots.style import PALETTE, STAR
 from gdlab.records.files import atomic_path
-from gdlab.types import Grid
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
@@ -28,16 +27,22 @@ def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
       dpi: dots per inch. Default 150.
 
     Raises:
-      TypeError: if `figure` is no figure, or `path` is not a path.
-      ValueError: if the path has no suffix of a known format.
+      TypeError: if `figure` is not a matplotlib figure.
+      ValueError: if the path has no suffix, or that of no format, or if `dpi` is not positive.
     """
     require_instance("figure", figure, Figure, "a matplotlib figure")
-    file = as_path("path", path)
-    if not file.suffix:
+    target = as_path("path", path)
+    if not target.suffix:
         raise ValueError(f"path: expected a suffix that names the format, such as .png, got {str(path)!r}")
-    with_suffix(file, *(f".{form}" for form in figure.canvas.get_supported_filetypes()))
-    with atomic_path(file) as temporary:
+    with_suffix(target, *(f".{form}" for form in figure.canvas.get_supported_filetypes()))
+    require_dpi(dpi)
+    with atomic_path(target) as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def require_dpi(dpi: Any) -> None:
+    """Raise unless `dpi` is a positive number."""
+    require_number("dpi", dpi, 0.0, open_low=True)
 
 
 def with_suffix(path: Any, *suffixes: str) -> Path:
@@ -63,7 +68,10 @@ def save_indexed(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     Raises:
       ValueError: if the path has another suffix.
     """
-    with atomic_path(with_suffix(path, ".png")) as temporary:
+    require_instance("figure", figure, Figure, "a matplotlib figure")
+    target = with_suffix(path, ".png")
+    require_dpi(dpi)
+    with atomic_path(target) as temporary:
         save(figure, temporary, dpi)
         picture = Image.open(temporary).convert("RGB")
         codes, places, counts = np.unique(
@@ -93,9 +101,10 @@ def levels(z: Float[np.ndarray, "ny nx"], count: int = 12) -> Float[np.ndarray, 
       The levels, ascending.
 
     Raises:
-      ValueError: if no value is finite.
+      ValueError: if no value is finite, or a finite one is too large to draw.
     """
-    z = np.asarray(z, float)
+    require_count("count", count)
+    z = as_drawn("z", z, finite=False)
     z = z[np.isfinite(z)]
     if z.size == 0:
         raise ValueError("z: expected at least one finite value, got none")
@@ -145,30 +154,3 @@ def masked(z: Float[np.ndarray, "ny nx"]) -> Any:
 def banded(at: np.ndarray) -> BoundaryNorm:
     """Return a norm that gives each band between levels one shade, whatever its width."""
     return BoundaryNorm(at, 256)
-
-
-def as_minimizers(minimizers: Any) -> Float[np.ndarray, "count 2"] | None:
-    """Convert minimizers to an array, or to None if there are none; raise ValueError for a wrong shape."""
-    if minimizers is None or np.size(minimizers) == 0:
-        return None
-    array = np.atleast_2d(np.asarray(minimizers, float))
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(f"minimizers: expected points of shape (count, 2), got shape {np.shape(minimizers)}")
-    return array
-
-
-def require_grid(grid: Any) -> None:
-    """Raise TypeError unless `grid` is a `Grid`."""
-    if not isinstance(grid, Grid):
-        raise TypeError(f"grid: expected a Grid, as evaluate_grid returns, got {describe(grid)}")
-
-
-def as_tracks(paths: Any) -> dict[str, Float[np.ndarray, "points 2"]]:
-    """Convert paths to arrays of points by name; raise for anything but a mapping to points of shape (count, 2)."""
-    if not isinstance(paths, Mapping):
-        raise TypeError(f"paths: expected a mapping from names to points, got {describe(paths)}")
-    tracks = {str(name): np.asarray(path, float) for name, path in paths.items()}
-    for name, track in tracks.items():
-        if track.ndim != 2 or track.shape[1] != 2 or track.shape[0] == 0:
-            raise ValueError(f"paths[{name!r}]: expected points of shape (count, 2), got shape {track.shape}")
-    return tracks

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from gdlab.analysis.learning_curves import Band
+from gdlab.arguments import as_path, require_flag, require_mapping, require_sequence
 from gdlab.plots.canvas import save
+from gdlab.plots.checks import require_bands, require_texts
 from gdlab.plots.style import line_style
 
 LOG_RATIO = 30.0
@@ -33,6 +35,10 @@ def learning(bands: Mapping[str, Band], *, title: str = "", label: str = "", log
     Returns:
       The figure.
     """
+    require_texts(title=title, label=label)
+    require_bands("bands", bands)
+    if log_y is not None:
+        require_flag("log_y", log_y)
     figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     axes = figure.add_subplot()
     _draw(axes, bands, label, log_y)
@@ -54,10 +60,11 @@ def learning_panels(
     Returns:
       The figure.
     """
+    logs = _checked(panels, title, log_y)
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(9.6, 0.6 + 2.9 * rows), layout="constrained")
     drawn = figure.subplots(rows, 2, squeeze=False, sharex=True).ravel()
-    for axes, (label, bands), log in zip(drawn, panels.items(), log_y or [False] * len(panels), strict=False):
+    for axes, (label, bands), log in zip(drawn, panels.items(), logs, strict=False):
         _draw(axes, bands, label, log)
         axes.tick_params(labelbottom=True)
     for axes in drawn[len(panels) :]:
@@ -84,10 +91,31 @@ def save_learning(
       title: the title of all figures.
       log_y: for each panel, as in `learning`. Default None: all axes are linear.
     """
-    for (label, bands), log in zip(panels.items(), log_y or [False] * len(panels), strict=True):
+    place, logs = as_path("folder", folder), _checked(panels, title, log_y)
+    for (label, bands), log in zip(panels.items(), logs, strict=True):
         name = label.split(" (")[0].strip().lower().replace(" ", "_")
-        save(learning(bands, title=title, label=label, log_y=log), Path(folder) / f"{name}.png")
-    save(learning_panels(panels, title=title, log_y=log_y), Path(folder) / "learning.png")
+        save(learning(bands, title=title, label=label, log_y=log), place / f"{name}.png")
+    save(learning_panels(panels, title=title, log_y=log_y), place / "learning.png")
+
+
+def _checked(panels: Any, title: Any, log_y: Any) -> Sequence[bool | None]:
+    """Check the arguments of several panels, and return `log_y` for each of them."""
+    require_texts(title=title)
+    require_mapping("panels", panels, "from labels to bands", least=1)
+    for label, bands in panels.items():
+        require_texts(panels=label)
+        require_bands(f"panels[{label!r}]", bands)
+    if log_y is None:
+        return [False] * len(panels)
+    require_sequence("log_y", log_y, "one of True, False and None for each panel")
+    if len(log_y) != len(panels):
+        raise ValueError(
+            f"log_y: expected one of True, False and None for each of {len(panels)} panels, got {len(log_y)}"
+        )
+    for log in log_y:
+        if log is not None:
+            require_flag("log_y", log)
+    return log_y
 
 
 def _draw(axes: Axes, bands: Mapping[str, Band], label: str, log_y: bool | None) -> None:
@@ -110,7 +138,7 @@ def _draw(axes: Axes, bands: Mapping[str, Band], label: str, log_y: bool | None)
     shown = np.concatenate([*(row for band in bands.values() for row in band.rows), np.empty(0)])
     if log_y is None:
         log_y = shown.size > 0 and shown.min() > 0 and bool(shown.max() > LOG_RATIO * shown.min())
-    if log_y:
+    if log_y and shown.size:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if shown.max() < 1e3 * shown.min() else (1.0,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

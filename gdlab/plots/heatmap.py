@@ -8,7 +8,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from gdlab.arguments import require_number
+from gdlab.arguments import require_sequence
+from gdlab.plots.checks import as_drawn, as_limits, require_strings, require_texts
 from gdlab.plots.panels import fitted
 from gdlab.plots.style import GROUND
 
@@ -40,17 +41,23 @@ def heatmap(
     Raises:
       ValueError: if shapes differ, or if no value is finite and no limits are given.
     """
-    values = np.asarray(values, float)
+    require_texts(title=title, label=label)
+    require_strings("rows", rows, expected="names")
+    require_strings("columns", columns, expected="names")
+    values = as_drawn("values", values, finite=False)
     if values.shape != (len(rows), len(columns)) or values.size == 0:
         raise ValueError(f"values: expected shape {(len(rows), len(columns))} like the names, got {values.shape}")
     if texts is None:
         texts = [[f"{value:.3g}" for value in row] for row in values]
+    require_sequence("texts", texts, "rows of texts")
+    for row in texts:
+        require_strings("texts", row, expected="rows of texts")
     if [len(row) for row in texts] != [len(columns)] * len(rows):
         raise ValueError(f"texts: expected {len(rows)} rows of {len(columns)}, got {[len(row) for row in texts]}")
     if limits is None and not np.isfinite(values).any():
         raise ValueError("values: expected at least one finite value, got none")
-    low, high = limits or (float(values[np.isfinite(values)].min()), float(values[np.isfinite(values)].max()))
-    require_number("limits", low, high=high)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if limits is None else as_limits("limits", limits)
     cell = 0.35 + 0.075 * max(len(text) for text in [*columns, *(text for row in texts for text in row)])
     left = 0.3 + 0.082 * max(len(name) for name in rows)
     inner = cell * len(columns), 0.2 * len(rows)

@@ -11,7 +11,9 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.interpolate import RegularGridInterpolator
 
-from gdlab.plots.canvas import as_tracks
+from gdlab.arguments import as_path, require_instance
+from gdlab.plots.canvas import levels
+from gdlab.plots.checks import as_grid, as_tracks, require_labels, require_texts
 from gdlab.plots.style import PALETTE
 from gdlab.records.files import atomic_path
 from gdlab.types import Grid
@@ -38,10 +40,14 @@ def surface(
     Returns:
       The plotly figure.
     """
+    require_texts(title=title)
+    require_labels(labels, 3)
+    grid, tracks = as_grid(grid), as_tracks({} if paths is None else paths)
+    levels(grid.z)  # raises if there is nothing to draw
     figure = go.Figure(go.Surface(x=grid.x, y=grid.y, z=grid.z, colorscale="Viridis", opacity=0.95, name="value"))
     height = RegularGridInterpolator((grid.y, grid.x), grid.z, bounds_error=False, fill_value=np.nan)
     lift = 0.01 * float(np.nanmax(grid.z) - np.nanmin(grid.z))
-    for index, (name, track) in enumerate(as_tracks(paths or {}).items()):
+    for index, (name, track) in enumerate(tracks.items()):
         z = height(track[:, ::-1])
         seen = np.isfinite(z)
         figure.add_trace(
@@ -62,5 +68,6 @@ def surface(
 
 def write_html(path: str | Path, figure: go.Figure) -> None:
     """Write the figure as one web page that needs no network, atomically."""
-    with atomic_path(path) as temporary:
+    require_instance("figure", figure, go.Figure, "a plotly figure")
+    with atomic_path(as_path("path", path)) as temporary:
         figure.write_html(temporary, include_plotlyjs=True)

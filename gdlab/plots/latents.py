@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdlab.arguments import require_number
+from gdlab.arguments import as_numbers, require_number
+from gdlab.plots.checks import LARGEST, as_drawn, require_strings, require_texts
 from gdlab.plots.style import PALETTE
 
 
@@ -27,7 +28,9 @@ def image_grid(
     Raises:
       ValueError: if the images have another shape, or there is not one label per row.
     """
-    images = np.asarray(images)
+    require_texts(title=title)
+    require_strings("labels", labels)
+    images = as_numbers("images", images)
     if images.ndim != 4 or min(images.shape) < 1:
         raise ValueError(f"images: expected shape (rows, columns, height, width), got {images.shape}")
     rows, columns, height, width = images.shape
@@ -76,13 +79,18 @@ def latent_map(
       ValueError: if shapes do not fit, a latent is not finite, a class has no name, or there are more than 12
         classes.
     """
-    latents, labels, decoded = np.asarray(latents), np.asarray(labels), np.asarray(decoded)
-    if latents.ndim != 2 or latents.shape[1] != 2 or labels.shape != latents.shape[:1]:
+    require_texts(title=title)
+    require_strings("names", names, expected="names")
+    latents, labels = as_drawn("latents", latents, finite=False), as_numbers("labels", labels)
+    decoded = as_numbers("decoded", decoded)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels: expected class numbers, integers, got dtype {labels.dtype}")
+    if latents.ndim != 2 or latents.shape[1] != 2 or labels.shape != latents.shape[:1] or not labels.size:
         raise ValueError(
             f"latents: expected shape (examples, 2) and one label each, got {latents.shape} and {labels.shape}"
         )
-    require_number("span", span, 0.0, open_low=True)
-    if decoded.ndim != 4:
+    require_number("span", span, 0.0, LARGEST, open_low=True)
+    if decoded.ndim != 4 or not decoded.size:
         raise ValueError(f"decoded: expected shape (rows, columns, height, width), got {decoded.shape}")
     if not np.isfinite(latents).all():
         raise ValueError("latents: expected finite numbers, got some that are not")

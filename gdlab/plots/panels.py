@@ -1,7 +1,7 @@
 """Small multiples: each descent on a contour plot of its own."""
 
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
-from gdlab.arguments import require_count
-from gdlab.plots.canvas import as_minimizers, as_tracks, banded, levels, masked, require_grid, value_format
+from gdlab.arguments import require_count, require_mapping
+from gdlab.plots.canvas import banded, levels, masked, value_format
+from gdlab.plots.checks import as_grid, as_minimizers, as_tracks, require_labels, require_strings, require_texts
 from gdlab.plots.style import GROUND, PALETTE, STAR
 from gdlab.types import Grid
 
@@ -59,16 +60,14 @@ def panels(
       ValueError: if there is no path, if `notes` or `groups` name a path that does not exist, or if points have
         another shape.
     """
-    require_grid(grid)
     require_count("columns", columns)
-    tracks, stars = as_tracks(paths), as_minimizers(minimizers)
+    require_texts(title=title, caption=caption)
+    require_labels(labels)
+    grid, tracks, stars = as_grid(grid), as_tracks(paths), as_minimizers(minimizers)
     if not tracks:
         raise ValueError("paths: expected at least one path, got none")
-    notes, groups = notes or {}, groups or {}
-    group_of = {name: group for group, names in groups.items() for name in names}
-    for argument, names in (("notes", notes), ("groups", group_of)):
-        if stray := sorted(set(names) - set(tracks)):
-            raise ValueError(f"{argument}: expected names of paths, got {stray[0]!r}")
+    notes, groups = {} if notes is None else notes, {} if groups is None else groups
+    group_of = _require_words(notes, groups, tracks)
     columns = min(columns, len(tracks))
     rows = -(-len(tracks) // columns)
     ratio = float(np.ptp(grid.y) / np.ptp(grid.x))
@@ -109,6 +108,22 @@ def panels(
     bar.ax.set_title("value", fontsize=7, pad=2, loc="left")
     _explain(figure, colours, stars is not None, ((left + 2.9) / width, 0.12 / height))
     return figure
+
+
+def _require_words(notes: Any, groups: Any, tracks: Mapping[str, Any]) -> dict[str, str]:
+    """Raise unless notes and groups are about paths that exist, and return the group of each path."""
+    require_mapping("notes", notes, "from names of paths to texts")
+    require_texts(**{f"notes[{name!r}]": note for name, note in notes.items()})
+    require_mapping("groups", groups, "from words to names of paths")
+    for group, names in groups.items():
+        require_strings(
+            f"groups[{group!r}]", list(names) if isinstance(names, Set) else names, expected="names of paths"
+        )
+    group_of = {name: group for group, names in groups.items() for name in names}
+    for argument, stray in (("notes", set(notes) - set(tracks)), ("groups", set(group_of) - set(tracks))):
+        if stray:
+            raise ValueError(f"{argument}: expected names of paths, got {min(stray, key=str)!r}")
+    return group_of
 
 
 def _draw_ground(axes: Axes, grid: Grid, at: Float[np.ndarray, " levels"]) -> None:

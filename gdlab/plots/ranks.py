@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from gdlab.arguments import require_number
+from gdlab.arguments import as_numbers, require_count, require_number, require_sequence
+from gdlab.plots.checks import require_strings, require_texts
 
 
 def rank_diagram(
@@ -39,20 +40,13 @@ def rank_diagram(
       Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", 2006, Journal of Machine Learning
         Research 7, figure 1.
     """
-    ranks = np.asarray(ranks, float)
+    require_texts(title=title)
+    require_strings("names", names, expected="names")
     count = len(names)
-    if ranks.shape != (count,) or count < 2 or not np.isfinite(ranks).all():
-        raise ValueError(
-            f"ranks: expected {count} finite numbers, one per name and at least two, got shape {ranks.shape}"
-        )
+    ranks = _ranks(ranks, count)
     require_number("difference", difference, 0.0)
-    ends = None if intervals is None else [np.asarray(end, float) for end in intervals]
-    if ends is not None and any(end.shape != (count,) for end in ends):
-        raise ValueError(
-            f"intervals: expected two ends for each of {count} names, got shapes {[e.shape for e in ends]}"
-        )
-    if strange := [place for group in groups for place in group if not 0 <= place < count]:
-        raise ValueError(f"groups: expected places from 0 to {count - 1}, got {strange[0]}")
+    ends = None if intervals is None else _ends(intervals, count)
+    _require_groups(groups, count)
     order = np.argsort(ranks, kind="stable")
     half = (count + 1) // 2
     spans = [(min(ranks[list(group)]) - 0.05, max(ranks[list(group)]) + 0.05) for group in groups if len(group) > 1]
@@ -94,6 +88,35 @@ def rank_diagram(
             axes.plot([end[index] for end in ends], [height, height], color="#ad2679", lw=2.4, alpha=0.55, zorder=2)
     axes.set_title(title, fontsize=11)
     return figure
+
+
+def _ranks(ranks: Any, count: int) -> np.ndarray:
+    ranks = as_numbers("ranks", ranks, finite=False).astype(float)
+    if ranks.shape != (count,) or count < 2 or not np.isfinite(ranks).all():
+        raise ValueError(
+            f"ranks: expected {count} finite numbers, one per name and at least two, got shape {ranks.shape}"
+        )
+    return ranks
+
+
+def _ends(intervals: Any, count: int) -> list[np.ndarray]:
+    require_sequence("intervals", intervals, "two ends, low and high")
+    ends = [as_numbers("intervals", end, finite=False).astype(float) for end in intervals]
+    if len(ends) != 2 or any(end.shape != (count,) for end in ends):
+        raise ValueError(
+            f"intervals: expected two ends for each of {count} names, got shapes {[e.shape for e in ends]}"
+        )
+    return ends
+
+
+def _require_groups(groups: Any, count: int) -> None:
+    require_sequence("groups", groups, "lists of places")
+    for group in groups:
+        require_sequence("groups", group, "lists of places")
+        for place in group:
+            require_count("groups", place, low=0)
+            if place >= count:
+                raise ValueError(f"groups: expected places from 0 to {count - 1}, got {place}")
 
 
 def _in_rows(spans: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gdlab.analysis.intervals import Interval
+from gdlab.arguments import require_count, require_instance, require_mapping, require_number
+from gdlab.plots.checks import as_drawn, as_positive, require_labels, require_strings, require_texts
 from gdlab.plots.style import line_style
 
 
@@ -37,19 +39,19 @@ def sensitivity(
     Raises:
       ValueError: if shapes differ, or a score is not finite.
     """
-    values = np.asarray(values, float)
+    require_texts(title=title)
+    require_labels(labels)
+    values = as_positive("values", values)
+    curves = _estimates(scores, values.size)
+    if chance is not None:
+        require_number("chance", chance)
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
     if chance is not None:
         axes.axhline(chance, color="0.6", lw=0.8, zorder=1)
         at_the_right: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
         axes.annotate("chance", (1, chance), (3, 0), color="0.4", fontsize=8, **at_the_right)
-    for index, (name, given) in enumerate(scores.items()):
-        mean, low, high = (np.asarray(end, float) for end in given)
-        if mean.shape != values.shape or not np.isfinite(mean).all():
-            raise ValueError(
-                f"scores[{name!r}]: expected finite numbers of shape ({len(values)},), got shape {mean.shape}"
-            )
+    for index, (name, (mean, low, high)) in enumerate(curves.items()):
         style = line_style(index)
         axes.plot(values, mean, lw=1.7, label=name, zorder=3, **style)
         if np.isfinite([low, high]).all() and not np.array_equal(low, high):  # one seed has no interval
@@ -64,6 +66,25 @@ def sensitivity(
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
+
+
+def _estimates(scores: Any, count: int) -> dict[str, list[np.ndarray]]:
+    """Return the estimate and the two ends of each interval as vectors."""
+    require_mapping("scores", scores, "from names to intervals", least=1)
+    found = {}
+    for name, given in scores.items():
+        require_instance(f"scores[{name!r}]", given, tuple, "an Interval of scores")
+        if len(given) != 3:
+            raise ValueError(f"scores[{name!r}]: expected an Interval of scores, got {len(given)} values")
+        ends = []
+        for field, end in zip(Interval._fields, given, strict=True):
+            ends.append(as_drawn(f"scores[{name!r}].{field}", end, finite=False))
+            if ends[-1].shape != (count,) or (field == "estimate" and not np.isfinite(ends[-1]).all()):
+                raise ValueError(
+                    f"scores[{name!r}].{field}: expected finite numbers of shape ({count},), got shape {ends[-1].shape}"
+                )
+        found[str(name)] = ends
+    return found
 
 
 def score_map(
@@ -94,7 +115,9 @@ def score_map(
     Raises:
       ValueError: if shapes differ.
     """
-    values, scores = np.asarray(values, float), np.asarray(scores, float)
+    require_texts(title=title, label=label, value_label=value_label)
+    require_strings("names", names, expected="names")
+    values, scores = as_positive("values", values), as_drawn("scores", scores, finite=False)
     if scores.shape != (len(names), len(values)) or scores.size == 0:
         raise ValueError(f"scores: expected shape {(len(names), len(values))}, got {scores.shape}")
     order = np.argsort(values)
@@ -147,9 +170,14 @@ def loss_maps(
     Raises:
       ValueError: if no loss is finite.
     """
-    values = np.asarray(values, float)
-    finite = [np.asarray(loss)[np.isfinite(loss)] for loss in losses.values()]
-    shown = np.concatenate([*finite, np.empty(0)])
+    require_texts(title=title, label=label)
+    require_labels(labels)
+    require_count("columns", columns)
+    if ceiling is not None:
+        require_number("ceiling", ceiling)
+    values = as_positive("values", values)
+    losses = _losses(losses, values.size)
+    shown = np.concatenate([loss[np.isfinite(loss)] for loss in losses.values()])
     if shown.size == 0:
         raise ValueError("losses: expected at least one finite value, got none")
     columns = min(columns, len(losses))
@@ -161,7 +189,7 @@ def loss_maps(
     norm = LogNorm(low, high) if low > 0 and high > 3 * low else Normalize(low, high)
     edges = _edges(values)
     for place, (axes, (name, loss)) in enumerate(zip(panels.ravel(), losses.items(), strict=False)):
-        z = np.asarray(loss, float).T
+        z = loss.T
         epochs = np.arange(len(z) + 1) + 0.5
         drawn = axes.pcolormesh(edges, epochs, np.ma.masked_invalid(z), norm=norm, cmap="viridis", rasterized=True)
         for epoch, row in enumerate(z, 1):
@@ -182,6 +210,14 @@ def loss_maps(
     bar.ax.tick_params(which="both", labelsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _losses(losses: Any, count: int) -> dict[str, np.ndarray]:
+    require_mapping("losses", losses, "from names to losses", least=1)
+    found = {}
+    for name, loss in losses.items():
+        found[str(name)] = as_drawn(f"losses[{name!r}]", loss, shape=(count, None), finite=False, least=1)
+    return found
 
 
 def _edges(values: Float[np.ndarray, " values"]) -> Float[np.ndarray, " edges"]:

@@ -8,6 +8,19 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gdlab.arguments import require_count, require_instance, require_mapping, require_number
+from gdlab.plots.checks import (
+    as_curve,
+    as_curves,
+    as_drawn,
+    as_guides,
+    as_limits,
+    as_positive,
+    as_vector,
+    require_flags,
+    require_labels,
+    require_texts,
+)
 from gdlab.plots.style import line_style
 
 
@@ -29,7 +42,12 @@ def values(
     Returns:
       The figure.
     """
-    above = {name: (np.arange(len(value)), np.asarray(value, float) - minimum) for name, value in series.items()}
+    require_number("minimum", minimum)
+    require_mapping("series", series, "from names to values", least=1)
+    heights = {
+        name: as_curve(f"series[{name!r}]", np.arange(np.size(value)), value)[1] for name, value in series.items()
+    }
+    above = {name: (np.arange(height.size), height - minimum) for name, height in heights.items()}
     return curves(above, title=title, labels=labels, log_x=False)
 
 
@@ -55,6 +73,8 @@ def curves(
     Returns:
       The figure.
     """
+    require_texts(title=title)
+    require_labels(labels)
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
     draw_curves(axes, series, log_x=log_x, log_y=log_y, guides=guides)
@@ -82,11 +102,18 @@ def draw_curves(
       log_y: whether the y axis is logarithmic. Default True.
       guides: thin gray lines, as (x, y, text at the end). Default none.
     """
-    for x, y, text in guides:
+    require_instance("axes", axes, Axes, "matplotlib axes")
+    require_flags(log_x=log_x, log_y=log_y)
+    curves, lines = as_curves("series", series), as_guides("guides", guides)
+    for name, (x, y) in curves.items():
+        for log, at in ((log_x, x), (log_y, y)):
+            if not log:
+                as_drawn(f"series[{name!r}]", at, finite=False)
+    for x, y, text in lines:
         axes.plot(x, y, color="0.6", lw=0.8, zorder=1)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}
         axes.annotate(text, (x[-1], y[-1]), color="0.35", fontsize=8, ha="left", va="center", bbox=box, zorder=5)
-    for index, (name, (x, y)) in enumerate(series.items()):
+    for index, (name, (x, y)) in enumerate(curves.items()):
         axes.plot(x, y, lw=1.7, label=name, zorder=3, **line_style(index))
     axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
@@ -120,6 +147,12 @@ def curve_panels(
     Raises:
       ValueError: if the columns of the rows differ.
     """
+    require_labels(labels)
+    _require_rows(rows)
+    guides, limits = {} if guides is None else guides, {} if limits is None else limits
+    require_mapping("guides", guides, "from rows to lines")
+    require_mapping("limits", limits, "from rows to ranges of y")
+    ranges = {row: as_limits(f"limits[{row!r}]", limit) for row, limit in limits.items()}
     columns = list(next(iter(rows.values()), ()))
     if not columns or any(list(panels) != columns for panels in rows.values()):
         raise ValueError(
@@ -129,15 +162,23 @@ def curve_panels(
     drawn = figure.subplots(len(rows), len(columns), sharex="row", sharey="row", squeeze=False)
     for beside, (row, panels) in zip(drawn, rows.items(), strict=True):
         for axes, series in zip(beside, panels.values(), strict=True):
-            draw_curves(axes, series, log_x=log_x, log_y=log_y, guides=(guides or {}).get(row, ()))
-        if limits and row in limits:
-            beside[0].set_ylim(*limits[row])
+            draw_curves(axes, series, log_x=log_x, log_y=log_y, guides=guides.get(row, ()))
+        if row in ranges:
+            beside[0].set_ylim(*ranges[row])
         beside[0].set_ylabel(f"{labels[1]}, {row}")
     for above, below, column in zip(drawn[0], drawn[-1], columns, strict=True):
         above.set_title(column, fontsize=10)
         below.set_xlabel(labels[0])
     figure.legend(*drawn[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
+
+
+def _require_rows(rows: Any) -> None:
+    require_mapping("rows", rows, "from names to panels", least=1)
+    for row, panels in rows.items():
+        require_mapping(f"rows[{row!r}]", panels, "from columns to curves")
+        for column, series in panels.items():
+            as_curves(f"rows[{row!r}][{column!r}]", series)
 
 
 def profiles(
@@ -164,8 +205,12 @@ def profiles(
     Raises:
       ValueError: if shapes differ.
     """
-    ratios = np.asarray(ratios, float)
-    curves = {name: np.asarray(share, float) for name, share in shares.items()}
+    require_texts(title=title)
+    require_labels(labels)
+    require_count("shown", shown)
+    ratios = as_positive("ratios", ratios)
+    require_mapping("shares", shares, "from names to shares", least=1)
+    curves = {str(name): as_vector(f"shares[{name!r}]", share) for name, share in shares.items()}
     for name, curve in curves.items():
         if curve.shape != ratios.shape:
             raise ValueError(

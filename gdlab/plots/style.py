@@ -4,6 +4,8 @@ from typing import Any
 
 from matplotlib.colors import LinearSegmentedColormap
 
+from gdlab.arguments import require_count
+
 PALETTE: tuple[str, ...] = (
     "#ad2679",
     "#50a64e",
@@ -39,5 +41,6 @@ def line_style(index: int) -> dict[str, Any]:
 
     Styles repeat from the thirteenth series on.
     """
+    require_count("index", index, low=0)
     place = index % len(PALETTE)
     return {"color": PALETTE[place], "linestyle": DASHES[place // 4]}

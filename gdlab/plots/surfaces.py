@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gdlab.arguments import require_count
-from gdlab.plots.canvas import as_minimizers, as_tracks, banded, levels, masked, require_grid, value_format
+from gdlab.plots.canvas import banded, levels, masked, value_format
+from gdlab.plots.checks import as_grid, as_minimizers, as_tracks, require_labels, require_texts
 from gdlab.plots.style import GROUND, STAR, line_style
 from gdlab.types import Grid
 
@@ -36,7 +37,7 @@ def contour(
     Returns:
       The figure.
     """
-    minimizers = as_minimizers(minimizers)
+    grid, minimizers = _checked(grid, title, labels), as_minimizers(minimizers)
     named = ["global minimizer"] if minimizers is not None else []
     figure, axes, bar = _ground(grid, labels, title, named)
     _mark(axes, None, minimizers)
@@ -85,8 +86,7 @@ def draw_tracks(
     Lines become thinner from the first to the last, and all edges lie below all lines, so that paths that coincide
     are all visible.
     """
-    tracks = as_tracks(paths)
-    minimizers = as_minimizers(minimizers)
+    grid, tracks, minimizers = _checked(grid, title, labels), as_tracks(paths), as_minimizers(minimizers)
     figure, axes, bar = _ground(grid, labels, title, [*tracks, "start", "global minimizer"])
     drawn = []
     for index, (name, track) in enumerate(tracks.items()):
@@ -121,7 +121,8 @@ def scatter(
       The figure.
     """
     require_count("points", points, low=2)
-    figure, axes = _space(grid, title, labels)
+    grid = _checked(grid, title, labels)
+    figure, axes = _space(title, labels)
     i = np.unique(np.linspace(0, grid.x.size - 1, min(points, grid.x.size)).round().astype(int))
     j = np.unique(np.linspace(0, grid.y.size - 1, min(points, grid.y.size)).round().astype(int))
     x, y = np.meshgrid(grid.x[i], grid.y[j])
@@ -159,7 +160,8 @@ def contour3d(
       The figure.
     """
     require_count("count", count)
-    figure, axes = _space(grid, title, labels)
+    grid = _checked(grid, title, labels)
+    figure, axes = _space(title, labels)
     at = levels(grid.z, count)
     axes.contour3D(grid.x, grid.y, masked(grid.z), at, cmap=SURFACE_MAP, norm=banded(at), linewidths=0.9)
     _colour_bar(figure, axes, ScalarMappable(banded(at), SURFACE_MAP))
@@ -182,7 +184,8 @@ def surface(
     Returns:
       The figure.
     """
-    figure, axes = _space(grid, title, labels)
+    grid = _checked(grid, title, labels)
+    figure, axes = _space(title, labels)
     x, y = np.meshgrid(grid.x, grid.y)
     z = np.where(np.isfinite(grid.z), grid.z, np.nan)
     fine, at = banded(levels(grid.z, 40)), levels(grid.z)
@@ -198,8 +201,13 @@ def surface(
     return figure
 
 
-def _space(grid: Grid, title: str, labels: tuple[str, str]) -> tuple[Figure, Any]:
-    require_grid(grid)
+def _checked(grid: Any, title: Any, labels: Any) -> Grid:
+    require_texts(title=title)
+    require_labels(labels)
+    return as_grid(grid)
+
+
+def _space(title: str, labels: tuple[str, str]) -> tuple[Figure, Any]:
     figure = Figure(figsize=(6.8, 5.4), layout="constrained")
     axes: Any = figure.add_subplot(projection="3d")
     axes.set_title(_wrapped(title))
@@ -222,7 +230,6 @@ def _ground(grid: Grid, labels: tuple[str, str], title: str, names: Sequence[str
     Sizes are set by hand, in inches, because matplotlib's automatic layouts cut off labels beside a legend outside
     the axes. The returned number is the width of the color bar with its labels, in inches: the legend begins there.
     """
-    require_grid(grid)
     ratio = float(np.ptp(grid.y) / np.ptp(grid.x))
     ratio = ratio if 0.5 <= ratio <= 2 else 1.0
     wide, high = (4.3, 4.3 * ratio) if ratio <= 1 else (4.3 / ratio, 4.3)

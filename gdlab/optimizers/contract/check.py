@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from gdlab.arguments import require_callable, require_choice, require_count
+from gdlab.arguments import require_callable, require_choice, require_count, require_mapping, require_sequence
 from gdlab.optimizers.contract.case import Case, find_untraceable, make_case
 from gdlab.optimizers.contract.finiteness import has_finite_derivatives, is_finite_in_bfloat16, survives_zeros
 from gdlab.optimizers.contract.lanes import equals_solo_in_float32, equals_solo_in_float64
@@ -81,6 +81,9 @@ def check_contract(
     """
     require_callable("factory", factory)
     require_count("steps", steps, low=4)
+    if arguments is not None:
+        require_mapping("arguments", arguments, "from arguments of the factory to values")
+    require_sequence("skip", skip, "names of checks")
     case = make_case(factory, arguments or {}, steps)
     for name in skip:
         require_choice("skip", name, tuple(PROBES))

@@ -1,0 +1,196 @@
+"""Small valid objects of every kind that public functions take, made when they are first used."""
+
+import functools
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+import xarray as xr
+
+from gdlab import comparison, models, optimizers, plots, records, tasks
+from gdlab.analysis import claims, learning_curves
+from gdlab.data import DATASETS, Dataset, Split, places
+from gdlab.types import Grid
+
+SHAPES = {
+    "digits": (8, 8, 1, 10),
+    "mnist": (28, 28, 1, 10),
+    "fashion_mnist": (28, 28, 1, 10),
+    "cifar10": (32, 32, 3, 10),
+    "cifar100": (32, 32, 3, 100),
+    "stl10": (96, 96, 3, 10),
+}
+"""The height, the width, the channels and the classes of each data set."""
+
+
+def blank(name, data_dir=None):
+    """What `gdlab.data.load` returns, with 128 black images in each part."""
+    places(data_dir)
+    DATASETS[name]  # raises for an unknown name
+    *shape, classes = SHAPES[name]
+    part = Split(np.zeros((128, *shape), np.uint8), np.arange(128) % classes)
+    return Dataset(name, part, part, tuple(map(str, range(classes))), {})
+
+
+def write_text(folder):
+    """Write a text of three parts in a folder where `gdlab.data.load_text` finds it as "ptb"."""
+    (folder / "ptb").mkdir(parents=True)
+    for part in ("train", "valid", "test"):
+        (folder / "ptb" / f"ptb.{part}.txt").write_text(" one two three <unk> \n" * 400)
+
+
+def square(x):
+    """A function of one point."""
+    return (x**2).sum()
+
+
+def raw_square(params):
+    """A function of a pytree."""
+    return sum((leaf**2).sum() for leaf in jax.tree.leaves(params))
+
+
+@functools.cache
+def task():
+    """A task with two parameters."""
+    examples = {"x": np.zeros((8, 2), np.float32)}
+
+    def init(key):
+        return {"w": jax.random.normal(key, (2,))}, ()
+
+    def loss(params, state, batch, key):
+        each = ((batch["x"] - params["w"]) ** 2).sum(axis=1)
+        return each.mean(), (state, {"loss": each})
+
+    def evaluate(params, state, batch, key):
+        return state, {"loss": ((batch["x"] - params["w"]) ** 2).sum(axis=1)}
+
+    return tasks.Task(init=init, loss=loss, evaluate=evaluate, train=examples, test=examples, batch_size=4)
+
+
+def task_fields():
+    """The fields that a `Task` needs."""
+    one = task()
+    return {name: getattr(one, name) for name in ("init", "loss", "evaluate", "train", "test", "batch_size")}
+
+
+@functools.cache
+def image_set():
+    """Eight black images of 8 x 8 pixels in two classes."""
+    part = Split(np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 2)
+    return Dataset("black", part, part, ("a", "b"), {})
+
+
+@functools.cache
+def network():
+    """A perceptron for these images."""
+    return models.mlp((8, 8, 1), 2, hidden=(2,))
+
+
+def measure(outputs, images, labels):
+    """The metrics of a batch."""
+    return {"loss": labels * 0.0}
+
+
+@functools.cache
+def autoencoder():
+    """Parameters of a variational autoencoder, all zero."""
+    shapes, _ = jax.eval_shape(models.vae((8, 8, 1), hidden=(2,)).init, key())
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def written(name):
+    """A file of the working directory with a tree, or with lines of JSON."""
+    if not Path(name).exists():
+        if name.endswith(".npz"):
+            records.save_tree(name, {"a": VECTOR}, note={"epoch": 1})
+        elif name.endswith(".json"):
+            records.write_json(name, 1)
+        else:
+            records.write_lines(name, [1])
+    return name
+
+
+def problem_fields():
+    """The fields that a `Problem` needs."""
+    return {
+        "name": "small",
+        "make": task,
+        "epochs": (1,),
+        "measure": comparison.Measure("loss", "loss"),
+        "trials": {"adam": ({"learning_rate": 0.1},)},
+    }
+
+
+def study_fields():
+    """The fields that a `Study` needs."""
+    return {
+        "folder": Path("study"),
+        "problems": [comparison.Problem(**problem_fields())],
+        "candidates": [comparison.Candidate("adam", optimizers.adam)],
+        "seeds": (0,),
+    }
+
+
+@functools.cache
+def study():
+    """A study of one candidate on one problem."""
+    return comparison.Study(**study_fields())
+
+
+@functools.cache
+def grid():
+    """The values of a bowl."""
+    x = np.linspace(-1.0, 1.0, 5)
+    return Grid(x, x, x[:, None] ** 2 + x[None, :] ** 2)
+
+
+@functools.cache
+def band():
+    """The learning curves of two runs."""
+    return learning_curves.band([[2.0, 1.0], [3.0, 1.0]])
+
+
+def found():
+    """What claims are about: two finished runs of each of two candidates."""
+
+    run = types.SimpleNamespace(history={"loss": np.linspace(2.0, 1.0, 12)}, diverged=False)
+    return {"adam": [run, run], "sgd": [run, run]}
+
+
+def claim():
+    """A claim about these runs."""
+    return claims.Claim(
+        "adam ends lower", "the differences", ("adam", "sgd"), lambda runs: np.ones((1, 2), dtype=float)
+    )
+
+
+def table_of_maps():
+    """A map of two columns and three rows."""
+    return {"a": plots.Map(np.arange(2.0), np.arange(3.0), np.zeros((3, 2)))}
+
+
+def basin_map():
+    """Basins of two minima."""
+    return {"a": plots.Basins(np.zeros((2, 2), int), np.ones((2, 2)))}
+
+
+PATHS = {"a": np.zeros((3, 2))}
+PATH_SETS = {"a": PATHS["a"], "b": np.ones((3, 2))}
+SERIES = {"a": ([1.0, 2.0], [1.0, 2.0])}
+SAMPLES = np.arange(12.0).reshape(3, 4)
+LOGITS = np.zeros((2, 3), np.float32)
+VECTOR = np.zeros(2)
+
+
+@functools.cache
+def key():
+    """A random key."""
+    return jax.random.key(0)
+
+
+@functools.cache
+def swept():
+    """The results of a sweep of two starts, as `arrivals_record` reads them."""
+    flags = {name: ("start", np.array([True, False])) for name in ("reached", "diverged")}
+    return xr.Dataset({"first_reached": ("start", np.array([3, -1])), "value": ("start", np.ones(2)), **flags})
