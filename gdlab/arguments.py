@@ -54,11 +54,31 @@ def require_sequence(name: str, value: Any, expected: str, *, least: int = 0) ->
         raise ValueError(f"{name}: expected at least {least} of {expected}, got {len(value)}")
 
 
+def require_texts(name: str, value: Any, *, least: int = 0) -> None:
+    """Raise unless `value` is a sequence of at least `least` strings that are not empty."""
+    require_sequence(name, value, "names", least=least)
+    for item in value:
+        require_text(name, item)
+
+
 def require_mapping(name: str, value: Any, expected: str, *, least: int = 0) -> None:
     """Raise unless `value` is a mapping of at least `least` entries; `expected` says from what to what."""
     require_instance(name, value, Mapping, f"a mapping {expected}")
     if len(value) < least:
         raise ValueError(f"{name}: expected a mapping {expected} with at least {least} entry, got {len(value)}")
+
+
+def as_flags(name: str, value: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Convert to an array of True and False, of this shape; None: a vector of at least one."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.zeros(0)
+    fits = array.ndim == 1 and array.size > 0 if shape is None else array.shape == shape
+    if array.dtype != bool or not fits:
+        where = "for each entry of a vector" if shape is None else f"for each of {shape[0]}"
+        raise TypeError(f"{name}: expected True or False {where}, got {describe(value)}")
+    return array
 
 
 def as_path(name: str, value: Any) -> Path:
@@ -265,7 +285,8 @@ def require_choice(name: str, value: object, choices: Mapping[str, Any] | tuple[
 
 def require_names(name: str, values: Sequence[str], table: Mapping[str, Any], *, empty: bool = False) -> None:
     """Raise ValueError unless all values are names in the table; an empty sequence passes only if `empty` is set."""
-    if not values and not empty:
+    require_sequence(name, values, "names")
+    if len(values) == 0 and not empty:
         raise ValueError(f"{name}: expected at least one name, got none")
     for value in values:
         try:

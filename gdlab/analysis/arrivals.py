@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 
 from gdlab.analysis.intervals import share_interval
 from gdlab.arguments import (
+    as_flags,
     as_numbers,
-    describe,
     require_callable,
     require_count,
     require_instance,
@@ -59,9 +59,7 @@ def share_record(arrived: Bool[np.ndarray, " starts"]) -> dict[str, Any]:
     Raises:
       TypeError: if `arrived` is not a vector of flags.
     """
-    arrived = np.asarray(arrived)
-    if arrived.dtype != bool or arrived.ndim != 1 or not arrived.size:
-        raise TypeError(f"arrived: expected True or False for each start, got {describe(arrived)}")
+    arrived = as_flags("arrived", arrived)
     interval = share_interval(int(arrived.sum()), arrived.size)
     return {
         "starts": arrived.size,

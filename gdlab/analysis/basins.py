@@ -8,7 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
-from gdlab.arguments import as_numbers, describe, require_instance, require_number
+from gdlab.arguments import (
+    as_flags,
+    as_numbers,
+    require_instance,
+    require_number,
+)
 from gdlab.functions import Function
 
 SETTLED_NOWHERE = -1
@@ -83,9 +88,7 @@ def label_ends(
     """
     minima = as_numbers("minima", minima, shape=(None, None))
     ends = as_numbers("ends", ends, shape=(None, minima.shape[1]), finite=False)
-    diverged = np.asarray(diverged)
-    if diverged.dtype != bool or diverged.shape != ends.shape[:1]:
-        raise TypeError(f"diverged: expected True or False for each of {len(ends)} ends, got {describe(diverged)}")
+    diverged = as_flags("diverged", diverged, ends.shape[:1])
     require_number("distance", distance, 0.0, open_low=True)
     away, nearest = cKDTree(minima).query(np.nan_to_num(ends, nan=np.inf, posinf=1e30, neginf=-1e30))
     return np.where(away < distance, nearest, np.where(diverged, DIVERGED, SETTLED_NOWHERE))

@@ -16,9 +16,12 @@ from gdlab.arguments import (
     describe,
     require_callable,
     require_count,
+    require_flag,
     require_instance,
     require_mapping,
     require_sequence,
+    require_text,
+    require_texts,
 )
 
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
@@ -111,9 +114,13 @@ def judge(
       ValueError: if the claim's margins are not numbers.
     """
     require_instance("claim", claim, Claim, "a Claim")
+    for name in ("text", "criterion"):
+        require_text(f"claim.{name}", getattr(claim, name))
+    require_texts("claim.needs", claim.needs)
+    require_flag("claim.whole_curves", claim.whole_curves)
     _require_results(found)
     if rivals is not None:
-        require_sequence("rivals", rivals, "names")
+        require_texts("rivals", rivals)
     if labels is not None:
         require_mapping("labels", labels, "from names to labels")
     shown = labels or {}
@@ -156,6 +163,7 @@ def _require_results(found: Any) -> None:
 
 def _curves(found: Results, metric: str) -> dict[str, list[np.ndarray]]:
     """Return the values of a metric over epochs for each run, by candidate."""
+    require_text("metric", metric)
     _require_results(found)
     for name, runs in found.items():
         for run in runs:
@@ -198,6 +206,7 @@ def differences(
 
 def share_ahead(found: Results, metric: str, name: str) -> Float[np.ndarray, "1 seeds"]:
     """Return the share of epochs in which no other candidate has a higher metric than `name`."""
+    require_text("name", name)
     every = by_epoch(found, metric)
     _require_candidates("name", [name], every)
     if len(every) < 2:

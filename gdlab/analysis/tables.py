@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gdlab.arguments import as_path, describe, require_flag, require_sequence
+from gdlab.arguments import (
+    as_path,
+    describe,
+    require_count,
+    require_flag,
+    require_sequence,
+    require_text,
+)
 from gdlab.records.files import atomic_path
 
 _ESCAPES = {
@@ -147,6 +154,8 @@ Block = str | Table
 
 def counted(count: Any, noun: str) -> str:
     """Return the count and the noun, with a plural "s" unless the count is 1."""
+    require_text("noun", noun)
+    require_count("count", count, low=0)
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

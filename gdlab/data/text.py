@@ -226,15 +226,20 @@ def _vocabulary(
     return tuple(sorted(counts, key=lambda word: (-counts[word], word))), cut
 
 
+def require_text_name(argument: str, name: Any) -> None:
+    """Raise an error that names the `argument` unless `name` is that of a known text, or a folder's path."""
+    require_instance(argument, name, (str, os.PathLike), f"{', '.join(FOLDERS)} or a folder's path")
+    if str(name) not in FOLDERS and not os.path.isdir(as_path(argument, name)):  # Path.is_dir raises for a long name
+        raise DataError(
+            f"{argument}: expected {', '.join(FOLDERS)} or a folder with train.txt, got {name}, which is neither"
+        )
+
+
 def _find(name: str | Path, data_dir: str | Path | None) -> tuple[str, Path]:
     """Return the name of the text and its folder."""
-    require_instance("name", name, (str, os.PathLike), f"{', '.join(FOLDERS)} or a folder's path")
+    require_text_name("name", name)
     if str(name) not in FOLDERS:
         folder = as_path("name", name)
-        if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
-            raise DataError(
-                f"name: expected {', '.join(FOLDERS)} or a folder with train.txt, got {name}, which is neither"
-            )
         return folder.resolve().name, folder
     looked = [place / below for place in places(data_dir) for below in FOLDERS[str(name)]]
     for folder in looked:

@@ -27,13 +27,13 @@ def by_name(name: str, given: Any) -> dict[str, Any]:
     return {str(key): value for key, value in given.items()}
 
 
-def factories_by_name(given: Any) -> dict[str, Factory]:
-    """Return the factories by name; raise TypeError for an entry that cannot be called."""
-    found = by_name("factory", given)
+def factories_by_name(given: Any, argument: str = "factory") -> dict[str, Factory]:
+    """Return the factories by name; raise TypeError, which names the `argument`, for an entry that cannot be called."""
+    found = by_name(argument, given)
     for name, entry in found.items():
         if not callable(entry):
             raise TypeError(
-                f"factory: expected a function that returns an optimizer, such as gdlab.optimizers.adam, got "
+                f"{argument}: expected a function that returns an optimizer, such as gdlab.optimizers.adam, got "
                 f"{describe(entry)} for {name!r}"
             )
     return found

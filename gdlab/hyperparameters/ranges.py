@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import qmc
 
-from gdlab.arguments import describe, require_choice, require_count, require_number
+from gdlab.arguments import describe, require_choice, require_count, require_flag, require_number
 
 
 class Range(NamedTuple):
@@ -96,6 +96,10 @@ def sample_hyperparameters(
             raise TypeError(
                 f"ranges[{name!r}]: expected log_range(low, high) or linear_range(low, high), got {entry!r}"
             )
+        where = f"ranges[{name!r}]"
+        require_flag(f"{where}.logarithmic", entry.logarithmic)
+        require_number(f"{where}.low", entry.low, 0.0 if entry.logarithmic else -np.inf, open_low=entry.logarithmic)
+        require_number(f"{where}.high", entry.high, entry.low, open_low=True)
     unit = _SAMPLERS[method](len(ranges), count, seed)
     columns = {}
     for column, (name, entry) in zip(unit.T, ranges.items(), strict=True):

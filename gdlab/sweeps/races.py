@@ -202,7 +202,7 @@ def tune_and_judge(
       ValueError: as in `sweep`, if the functions' minimizers are not known, and if `choose` returns an array of
         another shape, or an index that does not exist.
     """
-    functions, factories = by_name("functions", functions), factories_by_name(factories)
+    functions, factories = by_name("functions", functions), factories_by_name(factories, "factories")
     require_callable("choose", choose)
     _require_options(options)
     for name, starts in (("tuning_starts", tuning_starts), ("judged_starts", judged_starts)):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from gdlab import models
+from gdlab.arguments import as_path
 from gdlab.data import load
 from gdlab.tasks.images import SIZES, as_dtype, classify, require_settings
 from gdlab.tasks.pipeline import PROTOCOLS
@@ -54,6 +55,7 @@ def cifar10_resnet18(
     require_settings("cifar10_resnet18", settings, SIZES)
     dtype, rules = as_dtype(dtype), PROTOCOLS[protocol]
     model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], width=width, dtype=dtype)
+    weights = None if weights is None else as_path("weights", weights)
     init = None if weights is None else _pretrained(model, weights)
     return classify(
         "cifar10_resnet18",

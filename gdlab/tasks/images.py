@@ -15,6 +15,7 @@ from gdlab.arguments import (
     require_instance,
     require_mapping,
     require_number,
+    require_sequence,
     require_text,
 )
 from gdlab.data import Dataset, Split
@@ -157,6 +158,8 @@ def classify(
     require_images(dataset)
     require_labels(dataset, count_outputs(model, dataset))
     forward = measured(model, measure_classes)
+    for given, value in (("mean", mean), ("std", std)):
+        require_sequence(given, value, "a number for each channel")
     return from_images(name, dataset, model.init if init is None else init, forward, mean=mean, std=std, **settings)
 
 

@@ -5,7 +5,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from gdlab.arguments import abstract_result, describe, require_instance
+from gdlab.arguments import (
+    abstract_result,
+    describe,
+    require_instance,
+    require_mapping,
+    require_text,
+    require_texts,
+)
 from gdlab.compute.promotion import standard_promotion
 from gdlab.data import Dataset
 from gdlab.tasks.pipeline import require_model
@@ -14,6 +21,9 @@ from gdlab.tasks.pipeline import require_model
 def require_images(dataset: Any) -> None:
     """Raise an error unless both parts of a data set hold uint8 images of one shape, with one label each."""
     require_instance("dataset", dataset, Dataset, "a Dataset, as returned by gdlab.data.load")
+    require_text("dataset.name", dataset.name)
+    require_texts("dataset.classes", dataset.classes)
+    require_mapping("dataset.provenance", dataset.provenance, "from names to what is known of the files")
     shapes = set()
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         require_instance("dataset", split, tuple, f"a Split as its {part} part")

@@ -15,6 +15,7 @@ from gdlab import losses, models
 from gdlab.arguments import require_count
 from gdlab.compute.promotion import standard_promotion
 from gdlab.data import Windows, load_text, windows
+from gdlab.data.text import require_text_name
 from gdlab.tasks.task import Metrics, Task
 
 
@@ -73,6 +74,7 @@ def ptb_lstm(
       Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization", 2014
       (https://arxiv.org/abs/1409.2329).
     """
+    require_text_name("dataset", dataset)
     text = load_text(dataset, data_dir, vocabulary_size=vocabulary_size, unknown=unknown)
     model = models.lstm(
         len(text.vocabulary), batch_size=batch_size, width=width, layers=layers, dropout=dropout, dtype=dtype

@@ -104,8 +104,9 @@ Measure = Callable[[Any, Array, Array], Metrics]
 def require_model(model: Any) -> None:
     """Raise TypeError unless `model` has the two functions of a `models.Model`."""
     for part in ("init", "apply"):
-        if not callable(getattr(model, part, None)):
+        if not hasattr(model, part):
             raise TypeError(f"model: expected a Model, such as gdlab.models.mlp(...), got {describe(model)}")
+        require_callable(f"model.{part}", getattr(model, part))
 
 
 def measured(model: models.Model, measure: Measure, *, feed: Callable[[Array, Array], PyTree] | None = None) -> Forward:
