@@ -161,4 +161,4 @@ def test_panels_of_curves_share_a_legend():
     assert (len(top_left.get_lines()), len(low_left.get_lines())) == (3, 2)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
     with pytest.raises(ValueError, match="rows: expected the same columns in all rows"):
-        plots.curve_panels({"top": {"left": {}}, "low": {"right": {}}})
+        plots.curve_panels({"top": {"left": {"one": (x, x)}}, "low": {"right": {"one": (x, x)}}}, labels=("h", "error"))

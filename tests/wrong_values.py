@@ -186,7 +186,6 @@ KINDS: dict[str, str] = {
     "evaluate_grid.lower": "array",
     "evaluate_grid.upper": "array",
     "finite_difference.scheme": "choice",
-    "given.values": "unknown keyword",
     "sample_hyperparameters.method": "choice",
     "sample_hyperparameters.ranges": "records",
     "sweep.fn": "traced function",
@@ -263,6 +262,7 @@ ALIASES: dict[str, str] = {
 """Arguments that messages name as users know them: the folder of a sweep's blocks is what they gave as `save_to`."""
 
 FREE: dict[str, str] = {
+    "given.values": "names that a factory does not have are left out on purpose",
     "records.read_checkpoint.like": "it is compared with the checkpoint, after the folder of the run was found",
     **dict.fromkeys(("records.to_json.name", "tasks.require_task.name"), "it only appears in messages"),
     **dict.fromkeys(
