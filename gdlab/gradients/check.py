@@ -173,9 +173,7 @@ def _given_gradient(gradient: Any, x: PyTree) -> PyTree:
     expected, got = jax.tree.structure(x), jax.tree.structure(result)
     if got != expected:
         raise ValueError(f"gradient: expected the structure of x, {expected}, got {got}")
-    for (path, leaf), component in zip(
-        jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(result), strict=True
-    ):
+    for (path, leaf), component in zip(jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(result), strict=True):
         name = f"x{jax.tree_util.keystr(path)}"
         if not hasattr(component, "dtype") and not isinstance(component, float):
             raise TypeError(f"gradient: expected floating-point numbers for {name}, got {describe(component)}")

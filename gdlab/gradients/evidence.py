@@ -18,6 +18,9 @@ from gdlab.gradients.ladder import Seen
 
 BEYOND = 5.0
 """Differences are taken seriously beyond this multiple of the noise or the uncertainty."""
+ROUGH = 64.0
+"""Jitter beyond this multiple of eps |f| is not taken for rounding."""
+
 
 class Settled(NamedTuple):
     """The quotients of one scheme at the most self-consistent step of each direction.
@@ -52,8 +55,7 @@ def rounding_noise(estimates: np.ndarray, seen: Seen, eps: float, value: float) 
     |f| at x + 4 h, the farthest point of a scheme, follows from the one-sided quotients. A quantum counts as rounding
     up to sqrt(eps) of what the function amounts to; a larger one is taken for a stretch where the function is constant.
     """
-    changes = np.abs(np.diff(estimates, axis=1)) * seen.ladder[:, 1:]
-    shown = np.max(_finite(changes[:, -max(changes.shape[1] // 4, 3) :]), initial=0.0)
+    shown = shown_noise(estimates, seen)
     known = eps * abs(value) if math.isfinite(value) else 0.0
     sided = np.abs(_finite(seen.one_sided))
     step = quantum(seen)
@@ -61,6 +63,12 @@ def rounding_noise(estimates: np.ndarray, seen: Seen, eps: float, value: float) 
     slope = sided.max(axis=(0, 1))
     around = np.maximum(slope, np.maximum(_coarser(slope, 1), _coarser(slope, 2)))
     return max(shown, known, grain) / seen.ladder + 4 * eps * around
+
+
+def shown_noise(estimates: np.ndarray, seen: Seen) -> float:
+    """Return by how much the function jitters over the smallest steps, in the units of the function."""
+    changes = np.abs(np.diff(estimates, axis=1)) * seen.ladder[:, 1:]
+    return float(np.max(_finite(changes[:, -max(changes.shape[1] // 4, 3) :]), initial=0.0))
 
 
 def quantum(seen: Seen) -> float:
@@ -84,19 +92,24 @@ def carried_noise(estimates: np.ndarray, eps: float) -> np.ndarray:
     return np.broadcast_to(4 * eps * sizes, estimates.shape)
 
 
-def settle(scheme: Scheme, estimates: np.ndarray, seen: Seen, noise: np.ndarray, eps: float) -> Settled:
+def settle(
+    scheme: Scheme, estimates: np.ndarray, seen: Seen, noise: np.ndarray, eps: float, value: float
+) -> tuple[Settled, Settled]:
     """Find h* of one scheme along each direction, with the uncertainty there.
-
-    The uncertainty is compared between steps relative to the scale of the leaf at each: the
-    largest quotient, or `floor` if that is larger.
 
     Args:
       scheme: the scheme.
       estimates: its quotients.
       seen: what was evaluated.
       noise: the rounding noise of the quotients.
+      value: the value of the function at x.
       eps: the spacing of the leaf's own dtype. Rounding x by it changes the gradient by eps |x| times the curvature,
         so no quotient is more certain than that.
+
+    Returns:
+      The quotients with the least uncertainty relative to the scale of the leaf at the same step (its largest quotient,
+      or `floor` if that is larger), which can confirm a gradient, and those with the least absolute uncertainty, which
+      can refute one.
     """
     changes = np.abs(np.diff(estimates, axis=1))
     changes = np.where(np.isfinite(changes), changes, np.inf)
@@ -106,25 +119,37 @@ def settle(scheme: Scheme, estimates: np.ndarray, seen: Seen, noise: np.ndarray,
     carried = 2 * eps * np.max(seen.size[:, None] * gap / seen.ladder, axis=0)
     doubts = np.maximum(spread, np.maximum(noise, carried)[:, :-1])
     fine = min(eps, float(np.finfo(np.float32).eps))
-    floor = fine ** (1 / 6) * _slopes_nearby(sided, seen, noise)
+    rough, grain = is_rough(estimates, seen, fine, value), quantum(seen)
+    floor = (0.0 if rough else fine ** (1 / 6)) * _slopes_nearby(sided, seen, noise)
     scale = np.maximum(np.abs(_finite(estimates)).max(axis=0), floor)[:-1]
-    relative = np.where(doubts > 0, doubts / np.where(scale > 0, scale, 1e-300), 0.0)
-    at = np.arange(len(doubts)), np.argmin(np.where(np.isnan(relative), np.inf, relative), axis=1)
+    relative = np.where(doubts > 0, doubts / np.maximum(scale, 1e-300), 0.0)
+    sizes = sided.max(axis=0)
 
-    doubt = doubts[at]
-    calm = spread[at] <= BEYOND * noise[at]
-    still = sided.max(axis=0)[at] == 0
-    return Settled(
-        scheme=scheme,
-        values=np.where(np.isfinite(doubt), estimates[at], np.nan),
-        doubts=doubt,
-        steps=seen.ladder[at],
-        floor=floor[at[1]],
-        hidden=np.where(still, quantum(seen) / seen.ladder[at], 0.0),
-        converged=np.isfinite(doubt) & (calm | (doubt <= 0.1 * sided.max(axis=0)[at])),
-        changes=changes.max(axis=0),
-        noise=noise.max(axis=0),
-    )
+    def at(steps: np.ndarray) -> Settled:
+        at = np.arange(len(doubts)), steps
+        doubt = doubts[at]
+        calm = (spread[at] <= BEYOND * noise[at]) | (doubt <= 0.1 * sizes[at])
+        return Settled(
+            scheme=scheme,
+            values=np.where(np.isfinite(doubt), estimates[at], np.nan),
+            doubts=doubt,
+            steps=seen.ladder[at],
+            floor=floor[steps],
+            hidden=np.where(sizes[at] == 0, grain / seen.ladder[at], 0.0),
+            converged=np.isfinite(doubt) & calm & (not rough),
+            changes=changes.max(axis=0),
+            noise=noise.max(axis=0),
+        )
+
+    return at(np.argmin(relative, axis=1)), at(np.argmin(doubts, axis=1))
+
+
+def is_rough(estimates: np.ndarray, seen: Seen, eps: float, value: float) -> bool:
+    """Return whether the smallest steps show more than rounding: the function then varies below them."""
+    changes = np.abs(_finite(seen.one_sided)) * seen.ladder
+    near = seen.ladder.max(axis=0) <= (seen.size.max() or 1.0)
+    size = max(abs(value), changes[:, :, near].max(initial=0.0))
+    return shown_noise(estimates, seen) > ROUGH * eps * size
 
 
 def _slopes_nearby(sided: np.ndarray, seen: Seen, noise: np.ndarray) -> np.ndarray:

@@ -52,13 +52,6 @@ class Judgement(NamedTuple):
     scheme: str
 
 
-class Scale(NamedTuple):
-    """What errors are relative to, along each direction: `leaf` for agreement, `own` for the proof of an error."""
-
-    leaf: float
-    own: np.ndarray
-
-
 def judge(
     seen: Seen, schemes: Sequence[Scheme], tolerance: float, eps: float, value: float, with_forward: bool
 ) -> Judgement:
@@ -82,33 +75,33 @@ def _judge(
     fine = min(eps, float(np.finfo(np.float32).eps))  # narrower leaves were widened to float32
     sided_noise = rounding_noise(seen.one_sided[0], seen, fine, value)
     kinks = find_kinks(seen.one_sided, sided_noise)
-    found = []
+    pairs = []
     for scheme, (estimates, _, _) in zip(schemes, seen.found, strict=True):
         noise = rounding_noise(estimates, seen, fine, value) if scheme.subtractive else carried_noise(estimates, fine)
-        found.append(settle(scheme, estimates, seen, noise, eps))
-    found = cross_examine(found)
-    scales = [_scale(one, fine) for one in found]
-    best = min(range(len(found)), key=lambda k: _relative(found[k].doubts, scales[k].leaf))
-    gap = remaining_gap(seen.one_sided, sided_noise)
+        pairs.append(settle(scheme, estimates, seen, noise, eps, value))
+    found, sharp = (cross_examine([pair[k] for pair in pairs]) for k in range(2))
+    scales = [_scale(one) for one in found]
+    best = min(range(len(found)), key=lambda k: _relative(found[k].doubts, scales[k]))
+    sharpest = min(sharp, key=lambda one: one.doubts.max())
+    bounds = PROOF * sharpest.doubts + remaining_gap(seen.one_sided, sided_noise) + sharpest.hidden
 
     faults, shared = _what_is_seen(seen, kinks)
-    faults += _compare(seen.exact, found[best], scales[best], gap, tolerance, bool(kinks.any()))
+    refuted = _refute(seen.exact, sharpest, bounds, tolerance, fine)
+    faults += refuted or _confirm(seen.exact, found[best], scales[best], tolerance, bool(kinks.any()))
     rows = [
-        _row(seen, one, scale, found_by, fine, shared)
-        for one, scale, found_by in zip(found, scales, seen.found, strict=True)
+        _row(seen, one, scale, evaluated, fine, shared)
+        for one, scale, evaluated in zip(found, scales, seen.found, strict=True)
     ]
     if with_forward:
-        row, fault = _compare_modes(seen, found[best], scales[best], tolerance)
-        rows.append(row)
+        error, fault = _compare_modes(seen, sharpest, bounds, scales[best], tolerance, fine)
+        rows.append(forward_mode_row(seen.exact.size)._replace(error=error))
         faults += fault
     return Judgement(rows, faults, rows[best].best_error, found[best].scheme.name)
 
 
-def _scale(one: Settled, eps: float) -> Scale:
-    """Return the scale of the leaf, its largest quotient or floor, and that of each component, eps^(1/6) of it or more."""
-    sizes = np.abs(_finite(one.values))
-    leaf = max(sizes.max(initial=0.0), one.floor.max(initial=0.0))
-    return Scale(float(leaf), np.maximum(sizes, eps ** (1 / 6) * leaf))
+def _scale(one: Settled) -> float:
+    """Return the scale of the leaf: its largest quotient, or the floor if that is larger."""
+    return float(max(np.abs(_finite(one.values)).max(initial=0.0), one.floor.max(initial=0.0)))
 
 
 def _what_is_seen(seen: Seen, kinks: np.ndarray) -> tuple[list[Fault], tuple[str, ...]]:
@@ -126,20 +119,34 @@ def _what_is_seen(seen: Seen, kinks: np.ndarray) -> tuple[list[Fault], tuple[str
     return faults, flags
 
 
-def _compare(
-    exact: np.ndarray, one: Settled, scale: Scale, gap: np.ndarray, tolerance: float, kinked: bool
-) -> list[Fault]:
-    """Return the fault, if any, that the scheme with the least uncertainty finds."""
+def _beyond_bounds(
+    differences: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, eps: float
+) -> np.ndarray:
+    """Return along which directions the differences are beyond the bounds, and beyond the tolerance of the component.
+
+    A component counts at its own size here, or at eps^(1/6) of the leaf's scale if that is larger.
+    """
+    own = np.maximum(np.abs(_finite(one.values)), eps ** (1 / 6) * _scale(one))
+    return one.converged & (differences > np.maximum(tolerance * own, bounds))
+
+
+def _refute(exact: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, eps: float) -> list[Fault]:
+    """Return the fault of the direction that differs most, if the quotients of least uncertainty prove one."""
     differences = np.where(np.isfinite(exact), np.abs(exact - one.values), 0.0)
-    wrong = one.converged & (differences > np.maximum(tolerance * scale.own, PROOF * one.doubts + gap + one.hidden))
-    error, doubt = _relative(differences, scale.leaf), _relative(one.doubts, scale.leaf)
-    name = one.scheme.name
-    if wrong.any():
-        where = int(np.argmax(np.where(wrong, differences, -1.0)))
-        error, doubt = (_relative(part[where], scale.leaf) for part in (differences, one.doubts))
-        return [Fault(f"differs from {name} by {error:.1e} (+- {doubt:.1e})", True)]
-    if kinked:
+    wrong = _beyond_bounds(differences, one, bounds, tolerance, eps)
+    if not wrong.any():
         return []
+    where, scale = int(np.argmax(np.where(wrong, differences, -1.0))), _scale(one)
+    error, doubt = (_relative(part[where], scale) for part in (differences, one.doubts))
+    return [Fault(f"differs from {one.scheme.name} by {error:.1e} (+- {doubt:.1e})", True)]
+
+
+def _confirm(exact: np.ndarray, one: Settled, scale: float, tolerance: float, kinked: bool) -> list[Fault]:
+    """Return a fault that says what is undecided, unless the leaf agrees within the tolerance."""
+    if kinked:
+        return []  # a fault already
+    error = _relative(np.where(np.isfinite(exact), np.abs(exact - one.values), 0.0), scale)
+    doubt, name = _relative(one.doubts, scale), one.scheme.name
     if not doubt <= tolerance:
         return [Fault(f"{UNDECIDED}, because even {name} has an uncertainty of {doubt:.1e}", False)]
     if not error <= tolerance:
@@ -149,18 +156,17 @@ def _compare(
 
 
 def _row(
-    seen: Seen, one: Settled, scale: Scale, found: tuple[np.ndarray, np.ndarray, np.ndarray], eps: float,
-    shared: tuple[str, ...],
-) -> GradientRow:  # fmt: skip
+    seen: Seen, one: Settled, scale: float, evaluated: Sequence[np.ndarray], eps: float, shared: tuple[str, ...]
+) -> GradientRow:
     """Return the row of one scheme."""
-    estimates, used, used_steps = found
+    estimates, used, used_steps = evaluated
     known = np.isfinite(seen.exact)
     flags = shared
     if not np.isfinite(estimates).all():
         nearest = np.min(np.where(np.isfinite(estimates), np.inf, seen.ladder))
         flags += (f"{NON_FINITE} values within {nearest:.1e} of x",)
-    doubt, order = _relative(one.doubts, scale.leaf), one.scheme.order
-    bearable = 100 * max(doubt, eps ** (order / (order + 1))) * scale.leaf
+    doubt, order = _relative(one.doubts, scale), one.scheme.order
+    bearable = 100 * max(doubt, eps ** (order / (order + 1))) * scale
     steps = seen.ladder.max(axis=0)
     if one.scheme.subtractive and is_too_small(used_steps, seen.size, eps, one.noise, steps, bearable):
         flags += (TOO_SMALL,)
@@ -169,9 +175,9 @@ def _row(
         scheme=one.scheme.name,
         directions=seen.exact.size,
         step=float(used_steps.max()),
-        error=_relative(np.abs(used - seen.exact)[known], scale.leaf),
+        error=_relative(np.abs(used - seen.exact)[known], scale),
         best_step=float(one.steps.max()),
-        best_error=_relative(np.abs(one.values - seen.exact)[known], scale.leaf),
+        best_error=_relative(np.abs(one.values - seen.exact)[known], scale),
         uncertainty=doubt,
         order=observed_order(one.changes, one.noise),
         expected_order=order,
@@ -180,19 +186,18 @@ def _row(
 
 
 def _compare_modes(
-    seen: Seen, one: Settled, scale: Scale, tolerance: float
-) -> tuple[GradientRow, list[Fault]]:
-    """Return the row of the forward mode, along the same directions, and a fault if the two modes differ."""
+    seen: Seen, one: Settled, bounds: np.ndarray, scale: float, tolerance: float, eps: float
+) -> tuple[float, list[Fault]]:
+    """Return the relative difference between the two modes, and a fault if that is beyond the tolerance."""
     known = np.isfinite(seen.exact) & np.isfinite(seen.forward)
     differences = np.where(known, np.abs(seen.exact - seen.forward), 0.0)
-    error = _relative(differences, scale.leaf) if known.any() else math.nan
-    row = forward_mode_row(seen.exact.size)._replace(error=error)
+    error = _relative(differences, scale) if known.any() else math.nan
     if not error > tolerance:
-        return row, []
-    proven = bool((one.converged & (differences > np.maximum(tolerance * scale.own, PROOF * one.doubts))).any())
+        return error, []
+    proven = bool(_beyond_bounds(differences, one, bounds, tolerance, eps).any())
     text = f"the two modes of autodiff differ by {error:.1e}"
     text = text if proven else f"{UNDECIDED}, because {text}, within the uncertainty of {one.scheme.name}"
-    return row, [Fault(text, proven)]
+    return error, [Fault(text, proven)]
 
 
 def forward_mode_row(directions: int) -> GradientRow:
