@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from gdlab.arguments import (
+    abstract_result,
+    as_numbers,
     describe,
     first_line,
     require_callable,
@@ -19,10 +21,11 @@ from gdlab.arguments import (
     require_scalar_function,
     require_sequence,
 )
-from gdlab.gradients.finite import Scheme, as_scheme, autodiff, require_floating_leaves
+from gdlab.gradients.finite import autodiff, finite_difference, require_floating_leaves
 from gdlab.gradients.judge import Fault, forward_mode_row, judge
 from gdlab.gradients.ladder import climb
 from gdlab.gradients.report import GradientReport, GradientRow
+from gdlab.gradients.schemes import SCHEMES, Scheme, as_scheme
 from gdlab.types import Number
 
 DEFAULT_SCHEMES = ("forward", "central", "central4", "richardson")
@@ -79,7 +82,10 @@ def check_gradient(
     for name, given in (("step", step), ("rtol", rtol)):
         if given is not None:
             require_number(name, given, 0.0, open_low=True)
+            as_numbers(name, given, shape=())
     chosen = _as_schemes(schemes)
+    for scheme in chosen:
+        _require_usable(scheme, fn, x, step)
 
     value = float(jax.jit(fn)(x))
     tested = jax.jit(autodiff(fn))(x) if gradient is None else _given_gradient(gradient, x)
@@ -152,11 +158,19 @@ def _as_concrete(x: PyTree) -> dict[str, np.ndarray]:
 
 def _as_schemes(schemes: Any) -> list[Scheme]:
     if isinstance(schemes, (str, Scheme)):
-        return [as_scheme(schemes)]
+        return [as_scheme(schemes, "schemes")]
     require_sequence("schemes", schemes, "names or Schemes")
     if not schemes:
         raise ValueError("schemes: expected at least one scheme, got none")
-    return [as_scheme(scheme) for scheme in schemes]
+    return [as_scheme(scheme, "schemes") for scheme in schemes]
+
+
+def _require_usable(scheme: Scheme, fn: Callable[[Any], Any], x: PyTree, step: Number | None) -> None:
+    """Raise unless the quotient can be traced for `fn`; the schemes of real values that gdlab defines always can."""
+    if scheme == SCHEMES["complex"]:
+        jax.eval_shape(finite_difference(fn, scheme, step), x)
+    elif scheme not in SCHEMES.values():
+        abstract_result("schemes", finite_difference(fn, scheme, step), x, takes="x")
 
 
 def _given_gradient(gradient: Any, x: PyTree) -> PyTree:
@@ -170,16 +184,15 @@ def _given_gradient(gradient: Any, x: PyTree) -> PyTree:
         except Exception as error:
             kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
             raise kind(f"gradient: expected a function of x, got {first_line(error)}") from error
-    expected, got = jax.tree.structure(x), jax.tree.structure(result)
+    expected, got = str(jax.tree.structure(x)), str(jax.tree.structure(result))
     if got != expected:
         raise ValueError(f"gradient: expected the structure of x, {expected}, got {got}")
     for (path, leaf), component in zip(jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(result), strict=True):
         name = f"x{jax.tree_util.keystr(path)}"
-        if not hasattr(component, "dtype") and not isinstance(component, float):
-            raise TypeError(f"gradient: expected floating-point numbers for {name}, got {describe(component)}")
-        if not jnp.issubdtype(jnp.result_type(component), jnp.floating):
-            dtype = jnp.result_type(component)
-            raise TypeError(f"gradient: expected floating-point numbers for {name}, got dtype {dtype}")
+        dtype = getattr(component, "dtype", type(component))
+        if dtype is not float and not jnp.issubdtype(dtype, jnp.floating):
+            got = f"dtype {dtype}" if hasattr(component, "dtype") else describe(component)
+            raise TypeError(f"gradient: expected floating-point numbers for {name}, got {got}")
         if jnp.shape(component) != jnp.shape(leaf):
             raise ValueError(f"gradient: expected shape {jnp.shape(leaf)} for {name}, got {jnp.shape(component)}")
     return result

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gdlab.gradients.finite import Scheme
 from gdlab.gradients.ladder import Seen
+from gdlab.gradients.schemes import Scheme
 
 BEYOND = 5.0
 """Differences are taken seriously beyond this multiple of the noise or the uncertainty."""

@@ -21,9 +21,9 @@ from gdlab.gradients.evidence import (
     rounding_noise,
     settle,
 )
-from gdlab.gradients.finite import Scheme
 from gdlab.gradients.ladder import Seen
 from gdlab.gradients.report import KINK, NON_FINITE, TOO_SMALL, UNDECIDED, GradientRow
+from gdlab.gradients.schemes import Scheme
 
 PROOF = 10.0
 """A difference from the quotients proves an error beyond this multiple of their uncertainty."""

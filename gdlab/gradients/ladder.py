@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from gdlab.gradients.finite import Scheme, along, as_scheme, by_blocks
+from gdlab.gradients.finite import along, by_blocks
+from gdlab.gradients.schemes import Scheme, as_scheme, quotient, used_step
 from gdlab.types import Number
 
 
@@ -86,9 +87,9 @@ def climb(
         ladder = (jnp.asarray(relative) * scale).astype(leaf.dtype)
 
         def on_ladder(scheme: Scheme) -> tuple[Any, Any, Any]:
-            h = scheme.default_step(size.astype(leaf.dtype)) if step is None else jnp.asarray(step, leaf.dtype)
+            h = used_step(scheme, size.astype(leaf.dtype), step)
             rungs = jnp.append(ladder, h)
-            estimates = by_blocks(lambda k: scheme.quotient(line, rungs[k]), jnp.arange(rungs.size), 8 * leaf.size)
+            estimates = by_blocks(lambda k: quotient(scheme, line, rungs[k]), jnp.arange(rungs.size), 8 * leaf.size)
             return estimates[:-1], estimates[-1], h
 
         exact = jnp.where(index < 0, jnp.vdot(everywhere, tested), tested[index])  # 0 * NaN would spread one NaN
