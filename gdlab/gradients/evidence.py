@@ -49,26 +49,33 @@ class Settled(NamedTuple):
     noise: np.ndarray
 
 
-def rounding_noise(estimates: np.ndarray, seen: Seen, eps: float, value: float) -> np.ndarray:
+def rounding_noise(estimates: np.ndarray, seen: Seen, eps: float, value: float, *, own: bool = False) -> np.ndarray:
     """Estimate the rounding in D(h) from eps |f| / h, from the smallest steps and from the quantum of the function.
 
     |f| at x + 4 h, the farthest point of a scheme, follows from the one-sided quotients. A quantum counts as rounding
     up to sqrt(eps) of what the function amounts to; a larger one is taken for a stretch where the function is constant.
+    All directions share the largest jitter, unless each is to have its `own`, which is that of the very smallest steps.
     """
     shown = shown_noise(estimates, seen)
+    shown = np.minimum(shown, 4 * shown_noise(estimates, seen, 3))[:, None] if own else shown.max(initial=0.0)
     known = eps * abs(value) if math.isfinite(value) else 0.0
     sided = np.abs(_finite(seen.one_sided))
-    step = quantum(seen)
-    grain = step if step <= math.sqrt(eps) * max(abs(value), np.max(sided * seen.ladder)) else 0.0
+    grain = rounded_by(seen, eps, value)
     slope = sided.max(axis=(0, 1))
     around = np.maximum(slope, np.maximum(_coarser(slope, 1), _coarser(slope, 2)))
-    return max(shown, known, grain) / seen.ladder + 4 * eps * around
+    return np.maximum(shown, max(known, grain)) / seen.ladder + 4 * eps * around
 
 
-def shown_noise(estimates: np.ndarray, seen: Seen) -> float:
-    """Return by how much the function jitters over the smallest steps, in the units of the function."""
+def rounded_by(seen: Seen, eps: float, value: float) -> float:
+    """Return the quantum of the function if that is small enough to be rounding, up to sqrt(eps) of its changes."""
+    step, sizes = quantum(seen), np.abs(_finite(seen.one_sided)) * seen.ladder
+    return step if step <= math.sqrt(eps) * max(abs(value), sizes.max()) else 0.0
+
+
+def shown_noise(estimates: np.ndarray, seen: Seen, count: int | None = None) -> np.ndarray:
+    """Return by how much the function jitters over so many smallest steps, or a quarter of all, in its own units."""
     changes = np.abs(np.diff(estimates, axis=1)) * seen.ladder[:, 1:]
-    return float(np.max(_finite(changes[:, -max(changes.shape[1] // 4, 3) :]), initial=0.0))
+    return np.max(_finite(changes[:, -(count or max(changes.shape[1] // 4, 3)) :]), axis=1, initial=0.0)
 
 
 def quantum(seen: Seen) -> float:
@@ -92,35 +99,38 @@ def carried_noise(estimates: np.ndarray, eps: float) -> np.ndarray:
     return np.broadcast_to(4 * eps * sizes, estimates.shape)
 
 
-def settle(
-    scheme: Scheme, estimates: np.ndarray, seen: Seen, noise: np.ndarray, eps: float, value: float
-) -> tuple[Settled, Settled]:
+def settle(scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value: float) -> tuple[Settled, Settled]:
     """Find h* of one scheme along each direction, with the uncertainty there.
 
     Args:
       scheme: the scheme.
       estimates: its quotients.
       seen: what was evaluated.
-      noise: the rounding noise of the quotients.
-      value: the value of the function at x.
       eps: the spacing of the leaf's own dtype. Rounding x by it changes the gradient by eps |x| times the curvature,
         so no quotient is more certain than that.
+      value: the value of the function at x.
 
     Returns:
       The quotients with the least uncertainty relative to the scale of the leaf at the same step (its largest quotient,
       or `floor` if that is larger), which can confirm a gradient, and those with the least absolute uncertainty, which
       can refute one.
     """
+    fine = min(eps, float(np.finfo(np.float32).eps))  # narrower leaves were widened to float32
+    if scheme.subtractive:
+        noise, own = (rounding_noise(estimates, seen, fine, value, own=own) for own in (False, True))
+    else:
+        noise = own = carried_noise(estimates, fine)
     changes = np.abs(np.diff(estimates, axis=1))
     changes = np.where(np.isfinite(changes), changes, np.inf)
-    spread = np.maximum(changes, _beyond_finer(estimates, noise)[:, :-1])
+    spread = np.maximum(changes, _beyond_finer(estimates, own)[:, :-1])
     sided = np.abs(_finite(seen.one_sided))
     gap = np.abs(_finite(seen.one_sided[0] - seen.one_sided[1]))
     carried = 2 * eps * np.max(seen.size[:, None] * gap / seen.ladder, axis=0)
     doubts = np.maximum(spread, np.maximum(noise, carried)[:, :-1])
-    fine = min(eps, float(np.finfo(np.float32).eps))
-    rough, grain = is_rough(estimates, seen, fine, value), quantum(seen)
-    floor = (0.0 if rough else fine ** (1 / 6)) * _slopes_nearby(sided, seen, noise)
+    doubts = np.where(is_constant(seen, rounded_by(seen, fine, value))[:-1], 0.0, doubts)
+    at_least = np.arange(len(doubts)), np.argmin(doubts, axis=1)
+    rough, step = is_rough(estimates, estimates[at_least], seen, fine, value), quantum(seen)
+    floor = (0.0 if rough.any() else fine ** (1 / 6)) * _slopes_nearby(sided, seen, noise)
     scale = np.maximum(np.abs(_finite(estimates)).max(axis=0), floor)[:-1]
     relative = np.where(doubts > 0, doubts / np.maximum(scale, 1e-300), 0.0)
     sizes = sided.max(axis=0)
@@ -135,21 +145,41 @@ def settle(
             doubts=doubt,
             steps=seen.ladder[at],
             floor=floor[steps],
-            hidden=np.where(sizes[at] == 0, grain / seen.ladder[at], 0.0),
-            converged=np.isfinite(doubt) & calm & (not rough),
+            hidden=np.where(sizes[at] == 0, step / seen.ladder[at], 0.0),
+            converged=np.isfinite(doubt) & calm & ~rough,
             changes=changes.max(axis=0),
             noise=noise.max(axis=0),
         )
 
-    return at(np.argmin(relative, axis=1)), at(np.argmin(doubts, axis=1))
+    return at(np.argmin(relative, axis=1)), at(at_least[1])
 
 
-def is_rough(estimates: np.ndarray, seen: Seen, eps: float, value: float) -> bool:
-    """Return whether the smallest steps show more than rounding: the function then varies below them."""
+def is_rough(estimates: np.ndarray, values: np.ndarray, seen: Seen, eps: float, value: float) -> np.ndarray:
+    """Return along which directions the smallest steps show more than rounding: the function varies below them.
+
+    Rounding is a multiple of eps times |f| nearby, or times |x D| for a function that rounds its argument. Jitter that
+    decreases like h^2 is the curvature of a smooth function.
+    """
     changes = np.abs(_finite(seen.one_sided)) * seen.ladder
     near = seen.ladder.max(axis=0) <= (seen.size.max() or 1.0)
-    size = max(abs(value), changes[:, :, near].max(initial=0.0))
-    return shown_noise(estimates, seen) > ROUGH * eps * size
+    size = np.maximum(max(abs(value), changes[:, :, near].max(initial=0.0)), np.abs(_finite(values)) * seen.size)
+    rough = np.zeros(size.shape, bool)
+    for quotients in (estimates, *seen.one_sided):
+        jitter = _finite(np.abs(np.diff(quotients, axis=1)) * seen.ladder[:, 1:])
+        finest, next_finest = jitter[:, -3:].max(axis=1), jitter[:, -6:-3].max(axis=1)
+        rough |= (finest > ROUGH * eps * size) & (finest > next_finest / 16)
+    return rough
+
+
+def is_constant(seen: Seen, grain: float) -> np.ndarray:
+    """Return at which steps the function is constant around x: it changes along no direction up to there.
+
+    This is believed of a wide stretch, of 1/32 times the scale of the ladder or more. What looks like a narrow one may
+    be a function that was rounded coarsely on the way, by `grain`.
+    """
+    moved = np.flatnonzero((seen.one_sided != 0).any(axis=(0, 1)))
+    still = np.arange(seen.ladder.shape[1]) > (moved[-1] if moved.size else -1)
+    return still & (moved.size == 0 or (grain == 0 and moved[-1] < 5))
 
 
 def _slopes_nearby(sided: np.ndarray, seen: Seen, noise: np.ndarray) -> np.ndarray:

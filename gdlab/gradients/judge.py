@@ -12,7 +12,6 @@ import numpy as np
 
 from gdlab.gradients.evidence import (
     Settled,
-    carried_noise,
     cross_examine,
     find_kinks,
     is_too_small,
@@ -77,8 +76,7 @@ def _judge(
     kinks = find_kinks(seen.one_sided, sided_noise)
     pairs = []
     for scheme, (estimates, _, _) in zip(schemes, seen.found, strict=True):
-        noise = rounding_noise(estimates, seen, fine, value) if scheme.subtractive else carried_noise(estimates, fine)
-        pairs.append(settle(scheme, estimates, seen, noise, eps, value))
+        pairs.append(settle(scheme, estimates, seen, eps, value))
     found, sharp = (cross_examine([pair[k] for pair in pairs]) for k in range(2))
     scales = [_scale(one) for one in found]
     best = min(range(len(found)), key=lambda k: _relative(found[k].doubts, scales[k]))
