@@ -44,19 +44,25 @@ def check_gradient(
 ) -> GradientReport:
     """Compare a gradient of `fn` at `x` with finite differences and report the result.
 
-    Quotients are formed for a whole ladder of steps, and each scheme is judged at its most self-consistent step. A
-    component is judged relative to the leaf's largest one, or to eps^(1/3) times the slope of the function over a
-    unit step if that is larger, so that a gradient of zero can be checked too. A kink is detected where the forward
-    and the backward quotient remain different as h shrinks. What the quotients cannot decide is reported as
-    undecided, never as agreement.
+    Quotients are formed for a whole ladder of steps, and each scheme is judged at its most self-consistent step along
+    each direction, which is chosen without regard to the gradient. Errors are relative to the leaf's largest quotient,
+    or to a fraction of the slopes nearby if that is larger, so that a gradient of zero can be checked too.
+
+    A check that passes means that all components agree within `rtol` with quotients whose own uncertainty is within
+    `rtol`. It fails only on proof: a gradient that is not finite, or a component that differs from the quotients by
+    more than ten times their uncertainty, more than a kink at x could explain, and more than `rtol` of its own size.
+    Everything else is undecided, with the reason, never agreement. That includes a kink at x, seen where the forward
+    and the backward quotient remain different as h shrinks to the last step that shows anything, because the quotients
+    cannot distinguish it from a kink beside x; functions that vary below the smallest step; and rounding.
 
     Disagreement is reported and does not raise. For float32 parameters, enable x64
     (`jax.config.update("jax_enable_x64", True)`) to get a far sharper check.
 
     Args:
       fn: a function of an array or a pytree of floating-point arrays that returns a scalar.
-      x: the point at which the gradient is checked.
-      gradient: the gradient function to test. The default is reverse-mode autodiff of `fn`, which is then compared
+      x: the point at which the gradient is checked; finite, and not traced.
+      gradient: the gradient function to test. One that JAX cannot trace, written in NumPy for example, is called once
+        with `x` itself. The default is reverse-mode autodiff of `fn`, which is then compared
         with the forward mode too. (A function with a custom VJP has no forward mode, which the report states.)
       schemes: names from `SCHEMES`, or `Scheme`s. "complex" suits analytic functions only. Default: forward, central,
         central4 and richardson.
@@ -71,9 +77,10 @@ def check_gradient(
       A `GradientReport`, which prints as a table.
 
     Raises:
-      TypeError: if `fn` or `gradient` is not callable, or if a leaf of `x` is not floating-point.
-      ValueError: if `fn` does not return a scalar, if `x` has no elements, if there are no schemes, or if the
-        gradient does not have the structure and the shapes of `x`.
+      TypeError: if `fn` or `gradient` is not a function, or if `x` or the gradient is not floating-point.
+      ValueError: if `fn` does not return a scalar, if `x` has no elements or is not finite, if there are no schemes, or
+        if the gradient does not have the structure and the shapes of `x`.
+      KeyError: if there is no scheme of a name given.
     """
     point = _as_concrete(x)
     require_scalar_function("fn", fn, x)

@@ -116,27 +116,17 @@ def settle(scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value:
       can refute one.
     """
     fine = min(eps, float(np.finfo(np.float32).eps))  # narrower leaves were widened to float32
-    if scheme.subtractive:
-        noise, own = (rounding_noise(estimates, seen, fine, value, own=own) for own in (False, True))
-    else:
-        noise = own = carried_noise(estimates, fine)
-    changes = np.abs(np.diff(estimates, axis=1))
-    changes = np.where(np.isfinite(changes), changes, np.inf)
-    spread = np.maximum(changes, _beyond_finer(estimates, own)[:, :-1])
-    sided = np.abs(_finite(seen.one_sided))
-    gap = np.abs(_finite(seen.one_sided[0] - seen.one_sided[1]))
-    carried = 2 * eps * np.max(seen.size[:, None] * gap / seen.ladder, axis=0)
-    doubts = np.maximum(spread, np.maximum(noise, carried)[:, :-1])
-    doubts = np.where(is_constant(seen, rounded_by(seen, fine, value))[:-1], 0.0, doubts)
-    at_least = np.arange(len(doubts)), np.argmin(doubts, axis=1)
-    rough, step = is_rough(estimates, estimates[at_least], seen, fine, value), quantum(seen)
-    floor = (0.0 if rough.any() else fine ** (1 / 6)) * _slopes_nearby(sided, seen, noise)
+    noise, spread, doubts = _uncertainty(scheme, estimates, seen, eps, value)
+    every = np.arange(len(doubts))
+    sharpest = np.argmin(doubts, axis=1)
+    rough = is_rough(estimates, estimates[every, sharpest], seen, fine, value)
+    sizes = np.abs(_finite(seen.one_sided)).max(axis=0)
+    floor = (0.0 if rough.any() else fine ** (1 / 6)) * _slopes_nearby(seen, noise)
     scale = np.maximum(np.abs(_finite(estimates)).max(axis=0), floor)[:-1]
     relative = np.where(doubts > 0, doubts / np.maximum(scale, 1e-300), 0.0)
-    sizes = sided.max(axis=0)
 
     def at(steps: np.ndarray) -> Settled:
-        at = np.arange(len(doubts)), steps
+        at = every, steps
         doubt = doubts[at]
         calm = (spread[at] <= BEYOND * noise[at]) | (doubt <= 0.1 * sizes[at])
         return Settled(
@@ -145,13 +135,30 @@ def settle(scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value:
             doubts=doubt,
             steps=seen.ladder[at],
             floor=floor[steps],
-            hidden=np.where(sizes[at] == 0, step / seen.ladder[at], 0.0),
+            hidden=np.where(sizes[at] == 0, quantum(seen) / seen.ladder[at], 0.0),
             converged=np.isfinite(doubt) & calm & ~rough,
-            changes=changes.max(axis=0),
+            changes=_changes(estimates).max(axis=0),
             noise=noise.max(axis=0),
         )
 
-    return at(np.argmin(relative, axis=1)), at(at_least[1])
+    return at(np.argmin(relative, axis=1)), at(sharpest)
+
+
+def _uncertainty(
+    scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the noise of all quotients, by how much those at other steps differ, and the uncertainty in all."""
+    fine = min(eps, float(np.finfo(np.float32).eps))
+    if scheme.subtractive:
+        noise, own = (rounding_noise(estimates, seen, fine, value, own=own) for own in (False, True))
+    else:
+        noise = own = carried_noise(estimates, fine)
+    spread = np.maximum(_changes(estimates), _beyond_finer(estimates, own)[:, :-1])
+    gap = np.abs(_finite(seen.one_sided[0] - seen.one_sided[1]))
+    carried = 2 * eps * np.max(seen.size[:, None] * gap / seen.ladder, axis=0)
+    doubts = np.maximum(spread, np.maximum(noise, carried)[:, :-1])
+    constant = is_constant(seen, rounded_by(seen, fine, value))
+    return noise, spread, np.where(constant[:-1] & (estimates[:, :-1] == 0), 0.0, doubts)
 
 
 def is_rough(estimates: np.ndarray, values: np.ndarray, seen: Seen, eps: float, value: float) -> np.ndarray:
@@ -172,23 +179,23 @@ def is_rough(estimates: np.ndarray, values: np.ndarray, seen: Seen, eps: float, 
 
 
 def is_constant(seen: Seen, grain: float) -> np.ndarray:
-    """Return at which steps the function is constant around x: it changes along no direction up to there.
+    """Return at which steps h the function is constant around x: it changes along no direction up to 4 h.
 
     This is believed of a wide stretch, of 1/32 times the scale of the ladder or more. What looks like a narrow one may
     be a function that was rounded coarsely on the way, by `grain`.
     """
     moved = np.flatnonzero((seen.one_sided != 0).any(axis=(0, 1)))
-    still = np.arange(seen.ladder.shape[1]) > (moved[-1] if moved.size else -1)
+    still = np.arange(seen.ladder.shape[1]) > (moved[-1] + 2 if moved.size else -1)
     return still & (moved.size == 0 or (grain == 0 and moved[-1] < 5))
 
 
-def _slopes_nearby(sided: np.ndarray, seen: Seen, noise: np.ndarray) -> np.ndarray:
+def _slopes_nearby(seen: Seen, noise: np.ndarray) -> np.ndarray:
     """Return, per step, the largest one-sided quotient beyond its noise at that step, or at |x| if the step is larger.
 
     It is 0 if all steps are larger than |x|. A leaf of zeros counts as one of size 1.
     """
     size = seen.size.max() or 1.0
-    slopes = np.maximum(sided - BEYOND * noise, 0.0).max(axis=(0, 1))
+    slopes = np.maximum(np.abs(_finite(seen.one_sided)) - BEYOND * noise, 0.0).max(axis=(0, 1))
     fits = np.flatnonzero(seen.ladder.max(axis=0) <= size)
     return slopes[np.maximum(np.arange(slopes.size), fits[0])] if fits.size else np.zeros_like(slopes)
 
@@ -268,6 +275,12 @@ def is_too_small(
         return True
     rounding = noise[-1] * steps[-1] / float(used.min())  # at the smallest steps all noise grows as 1 / h
     return bool(rounding > bearable)
+
+
+def _changes(estimates: np.ndarray) -> np.ndarray:
+    """|D(h) - D(h/2)|, infinite where one of them is not finite."""
+    changes = np.abs(np.diff(estimates, axis=1))
+    return np.where(np.isfinite(changes), changes, np.inf)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
