@@ -113,19 +113,20 @@ def settle(scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value:
     Returns:
       The quotients with the least uncertainty relative to the scale of the leaf at the same step (its largest quotient,
       or `floor` if that is larger), which can confirm a gradient, and those with the least absolute uncertainty, which
-      can refute one.
+      can refute one. The latter include a drift that noise nearly hides, which may be due to kinks beside x.
     """
     fine = min(eps, float(np.finfo(np.float32).eps))  # narrower leaves were widened to float32
     noise, spread, doubts = _uncertainty(scheme, estimates, seen, eps, value)
+    _, severe_spread, severe_doubts = _uncertainty(scheme, estimates, seen, eps, value, drift=True)
     every = np.arange(len(doubts))
-    sharpest = np.argmin(doubts, axis=1)
+    sharpest = np.argmin(severe_doubts, axis=1)
     rough = is_rough(estimates, estimates[every, sharpest], seen, fine, value)
     sizes = np.abs(_finite(seen.one_sided)).max(axis=0)
     floor = (0.0 if rough.any() else fine ** (1 / 6)) * _slopes_nearby(seen, noise)
     scale = np.maximum(np.abs(_finite(estimates)).max(axis=0), floor)[:-1]
     relative = np.where(doubts > 0, doubts / np.maximum(scale, 1e-300), 0.0)
 
-    def at(steps: np.ndarray) -> Settled:
+    def settled(steps: np.ndarray, spread: np.ndarray, doubts: np.ndarray) -> Settled:
         at = every, steps
         doubt = doubts[at]
         calm = (spread[at] <= BEYOND * noise[at]) | (doubt <= 0.1 * sizes[at])
@@ -141,19 +142,26 @@ def settle(scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value:
             noise=noise.max(axis=0),
         )
 
-    return at(np.argmin(relative, axis=1)), at(sharpest)
+    confirming = settled(np.argmin(relative, axis=1), spread, doubts)
+    return confirming, settled(sharpest, severe_spread, severe_doubts)
 
 
 def _uncertainty(
-    scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value: float
+    scheme: Scheme, estimates: np.ndarray, seen: Seen, eps: float, value: float, drift: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the noise of all quotients, by how much those at other steps differ, and the uncertainty in all."""
+    """Return the noise of all quotients, by how much those at other steps differ, and the uncertainty in all.
+
+    With `drift`, the next four finer quotients count beyond their noise itself, not only beyond 5 times that.
+    """
     fine = min(eps, float(np.finfo(np.float32).eps))
     if scheme.subtractive:
         noise, own = (rounding_noise(estimates, seen, fine, value, own=own) for own in (False, True))
     else:
         noise = own = carried_noise(estimates, fine)
-    spread = np.maximum(_changes(estimates), _beyond_finer(estimates, own)[:, :-1])
+    spread = np.maximum(_changes(estimates), _beyond_finer(estimates, BEYOND * own)[:, :-1])
+    for finer in range(2, 6) if drift else ():
+        differences = np.abs(estimates[:, finer:] - estimates[:, :-finer]) - own[:, finer:]
+        spread[:, : differences.shape[1]] = np.maximum(spread[:, : differences.shape[1]], _finite(differences))
     gap = np.abs(_finite(seen.one_sided[0] - seen.one_sided[1]))
     carried = 2 * eps * np.max(seen.size[:, None] * gap / seen.ladder, axis=0)
     doubts = np.maximum(spread, np.maximum(noise, carried)[:, :-1])
@@ -295,8 +303,8 @@ def _coarser(per_step: np.ndarray, by: int) -> np.ndarray:
 def _beyond_finer(estimates: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """The largest difference of each quotient from any finer one, beyond the noise of the finer one; 0 if none."""
     finite = np.isfinite(estimates) & np.isfinite(noise)
-    least = np.where(finite, estimates - BEYOND * noise, -np.inf)[:, ::-1]
-    most = np.where(finite, estimates + BEYOND * noise, np.inf)[:, ::-1]
+    least = np.where(finite, estimates - noise, -np.inf)[:, ::-1]
+    most = np.where(finite, estimates + noise, np.inf)[:, ::-1]
     lower = np.maximum.accumulate(least, axis=1)[:, ::-1]  # the limit is at least this, by this or a finer step
     upper = np.minimum.accumulate(most, axis=1)[:, ::-1]
     beyond = np.maximum(lower - estimates, estimates - upper)

@@ -83,15 +83,17 @@ def _judge(
     sharpest = min(sharp, key=lambda one: one.doubts.max())
     bounds = PROOF * sharpest.doubts + remaining_gap(seen.one_sided, sided_noise) + sharpest.hidden
 
+    share = 1.0 if kinks.any() else fine ** (1 / 6)  # kinks beside x may add up to small differences everywhere
+
     faults, shared = _what_is_seen(seen, kinks)
-    refuted = _refute(seen.exact, sharpest, bounds, tolerance, fine)
+    refuted = _refute(seen.exact, sharpest, bounds, tolerance, share)
     faults += refuted or _confirm(seen.exact, found[best], scales[best], tolerance, bool(kinks.any()))
     rows = [
         _row(seen, one, scale, evaluated, fine, shared)
         for one, scale, evaluated in zip(found, scales, seen.found, strict=True)
     ]
     if with_forward:
-        error, fault = _compare_modes(seen, sharpest, bounds, scales[best], tolerance, fine)
+        error, fault = _compare_modes(seen, sharpest, bounds, scales[best], tolerance, share)
         rows.append(forward_mode_row(seen.exact.size)._replace(error=error))
         faults += fault
     return Judgement(rows, faults, rows[best].best_error, found[best].scheme.name)
@@ -118,25 +120,32 @@ def _what_is_seen(seen: Seen, kinks: np.ndarray) -> tuple[list[Fault], tuple[str
 
 
 def _beyond_bounds(
-    differences: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, eps: float
+    differences: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, share: float
 ) -> np.ndarray:
     """Return along which directions the differences are beyond the bounds, and beyond the tolerance of the component.
 
-    A component counts at its own size here, or at eps^(1/6) of the leaf's scale if that is larger.
+    A component counts at its own size here, or at `share` of the leaf's scale if that is larger.
     """
-    own = np.maximum(np.abs(_finite(one.values)), eps ** (1 / 6) * _scale(one))
-    return one.converged & (differences > np.maximum(tolerance * own, bounds))
+    own = np.maximum(np.abs(_finite(one.values)), share * _scale(one))
+    return differences > np.maximum(tolerance * own, bounds)
 
 
-def _refute(exact: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, eps: float) -> list[Fault]:
-    """Return the fault of the direction that differs most, if the quotients of least uncertainty prove one."""
+def _refute(exact: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, share: float) -> list[Fault]:
+    """Return the fault of the direction that differs most from the quotients of least uncertainty, if any does.
+
+    It is proven if those quotients have converged.
+    """
     differences = np.where(np.isfinite(exact), np.abs(exact - one.values), 0.0)
-    wrong = _beyond_bounds(differences, one, bounds, tolerance, eps)
+    wrong = _beyond_bounds(differences, one, bounds, tolerance, share)
+    proven = bool((wrong & one.converged).any())
+    wrong = wrong & one.converged if proven else wrong
     if not wrong.any():
         return []
     where, scale = int(np.argmax(np.where(wrong, differences, -1.0))), _scale(one)
     error, doubt = (_relative(part[where], scale) for part in (differences, one.doubts))
-    return [Fault(f"differs from {one.scheme.name} by {error:.1e} (+- {doubt:.1e})", True)]
+    if proven:
+        return [Fault(f"differs from {one.scheme.name} by {error:.1e} (+- {doubt:.1e})", True)]
+    return [Fault(f"{UNDECIDED}, because {one.scheme.name} differs by {error:.1e} but has not converged", False)]
 
 
 def _confirm(exact: np.ndarray, one: Settled, scale: float, tolerance: float, kinked: bool) -> list[Fault]:
@@ -184,7 +193,7 @@ def _row(
 
 
 def _compare_modes(
-    seen: Seen, one: Settled, bounds: np.ndarray, scale: float, tolerance: float, eps: float
+    seen: Seen, one: Settled, bounds: np.ndarray, scale: float, tolerance: float, share: float
 ) -> tuple[float, list[Fault]]:
     """Return the relative difference between the two modes, and a fault if that is beyond the tolerance."""
     known = np.isfinite(seen.exact) & np.isfinite(seen.forward)
@@ -192,7 +201,7 @@ def _compare_modes(
     error = _relative(differences, scale) if known.any() else math.nan
     if not error > tolerance:
         return error, []
-    proven = bool(_beyond_bounds(differences, one, bounds, tolerance, eps).any())
+    proven = bool((one.converged & _beyond_bounds(differences, one, bounds, tolerance, share)).any())
     text = f"the two modes of autodiff differ by {error:.1e}"
     text = text if proven else f"{UNDECIDED}, because {text}, within the uncertainty of {one.scheme.name}"
     return error, [Fault(text, proven)]
