@@ -81,7 +81,8 @@ def _judge(
     scales = [_scale(one) for one in found]
     best = min(range(len(found)), key=lambda k: _relative(found[k].doubts, scales[k]))
     sharpest = min(sharp, key=lambda one: one.doubts.max())
-    bounds = PROOF * sharpest.doubts + remaining_gap(seen.one_sided, sided_noise) + sharpest.hidden
+    own_noise = rounding_noise(seen.one_sided[0], seen, fine, value, own=True)
+    bounds = PROOF * sharpest.doubts + remaining_gap(seen.one_sided, own_noise) + sharpest.hidden
 
     share = 1.0 if kinks.any() else fine ** (1 / 6)  # kinks beside x may add up to small differences everywhere
 
