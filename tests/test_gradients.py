@@ -150,6 +150,92 @@ def test_autodiff_modes_agree():
         autodiff(levy, "sideways")
 
 
+SQUARE, PAIR = (lambda x: jnp.sum(x**2)), jnp.array([1.0, 2.0])
+
+
+def own_scheme(quotient=lambda line, h: line(h), default_step=lambda x: x, name="own", order=1):
+    return Scheme(name, order, quotient, default_step)
+
+
+BAD = {
+    "x": [
+        *(
+            lambda x=x: check_gradient(SQUARE, x)
+            for x in ("abc", None, np.array(["a"]), jnp.array([1, 2]), PAIR * 1j, True, object(), {"a": "b"},
+                      jnp.array([1.0, math.nan]), [math.inf], jax.random.key(0))
+        ),
+        lambda: jax.jit(lambda x: check_gradient(SQUARE, x).value)(PAIR),
+        *(lambda x=x: finite_difference(SQUARE)(x) for x in ("abc", None, jnp.array([1]))),
+        *(lambda m=m, x=x: autodiff(SQUARE, m)(x) for m in ("reverse", "forward") for x in ("abc", jnp.array([1]))),
+        *(
+            lambda x=x: error_curve(SQUARE, x, "central", [0.1])
+            for x in ("abc", [1, 2], jnp.ones((2, 2)), jnp.array([math.nan]), jnp.zeros(0))
+        ),
+    ],
+    "fn": [
+        *(
+            lambda call=call, fn=fn: call(fn)
+            for call in (lambda fn: check_gradient(fn, PAIR), lambda fn: finite_difference(fn)(PAIR),
+                         lambda fn: autodiff(fn)(PAIR), lambda fn: autodiff(fn, "forward")(PAIR),
+                         lambda fn: error_curve(fn, PAIR, "central", [0.1]))
+            for fn in (3, None, lambda x: x, lambda x, y: x, lambda x: x.nonsense, lambda x: None)
+        ),
+        lambda: check_gradient(lambda x: jnp.sum(jnp.floor(x)), PAIR, schemes="complex"),
+        lambda: finite_difference(lambda x: jnp.sum(jnp.real(x)), "complex")(PAIR),
+    ],
+    "gradient": [
+        lambda g=g: check_gradient(SQUARE, PAIR, gradient=g)
+        for g in (3, lambda: 1, lambda x: None, lambda x: "abc", lambda x: (x, x), lambda x: [2.0, 4.0],
+                  lambda x: x[:1], lambda x: 2 * np.asarray(x)[:1], lambda x: x * 1j, lambda x: x > 0,
+                  lambda x: x.astype(int), lambda x: np.array(["a", "b"]), lambda x: 1 / 0)
+    ],
+    "schemes": [
+        lambda s=s: check_gradient(SQUARE, PAIR, schemes=s)
+        for s in (None, 3, "centrall", ["centrall"], [3], [], {"central": 1}, [own_scheme(3)], [own_scheme(name=3)],
+                  [own_scheme(order="b")], [own_scheme(default_step=3)], [own_scheme(lambda line, h: jnp.ones(2))],
+                  [own_scheme(lambda line: 1.0)], [own_scheme(default_step=lambda x: jnp.ones(2))])
+    ],
+    "scheme": [
+        *(lambda s=s: finite_difference(SQUARE, s) for s in (None, 2, "x", own_scheme(3), own_scheme(order=None))),
+        lambda: finite_difference(SQUARE, own_scheme(lambda line, h: jnp.ones(2)))(PAIR),
+        *(lambda s=s: error_curve(SQUARE, PAIR, s, [0.1]) for s in (None, "centrall")),
+    ],
+    "step": [
+        lambda call=call, s=s: call(s)
+        for call in (lambda s: check_gradient(SQUARE, PAIR, step=s), lambda s: finite_difference(SQUARE, step=s))
+        for s in ("a", 0, math.nan, [1.0], jnp.ones(2), True)
+    ],
+    "rtol": [lambda r=r: check_gradient(SQUARE, PAIR, rtol=r) for r in ("a", -1, math.inf, 0)],
+    "coordinates": [lambda c=c: check_gradient(SQUARE, PAIR, coordinates=c) for c in (1, 2.0, None)],
+    "seed": [lambda s=s: check_gradient(SQUARE, PAIR, seed=s) for s in ("a", -1, None)],
+    "mode": [lambda m=m: autodiff(SQUARE, m) for m in (None, 3, "sideways")],
+    "levels": [lambda n=n: richardson(n) for n in (1, 2.5, "a", 1000, None)],
+    "steps": [
+        lambda s=s: error_curve(SQUARE, PAIR, "central", s) for s in (0.1, "a", [0.0], [-1.0], [math.nan], [], None)
+    ],
+    "reference": [
+        lambda r=r: error_curve(SQUARE, PAIR, "central", [0.1], r) for r in ([1.0], "a", [0.0, 0.0], [math.nan, 0.0])
+    ],
+    "name": [lambda: stencil(3, (0, 1), (-1, 1), 1), lambda: stencil("", (0, 1), (-1, 1), 1)],
+    "offsets": [lambda o=o: stencil("a", o, (-1, 1), 1) for o in (None, "ab", (0, math.nan), 5)],
+    "weights": [lambda w=w: stencil("a", (0, 1), w, 1) for w in (None, (-1, "a"), (-1, 1, 0), (-1, 2))],
+    "order": [lambda p=p: stencil("a", (0, 1), (-1, 1), p) for p in (None, 0, 1.5)],
+}  # fmt: skip
+"""Calls with one wrong argument, by the name of the argument."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_line_names_the_argument_that_is_wrong(name):
+    for number, call in enumerate(BAD[name]):
+        with pytest.raises((TypeError, ValueError, KeyError)) as caught:
+            call()
+        message = str(caught.value)
+        assert message.startswith(name), (number, message)
+        assert "\n" not in message, (number, message)
+        assert "expected" in message or "no finite-difference scheme named" in message, (number, message)
+        assert "gdlab" in str(caught.traceback[-1].path), (number, message)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(KeyError, match="no finite-difference scheme named 'centrall'; nearest: central"):
         finite_difference(textbook, "centrall")
@@ -282,6 +368,82 @@ def test_one_wrong_element_of_many_is_found_even_unsampled():
     assert check_gradient(fn, x, coordinates=8).ok
 
 
+def test_kinks_beside_x_do_not_count():
+    # sum(relu(x)) has the gradient x > 0 wherever no x is 0.
+    x = jnp.array([0.3, 1.3e-4, -2e-3, 0.05])
+    relu = lambda x: jnp.sum(jax.nn.relu(x))  # noqa: E731
+    assert check_gradient(relu, x, schemes="central", gradient=lambda x: 1.0 * (np.asarray(x) > 0)).ok  # NumPy
+    beside = check_gradient(relu, jnp.array([1e-9, -0.3], jnp.float32))  # nearer than the smallest step
+    assert beside.verdict.startswith("UNDECIDED: x: undecided, because the function is not differentiable in 1 of 2")
+
+
+def test_what_no_step_resolves_is_undecided():
+    report = check_gradient(lambda x: jnp.sum(jnp.log(x)), jnp.array([1e-8], jnp.float32), schemes="forward")
+    assert report.verdict.startswith("UNDECIDED: x: undecided, because even forward has an uncertainty"), report
+
+
+@pytest.mark.slow
+def test_right_gradients_never_fail_where_quotients_say_little():
+    relu = lambda x: jnp.sum(jax.nn.relu(x))  # noqa: E731
+    x = 0.01 * jax.random.normal(jax.random.key(0), (64,))
+    assert check_gradient(relu, x).ok
+    assert check_gradient(relu, x, gradient=jnp.ones_like).verdict.startswith("FAIL")
+    corner = lambda x: jnp.sum(jnp.abs(x))  # noqa: E731
+    assert check_gradient(corner, jnp.zeros(1)).verdict.startswith("UNDECIDED")
+    assert check_gradient(corner, jnp.zeros(1), gradient=lambda x: x + 30).verdict.startswith("FAIL")
+    for small in ([1e-8], [1e-6, 1.0, 1e3]):
+        report = check_gradient(lambda x: jnp.sum(jnp.log(x)), jnp.array(small, jnp.float32))
+        assert report.verdict.startswith("UNDECIDED"), report
+    wave = check_gradient(lambda x: jnp.sum(jnp.cos(1e6 * x)), jnp.array([0.7, 1.9], jnp.float32))
+    assert wave.verdict.startswith("UNDECIDED"), wave
+    flat = lambda x: jnp.sum(jax.nn.relu(x - 1)) + 2.5  # noqa: E731
+    assert check_gradient(flat, jnp.array([-0.3, 0.1])).ok
+    assert check_gradient(lambda x: 0 * x + 2.5, jnp.array(0.1), gradient=jnp.ones_like).verdict.startswith("FAIL")
+    square = lambda x: jnp.sum(x**2)  # noqa: E731
+    wrong = check_gradient(square, jnp.array([1.0, 2.0]), gradient=lambda x: 2.1 * np.asarray(x))
+    assert wrong.verdict.startswith("FAIL")
+
+
+@pytest.mark.slow
+def test_a_least_squares_solution_passes():
+    # Both modes return rounding there, about 1e-16, which says nothing about either.
+    rng = np.random.default_rng(0)
+    matrix, targets = jnp.asarray(rng.normal(size=(50, 4))), jnp.asarray(rng.normal(size=50))
+    residuals = lambda w: jnp.mean((matrix @ w - targets) ** 2)  # noqa: E731
+    solution = jnp.linalg.lstsq(matrix, targets)[0]
+    assert check_gradient(residuals, solution).ok
+    wrong = check_gradient(lambda w: residuals(w) + 1e-6 * w[0], solution, gradient=jax.grad(residuals))
+    assert wrong.verdict.startswith("FAIL")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["one of many", "sign", "term", "factor"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_wrong_custom_rule_fails_at_every_scale(fault, scale):
+    fn = lambda x: jnp.sum(jnp.sin(x / scale) + (x / scale) ** 2)  # noqa: E731
+    faults = {
+        "one of many": lambda x, g: g.at[7].set(0.0),
+        "sign": lambda x, g: g.at[3].multiply(-1.0),
+        "term": lambda x, g: g - 2 * x / scale**2,
+        "factor": lambda x, g: 1.001 * g,
+    }
+    wrong, right = jax.custom_vjp(fn), jax.custom_vjp(fn)
+    wrong.defvjp(lambda x: (fn(x), x), lambda x, c: (c * faults[fault](x, jax.grad(fn)(x)),))
+    right.defvjp(lambda x: (fn(x), x), lambda x, c: (c * jax.grad(fn)(x),))
+    x = scale * jnp.linspace(0.5, 1.0, 1000)
+    assert check_gradient(wrong, x).verdict.startswith("FAIL")
+    assert check_gradient(right, x).ok
+
+
+@pytest.mark.slow
+def test_a_function_that_is_not_deterministic_is_undecided():
+    rng, shape = np.random.default_rng(0), jax.ShapeDtypeStruct((), jnp.float32)
+    noisy = lambda v: np.float32(np.sum(np.asarray(v) ** 2) + 0.01 * rng.normal())  # noqa: E731
+    fn = lambda x: jax.pure_callback(noisy, shape, x, vmap_method="sequential")  # noqa: E731
+    report = check_gradient(fn, jnp.array([1.0, 2.0], jnp.float32), gradient=lambda x: 2 * x)
+    assert report.verdict.startswith("UNDECIDED")
+
+
 def test_kinks_are_flagged():
     fn = lambda x: jnp.abs(x[0]) + x[1] ** 3  # noqa: E731
     report = check_gradient(fn, jnp.array([0.0, 1.0]))
@@ -295,6 +457,12 @@ def test_kinks_are_flagged():
     assert any(KINK in flag for flag in relu.rows[0].flags)
     # Strong curvature is not a kink.
     assert check_gradient(lambda x: jnp.sum(jnp.tanh(200 * x)), jnp.array([0.001, 0.3])).ok
+
+
+def test_one_component_that_is_not_finite_counts_as_one():
+    root = lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0))  # noqa: E731
+    report = check_gradient(root, jnp.array([0.0, 1.0], jnp.float32), schemes="forward")
+    assert report.verdict.startswith("FAIL: x: the gradient is not finite in 1 of 2 directions")
 
 
 def test_non_finite_values_are_flagged():

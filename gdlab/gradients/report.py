@@ -9,7 +9,8 @@ KINK, NON_FINITE, TOO_SMALL, UNDECIDED = "kink", "non-finite", "step too small",
 class GradientRow(NamedTuple):
     """One leaf under one scheme.
 
-    Errors and the uncertainty are relative to the leaf's largest gradient component.
+    Errors and the uncertainty are relative to the leaf's largest quotient at the best steps, or to a fraction of the
+    slopes nearby if that is larger.
 
     Attributes:
       leaf: the name of the leaf.
@@ -17,9 +18,9 @@ class GradientRow(NamedTuple):
       directions: the number of coordinates (and random directions) that were checked.
       step: the step that `finite_difference` would use, or the step given; the largest over the leaf.
       error: the disagreement at that step.
-      best_step: the most self-consistent step.
-      best_error: the disagreement at the best step.
-      uncertainty: the uncertainty of the quotient itself at the best step.
+      best_step: the most self-consistent step, chosen for each direction; the largest over the leaf.
+      best_error: the disagreement at the best steps.
+      uncertainty: the uncertainty of the quotients themselves at the best steps.
       order: the observed order of the truncation error, or NaN if it cannot be determined.
       expected_order: the order of the scheme.
       flags: any of "kink", "non-finite" and "step too small", with details.
@@ -44,7 +45,7 @@ class GradientReport(NamedTuple):
     Attributes:
       ok: whether the gradient is finite and agrees everywhere, within rtol, with the scheme of least uncertainty, whose
         uncertainty must be small enough to decide, and the function has no kink at x.
-      verdict: the same in words: PASS, FAIL or UNDECIDED, with the reason.
+      verdict: PASS if `ok`, FAIL if an error is proven, and UNDECIDED otherwise, with the reason.
       rows: one row per leaf and scheme.
       checked: the gradient under test.
       against: what it is compared with.
@@ -81,7 +82,7 @@ class GradientReport(NamedTuple):
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)
         ]
         title = f"checked: {self.checked}\nagainst: {self.against}"
-        note = "errors are relative to the leaf's largest component; order: observed / expected"
+        note = "errors are relative to the leaf's largest quotient; order: observed / expected"
         return "\n".join([title, *(line.rstrip() for line in lines), note, f"verdict: {self.verdict}"])
 
 
