@@ -357,6 +357,7 @@ def test_a_killed_benchmark_resumes_and_ends_in_the_same_numbers(
     assert final["test accuracy (%)"]["values"][1] == pytest.approx(100 * rows[-1]["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_recorded_and_the_others_continue(experiment, small, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(experiment.SETTINGS, "momentum", {"learning_rate": 1e30})
     config = experiment.Config(

@@ -100,6 +100,7 @@ def test_the_test_set_does_not_influence_the_choice(whole):
     assert one.runs[2][0].history["test_accuracy"][-1] != two.runs[2][0].history["test_accuracy"][-1]
 
 
+@pytest.mark.slow
 def test_shards_and_single_programs_give_the_same_results(whole, tmp_path):
     for number in (1, 2):
         comparison.run(study(tmp_path / "shards"), shard=(number, 2), workers=1, progress=False)

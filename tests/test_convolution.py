@@ -120,7 +120,7 @@ def test_the_algorithm_is_chosen_by_the_shapes():
     ("geometry", "channels"),
     [
         pytest.param(Geometry((5, 6), (3, 3), 2, 1), 3, id="patches", marks=pytest.mark.slow),
-        pytest.param(Geometry((4, 4), (3, 3), 1, 1), 16, id="winograd"),
+        pytest.param(Geometry((4, 4), (3, 3), 1, 1), 16, id="winograd", marks=pytest.mark.slow),
         pytest.param(Geometry((2, 2), (3, 3), 1, 1), 3, id="dense"),
     ],
 )

@@ -63,7 +63,8 @@ def test_ackley_descent(tmp_path, capsys):
     assert "127" in printed
 
 
-@pytest.mark.parametrize("cases", [("Ackley",), pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cases", [("Ackley",), None])
 def test_gradient_accuracy(tmp_path, capsys, cases, monkeypatch):
     experiment = load("gradient_accuracy")
     kept = {name: case for name, case in experiment.CASES.items() if cases is None or name in cases}

@@ -107,6 +107,7 @@ def test_a_custom_stem_replaces_torchvisions():
     assert set(ours) - {"patches"} == set(standard) - {"conv1", "bn1"}
 
 
+@pytest.mark.slow
 def test_initialization_is_torchvisions():
     params, state = resnet18(10, head=two_layer_head).init(jax.random.key(0))
     for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):

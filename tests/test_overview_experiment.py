@@ -69,6 +69,7 @@ def tiny(overview, monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_one_task_runs_from_its_trials_to_the_report(overview, tiny, capsys):
     config = overview.Config(out=tiny / "out", text=tiny, tasks=("vae",), optimizers=("adam", "yellowfin"))
     carry_out(config, overview.make_study, lambda study: overview.make_report(config, study))
@@ -305,4 +306,4 @@ def test_bad_input_raises_an_error_of_one_line(overview, tmp_path):
         timeout=120,
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("overview: name: expected ptb or a folder with train.txt")
+    assert done.stderr.strip().splitlines()[-1].startswith("overview: dataset: expected ptb or a folder with train.txt")

@@ -100,6 +100,7 @@ def test_the_faster_strategy_is_chosen(task, monkeypatch):
         assert plan["vmap_is_faster_by"] == taken[0] / taken[1]
 
 
+@pytest.mark.slow
 def test_several_optimizers_and_points_of_a_search(task):
     factories = {"sgd": optimizers.sgd, "adam": optimizers.adam}
     points = sample_hyperparameters({"learning_rate": log_range(1e-3, 1.0)}, 3)

@@ -461,7 +461,8 @@ def whole(tmp_path_factory):
 
 
 # Files are moved into place in this order: config, environment, and in each epoch best, checkpoint, metrics, seconds.
-@pytest.mark.parametrize(("fatal", "when"), [(4, "after"), pytest.param(9, "before", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("fatal", "when"), [(4, "after"), (9, "before")])
 def test_a_killed_process_resumes_and_ends_in_the_same_bits(whole, fatal, when):
     folder = whole.parent / f"killed-{fatal}-{when}"
     assert run_child(folder, fatal, when).returncode == -signal.SIGKILL

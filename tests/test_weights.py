@@ -98,7 +98,7 @@ def test_a_header_whose_length_looks_like_text_is_no_web_page(length, tmp_path):
         (b"\n <!DOCTYPE html>", "got a web page"),
         (b'{"error": "not found"}', "got text"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "got a pointer of Git LFS"),
-        (gzip.compress(b"weights"), "expected a safetensors file, got SafetensorError"),
+        (gzip.compress(b"weights", mtime=0), "expected a safetensors file, got SafetensorError"),
         (struct.pack("<Q", 1 << 60) + b"{}" * 99, "expected a safetensors file, got SafetensorError"),
         (struct.pack("<Q", 5) + b"hello", "expected a safetensors file, got SafetensorError"),
         (struct.pack("<Q", 9000) + b"[" * 9000, "expected a safetensors file, got SafetensorError"),

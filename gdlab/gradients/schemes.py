@@ -15,6 +15,7 @@ from gdlab.arguments import (
     first_line,
     require_callable,
     require_count,
+    require_flag,
     require_number,
     require_text,
 )
@@ -172,6 +173,7 @@ def as_scheme(scheme: str | Scheme, argument: str = "scheme") -> Scheme:
     require_count(f"{argument}.order", scheme.order, low=0)
     require_callable(f"{argument}.quotient", scheme.quotient)
     require_callable(f"{argument}.default_step", scheme.default_step)
+    require_flag(f"{argument}.subtractive", scheme.subtractive)
     return scheme
 
 

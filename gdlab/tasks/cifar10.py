@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from gdlab import models
-from gdlab.arguments import as_path
+from gdlab.arguments import as_path, require_floating
 from gdlab.data import load
-from gdlab.tasks.images import SIZES, as_dtype, classify, require_settings
+from gdlab.tasks.images import SIZES, classify, require_settings
 from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Init, Task
 
@@ -53,7 +53,8 @@ def cifar10_resnet18(
       KeyError: if `protocol`, `stem` or `head` is an unknown name.
     """
     require_settings("cifar10_resnet18", settings, SIZES)
-    dtype, rules = as_dtype(dtype), PROTOCOLS[protocol]
+    require_floating("dtype", dtype)
+    rules = PROTOCOLS[protocol]
     model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], width=width, dtype=dtype)
     weights = None if weights is None else as_path("weights", weights)
     init = None if weights is None else _pretrained(model, weights)

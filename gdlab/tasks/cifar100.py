@@ -6,8 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from gdlab import models
+from gdlab.arguments import require_floating
 from gdlab.data import load
-from gdlab.tasks.images import CHANNELS, SIZES, as_dtype, classify, require_settings
+from gdlab.tasks.images import CHANNELS, SIZES, classify, require_settings
 from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Task
 
@@ -46,7 +47,8 @@ def cifar100_vgg16(
       (https://arxiv.org/abs/1910.04952).
     """
     require_settings("cifar100_vgg16", settings, SIZES)
-    dtype, rules = as_dtype(dtype), PROTOCOLS[protocol]
+    require_floating("dtype", dtype)
+    rules = PROTOCOLS[protocol]
     mean, std = CHANNELS[dataset]
     images = load(dataset, data_dir)
     return classify(

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gdlab import losses, models
-from gdlab.arguments import require_flag
+from gdlab.arguments import require_flag, require_floating
 from gdlab.data import load
-from gdlab.tasks.images import SIZES, as_dtype, from_images, require_settings
+from gdlab.tasks.images import SIZES, from_images, require_settings
 from gdlab.tasks.labels import require_images, require_labels
 from gdlab.tasks.pipeline import measured
 from gdlab.tasks.task import Metrics, Task
@@ -56,7 +56,7 @@ def fashion_mnist_capsnet(
     names = models.CapsuleSizes.names()
     require_settings("fashion_mnist_capsnet", settings, (*names, *SIZES, "protocol", "mean", "std"))
     require_flag("learn_weights", learn_weights)
-    dtype = as_dtype(dtype)
+    require_floating("dtype", dtype)
     images = load(dataset, data_dir)
     require_images(images)
     require_labels(images, len(images.classes))

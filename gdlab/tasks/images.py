@@ -9,9 +9,9 @@ import numpy as np
 from gdlab import models
 from gdlab.arguments import (
     as_numbers,
-    describe,
     require_callable,
     require_count,
+    require_floating,
     require_instance,
     require_mapping,
     require_number,
@@ -89,7 +89,7 @@ def from_images(
     require_count("batch_size", batch_size)
     require_count("evaluation_batch", evaluation_batch)
     require_mapping("description", {} if description is None else description, "from names to what is recorded")
-    dtype = as_dtype(dtype)
+    require_floating("dtype", dtype)
     parts = _cut(dataset, hold_out, train_size, test_size)
     counts = {"train": len(parts.train.labels), "valid": hold_out, "test": len(parts.test.labels)}
     if batch_size > counts["train"]:
@@ -175,17 +175,6 @@ def require_settings(task: str, settings: Mapping[str, Any], known: Sequence[str
     for name in settings:
         if name not in known:
             raise TypeError(f"{name}: expected an argument of {task} ({', '.join(known)}), got {name!r}")
-
-
-def as_dtype(dtype: Any) -> Any:
-    """Return the dtype, or raise TypeError unless it is a floating-point type."""
-    try:
-        got = jnp.dtype("nothing" if dtype is None or hasattr(dtype, "shape") else dtype)
-    except TypeError:
-        raise TypeError(f"dtype: expected a floating-point type, got {describe(dtype)}") from None
-    if not jnp.issubdtype(got, jnp.floating):
-        raise TypeError(f"dtype: expected a floating-point type, got {got}")
-    return dtype
 
 
 def _per_channel(name: str, numbers: Any, channels: int, low: float = -np.inf) -> tuple[float, ...]:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdlab import losses, models
-from gdlab.arguments import require_sequence
+from gdlab.arguments import require_floating, require_sequence
 from gdlab.data import load
-from gdlab.tasks.images import SIZES, as_dtype, from_images, require_settings
+from gdlab.tasks.images import SIZES, from_images, require_settings
 from gdlab.tasks.pipeline import measured
 from gdlab.tasks.task import Metrics, Task
 
@@ -48,7 +48,7 @@ def mnist_vae(
     """
     require_settings("mnist_vae", settings, (*SIZES, "protocol", "mean", "std"))
     require_sequence("hidden", hidden, "the sizes of the encoder's hidden layers")
-    dtype = as_dtype(dtype)
+    require_floating("dtype", dtype)
     images = load(dataset, data_dir)
     model = models.vae(images.train.images.shape[1:], hidden=hidden, latent=latent, dtype=dtype)
     return from_images(

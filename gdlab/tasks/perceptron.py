@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from gdlab import models
-from gdlab.arguments import require_sequence
+from gdlab.arguments import require_floating, require_sequence
 from gdlab.data import load, places
-from gdlab.tasks.images import SIZES, as_dtype, classify, require_settings
+from gdlab.tasks.images import SIZES, classify, require_settings
 from gdlab.tasks.task import Task
 
 SETTINGS = ("hidden", "dtype", "protocol", "init", *SIZES)
@@ -40,7 +40,7 @@ def perceptron(
     """
     require_settings("perceptron", settings, SETTINGS)
     require_sequence("hidden", hidden, "the sizes of the hidden layers")
-    dtype = as_dtype(dtype)
+    require_floating("dtype", dtype)
     places(data_dir)  # "digits" are not read from a folder, but a wrong argument is one all the same
     images = load(dataset, data_dir)
     shape = images.train.images.shape[1:]

@@ -8,8 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from gdlab import models
+from gdlab.arguments import require_floating
 from gdlab.data import crop_and_flip, load
-from gdlab.tasks.images import CHANNELS, SIZES, as_dtype, classify, require_settings
+from gdlab.tasks.images import CHANNELS, SIZES, classify, require_settings
 from gdlab.tasks.pipeline import PROTOCOLS
 from gdlab.tasks.task import Task
 
@@ -53,7 +54,8 @@ def stl10_wrn16_8(
       (https://arxiv.org/abs/1910.04952).
     """
     require_settings("stl10_wrn16_8", settings, SIZES)
-    dtype, given = as_dtype(dtype), PROTOCOLS[protocol]
+    require_floating("dtype", dtype)
+    given = PROTOCOLS[protocol]
     mean, std = CHANNELS[dataset]
     images = load(dataset, data_dir)
     rules = dataclasses.replace(given, augment=partial(crop_and_flip, padding=images.train.images.shape[1] // 8))
