@@ -405,13 +405,14 @@ def test_right_gradients_never_fail_where_quotients_say_little():
 
 
 @pytest.mark.slow
-def test_a_least_squares_solution_passes():
-    # Both modes return rounding there, about 1e-16, which says nothing about either.
+def test_a_least_squares_solution_does_not_fail():
+    # Both modes return rounding there, about 1e-16, which says nothing about either. Whether quotients decide depends
+    # on the rounding of the solver.
     rng = np.random.default_rng(0)
     matrix, targets = jnp.asarray(rng.normal(size=(50, 4))), jnp.asarray(rng.normal(size=50))
     residuals = lambda w: jnp.mean((matrix @ w - targets) ** 2)  # noqa: E731
     solution = jnp.linalg.lstsq(matrix, targets)[0]
-    assert check_gradient(residuals, solution).ok
+    assert not check_gradient(residuals, solution).verdict.startswith("FAIL")
     wrong = check_gradient(lambda w: residuals(w) + 1e-6 * w[0], solution, gradient=jax.grad(residuals))
     assert wrong.verdict.startswith("FAIL")
 
