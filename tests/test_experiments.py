@@ -167,6 +167,7 @@ def test_minima_of_a_function_are_found_and_saddles_are_not():
     assert distances.min(axis=0).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_stability(tmp_path, capsys):
     experiment = load("stability")
     out = tmp_path / "out"
@@ -198,6 +199,7 @@ def test_spectral_radius_and_boundary_are_those_of_the_iterations_matrix(method)
         assert (found < 1) == (rate < experiment.METHODS[method].boundary(np.array(beta), curvature))
 
 
+@pytest.mark.slow
 def test_toy_race(tmp_path, capsys):
     experiment = load("toy_race")
     out = tmp_path / "out"

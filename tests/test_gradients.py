@@ -478,6 +478,7 @@ def test_non_finite_values_are_flagged():
     assert "fn is nan at x" in nowhere.verdict
 
 
+@pytest.mark.slow
 def test_a_step_too_small_for_the_dtype_is_flagged():
     for dtype, small in ((jnp.float64, 1e-13), (jnp.float32, 1e-7)):
         x = jnp.array([1.5, 0.3], dtype)

@@ -81,6 +81,7 @@ def test_aggmo_with_one_beta_is_heavy_ball(seed, rate, m):
 
 @LAW
 @given(seeds, rates, fractions, fractions)
+@pytest.mark.slow
 def test_demon_with_a_constant_momentum_is_its_base(seed, rate, m, b2):
     # Over an endless run the momentum does not decay.
     ours = WALKS["demon_sgdm"](gradients(seed), learning_rate=rate, momentum=m, total_steps=1e15)[0]

@@ -515,6 +515,7 @@ def test_pieces_chain_with_those_of_optax():
     assert jax.tree.leaves(state)
 
 
+@pytest.mark.slow
 def test_wrappers_of_optax_accept_our_optimizers():
     x = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
     labels = {"w": "matrix", "b": "vector"}
@@ -566,6 +567,7 @@ def test_yellowfin_agrees_in_float32_and_float64_for_gradients_of_any_size(size)
         np.testing.assert_allclose(ours, exact, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_shampoo_in_bfloat16_follows_float32():
     rng = np.random.default_rng(0)
     near_rank_one = rng.normal(size=(4, 1)) @ rng.normal(size=(1, 4)) + 1e-3 * rng.normal(size=(4, 4))

@@ -243,6 +243,7 @@ def test_evaluation_counts_every_example_once(size):
     np.testing.assert_allclose(found["loss"], np.mean((x[13:] @ w - y[13:]) ** 2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_optimizers_of_every_kind_train():
     task = tasks.digits_mlp(hidden=(8,), train_size=128, test_size=64)
     for name in ("demon_sgdm", "sophia", "schedule_free_adamw"):  # a schedule, a use of value_fn, an average
