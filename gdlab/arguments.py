@@ -28,6 +28,16 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def restated(error: Exception, name: str, expected: str, *, before: str = "", after: str = "") -> Exception:
+    """Return an error of the user's code as one line, `name: expected X, got` and its first line; raise it from that.
+
+    It is a TypeError for an error of that kind, which includes reading a traced value, or else a ValueError. The texts
+    `before` and `after` stand around the first line.
+    """
+    kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
+    return kind(f"{name}: expected {expected}, got {before}{first_line(error)}{after}")
+
+
 def require_instance(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
     """Raise TypeError unless `value` is of one of these types; `expected` names them in the message."""
     if not isinstance(value, kinds):
@@ -54,11 +64,15 @@ def require_sequence(name: str, value: Any, expected: str, *, least: int = 0) ->
         raise ValueError(f"{name}: expected at least {least} of {expected}, got {len(value)}")
 
 
-def require_texts(name: str, value: Any, *, least: int = 0) -> None:
-    """Raise unless `value` is a sequence of at least `least` strings that are not empty."""
-    require_sequence(name, value, "names", least=least)
-    for item in value:
-        require_text(name, item)
+def require_strings(
+    name: str, values: Any, count: int | None = None, expected: str = "texts", *, empty: bool = True
+) -> None:
+    """Raise unless `values` is a sequence of texts, of this length if `count` is given, which may be empty or not."""
+    require_sequence(name, values, expected)
+    if count is not None and len(values) != count:
+        raise ValueError(f"{name}: expected {expected}, got {len(values)}")
+    for text in values:
+        require_text(name, text, empty=empty)
 
 
 def require_mapping(name: str, value: Any, expected: str, *, least: int = 0) -> None:
@@ -101,9 +115,14 @@ def require_key(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a random key, such as jax.random.key(0), got {describe(value)}")
 
 
+def is_optimizer(value: Any) -> bool:
+    """Return whether `value` has the functions `init` and `update` of an optax transformation."""
+    return all(callable(getattr(value, part, None)) for part in ("init", "update"))
+
+
 def require_optimizer(name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is an optax transformation, with functions `init` and `update`."""
-    if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
+    """Raise TypeError unless `value` is an optax transformation."""
+    if not is_optimizer(value):
         raise TypeError(
             f"{name}: expected an optax transformation, such as gdlab.optimizers.adam(1e-3), got {describe(value)}"
         )
@@ -220,8 +239,7 @@ def abstract_result(name: str, function: Callable[..., Any], *arguments: Any, ta
         # JAX keeps what it traced by the identity of the function, even if what the function reads has changed since.
         return jax.eval_shape(lambda *given: function(*given), *arguments)
     except Exception as error:  # the user's function may raise anything
-        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-        raise kind(f"{name}: expected a function that JAX can trace for {takes}, got {first_line(error)}") from error
+        raise restated(error, name, f"a function that JAX can trace for {takes}") from error
 
 
 def require_callable(name: str, value: object) -> None:

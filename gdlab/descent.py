@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gdlab.arguments import (
     as_point,
     describe,
+    is_optimizer,
     require_choice,
     require_count,
     require_gradient,
@@ -123,7 +124,7 @@ def descend(
       >>> descents = run(starts)
     """
     require_count("max_steps", max_steps)
-    if isinstance(optimizer, type) or not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
+    if isinstance(optimizer, type) or not is_optimizer(optimizer):
         hint = f"; call the factory first: {optimizer.__name__}(...)" if hasattr(optimizer, "__name__") else ""
         raise TypeError(f"optimizer: expected an optax.GradientTransformation, got {describe(optimizer)}{hint}")
     if tolerance is not None:

@@ -20,8 +20,8 @@ from gdlab.arguments import (
     require_instance,
     require_mapping,
     require_sequence,
+    require_strings,
     require_text,
-    require_texts,
 )
 
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
@@ -116,11 +116,11 @@ def judge(
     require_instance("claim", claim, Claim, "a Claim")
     for name in ("text", "criterion"):
         require_text(f"claim.{name}", getattr(claim, name))
-    require_texts("claim.needs", claim.needs)
+    require_strings("claim.needs", claim.needs, expected="names", empty=False)
     require_flag("claim.whole_curves", claim.whole_curves)
     _require_results(found)
     if rivals is not None:
-        require_texts("rivals", rivals)
+        require_strings("rivals", rivals, expected="names", empty=False)
     if labels is not None:
         require_mapping("labels", labels, "from names to labels")
     shown = labels or {}

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from gdlab.arguments import as_numbers, describe, first_line, require_callable, require_count, require_number
+from gdlab.arguments import as_numbers, describe, require_callable, require_count, require_number, restated
 
 __all__ = [
     "FEW",
@@ -304,10 +304,7 @@ def _estimate(rows: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> An
     try:
         found = statistic(rows, -1)
     except Exception as error:  # the user's function may raise anything
-        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-        raise kind(
-            f"statistic: expected a function of an array and an axis, such as numpy.mean, got {first_line(error)}"
-        ) from error
+        raise restated(error, "statistic", "a function of an array and an axis, such as numpy.mean") from error
     if np.asarray(found).dtype.kind not in "biuf":
         raise TypeError(f"statistic: expected a function that returns numbers, got {describe(found)}")
     return found

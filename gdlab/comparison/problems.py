@@ -21,6 +21,7 @@ from gdlab.arguments import (
     require_optimizer,
     require_sequence,
     require_text,
+    restated,
 )
 from gdlab.hyperparameters.factories import accepts, given
 from gdlab.tasks import Task
@@ -245,11 +246,8 @@ def _require_built(place: str, problem: Problem, candidate: Candidate, setting: 
     try:
         optimizer = given(candidate.factory, total_steps=1000.0)(**setting)
     except Exception as error:  # the user's function may raise anything
-        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-        raise kind(
-            f"{place}: expected arguments with which the factory of {candidate.name} can be called, got "
-            f"{named(setting)}: {first_line(error)}"
-        ) from error
+        expected = f"arguments with which the factory of {candidate.name} can be called"
+        raise restated(error, place, expected, before=f"{named(setting)}: ") from error
     require_optimizer(f"candidates[{candidate.name}].factory", optimizer)
     try:
         wrapped = problem.wrap(optimizer)

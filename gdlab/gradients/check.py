@@ -14,12 +14,12 @@ from gdlab.arguments import (
     abstract_result,
     as_numbers,
     describe,
-    first_line,
     require_callable,
     require_count,
     require_number,
     require_scalar_function,
     require_sequence,
+    restated,
 )
 from gdlab.gradients.finite import autodiff, finite_difference, require_floating_leaves
 from gdlab.gradients.judge import Fault, forward_mode_row, judge
@@ -189,8 +189,7 @@ def _given_gradient(gradient: Any, x: PyTree) -> PyTree:
         try:
             result = gradient(x)
         except Exception as error:
-            kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-            raise kind(f"gradient: expected a function of x, got {first_line(error)}") from error
+            raise restated(error, "gradient", "a function of x") from error
     expected, got = str(jax.tree.structure(x)), str(jax.tree.structure(result))
     if got != expected:
         raise ValueError(f"gradient: expected the structure of x, {expected}, got {got}")

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from gdlab.arguments import describe, first_line, require_callable
+from gdlab.arguments import describe, first_line, is_optimizer, require_callable, restated
 from gdlab.hyperparameters.axes import Layout
 from gdlab.types import Factory
 
@@ -64,6 +64,14 @@ def given(factory: Callable[..., Any], **values: Any) -> Callable[..., Any]:
     return functools.partial(factory, **{name: value for name, value in values.items() if accepts(factory, name)})
 
 
+READS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""The errors that JAX raises if Python code reads the value of a traced array."""
+
+
 @contextmanager
 def explained(label: str, names: Sequence[str]) -> Iterator[None]:
     """Replace the errors of tracing a factory and its optimizer by one line that names the argument.
@@ -74,7 +82,7 @@ def explained(label: str, names: Sequence[str]) -> Iterator[None]:
     """
     try:
         yield
-    except _READS_VALUES as error:
+    except READS as error:
         raise TypeError(
             f"hyperparameters: {label} reads the value of an argument in Python, so it cannot be traced; sweep one of "
             f"{', '.join(names)} at a time to find it, and then run one sweep for each of its values"
@@ -82,23 +90,13 @@ def explained(label: str, names: Sequence[str]) -> Iterator[None]:
     except Exception as error:  # an optimizer of the user may raise anything
         if re.match(r"[^\n:]+: expected [^\n]*$", str(error)):
             raise
-        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-        raise kind(
-            f"factory: expected an optimizer from {label} that JAX can trace, got {first_line(error)}"
-        ) from error
-
-
-_READS_VALUES = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
+        raise restated(error, "factory", f"an optimizer from {label} that JAX can trace") from error
 
 
 def optimizer_from(label: str, factory: Factory, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
     """Return `factory(**numbers)`, or raise TypeError if it is not an optimizer."""
     made = factory(**numbers)
-    if not all(callable(getattr(made, part, None)) for part in ("init", "update")):
+    if not is_optimizer(made):
         raise TypeError(f"factory: expected {label} to return an optax transformation, got {describe(made)}")
     return made
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from gdlab.arguments import describe, first_line, require_callable, require_number, require_optimizer
+from gdlab.arguments import describe, require_callable, require_number, require_optimizer, restated
 from gdlab.compute.promotion import standard_promotion
 from gdlab.optimizers.trees import begin
 from gdlab.types import Factory, Hyperparameter
@@ -150,10 +150,7 @@ def _scheduled_number(name: str, schedule: Any, count: Array) -> Any:
     try:
         value = schedule(count)
     except Exception as error:  # the user's function may raise anything
-        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-        raise kind(
-            f"{name}: expected a schedule, which maps a step to a number, got {first_line(error)}; {hint}"
-        ) from error
+        raise restated(error, name, "a schedule, which maps a step to a number", after=f"; {hint}") from error
     if not all(map(_is_real, value if isinstance(value, (list, tuple)) else [value])):
         raise TypeError(
             f"{name}: expected a schedule, which maps a step to a number, got a function that returns "

@@ -15,6 +15,7 @@ from gdlab.arguments import (
     require_instance,
     require_mapping,
     require_sequence,
+    require_strings,
     require_text,
 )
 from gdlab.types import Grid
@@ -35,15 +36,6 @@ def require_flags(**flags: Any) -> None:
     """Raise unless each named value is True or False."""
     for name, flag in flags.items():
         require_flag(name, flag)
-
-
-def require_strings(name: str, values: Any, count: int | None = None, expected: str = "texts") -> None:
-    """Raise unless `values` is a sequence of texts, of this length if `count` is given."""
-    require_sequence(name, values, expected)
-    if count is not None and len(values) != count:
-        raise ValueError(f"{name}: expected {expected}, got {len(values)}")
-    for text in values:
-        require_text(name, text, empty=True)
 
 
 def require_labels(labels: Any, count: int = 2) -> None:

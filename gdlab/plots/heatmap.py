@@ -8,8 +8,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from gdlab.arguments import require_sequence
-from gdlab.plots.checks import as_drawn, as_limits, require_strings, require_texts
+from gdlab.arguments import require_sequence, require_strings
+from gdlab.plots.checks import as_drawn, as_limits, require_texts
 from gdlab.plots.panels import fitted
 from gdlab.plots.style import GROUND
 

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdlab.arguments import as_numbers, require_number
-from gdlab.plots.checks import LARGEST, as_drawn, require_strings, require_texts
+from gdlab.arguments import as_numbers, require_number, require_strings
+from gdlab.plots.checks import LARGEST, as_drawn, require_texts
 from gdlab.plots.style import PALETTE
 
 

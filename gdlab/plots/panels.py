@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
-from gdlab.arguments import require_count, require_mapping
+from gdlab.arguments import require_count, require_mapping, require_strings
 from gdlab.plots.canvas import banded, levels, masked, value_format
-from gdlab.plots.checks import as_grid, as_minimizers, as_tracks, require_labels, require_strings, require_texts
+from gdlab.plots.checks import as_grid, as_minimizers, as_tracks, require_labels, require_texts
 from gdlab.plots.style import GROUND, PALETTE, STAR
 from gdlab.types import Grid
 

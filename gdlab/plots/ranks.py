@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from gdlab.arguments import as_numbers, require_count, require_number, require_sequence
-from gdlab.plots.checks import require_strings, require_texts
+from gdlab.arguments import as_numbers, require_count, require_number, require_sequence, require_strings
+from gdlab.plots.checks import require_texts
 
 
 def rank_diagram(

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gdlab.analysis.intervals import Interval
-from gdlab.arguments import require_count, require_instance, require_mapping, require_number
-from gdlab.plots.checks import as_drawn, as_positive, require_labels, require_strings, require_texts
+from gdlab.arguments import require_count, require_instance, require_mapping, require_number, require_strings
+from gdlab.plots.checks import as_drawn, as_positive, require_labels, require_texts
 from gdlab.plots.style import line_style
 
 

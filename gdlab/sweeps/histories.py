@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from gdlab.arguments import describe, first_line
+from gdlab.arguments import describe, restated
 from gdlab.compute.programs import Cache, digest_jaxprs
 from gdlab.compute.threads import Crew
 from gdlab.descent import Descent, descend
@@ -83,8 +83,7 @@ def reduced(reduce: Reduce, descent: Descent) -> dict[str, Any]:
     try:
         kept = reduce(descent)
     except Exception as error:  # the user's function may raise anything
-        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-        raise kind(f"reduce: expected a function that JAX can trace, got {first_line(error)}") from error
+        raise restated(error, "reduce", "a function that JAX can trace") from error
     if not isinstance(kept, dict) or not all(isinstance(name, str) for name in kept):
         raise TypeError(f"reduce: expected a function that returns a dict of arrays, got {describe(kept)}")
     for name, value in kept.items():

@@ -18,7 +18,6 @@ class LaneTrace(NamedTuple):
       step: takes (*leaves, which, t, *numbers) and returns the leaves of the state.
       look: takes (start, which) and returns the value and whether the point lies at a minimizer.
       leaves: the shapes and dtypes of the state's leaves, of which the first is the point.
-      numbers: how many hyperparameters there are.
       digest: a digest of all three; None if one calls back into Python.
     """
 
@@ -26,7 +25,6 @@ class LaneTrace(NamedTuple):
     step: core.ClosedJaxpr
     look: core.ClosedJaxpr
     leaves: list[jax.ShapeDtypeStruct]
-    numbers: int
     digest: str | None
 
     @property
@@ -61,7 +59,7 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any) -> LaneTrace:
 
     taken = jax.make_jaxpr(flat_step)(*leaves, count, count, *numbers)
     looked = jax.make_jaxpr(look)(x, count)
-    return LaneTrace(begun, taken, looked, leaves, len(numbers), digest_jaxprs((begun, taken, looked)))
+    return LaneTrace(begun, taken, looked, leaves, digest_jaxprs((begun, taken, looked)))
 
 
 def largest_array(closed: core.ClosedJaxpr) -> int:

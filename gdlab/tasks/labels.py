@@ -10,8 +10,8 @@ from gdlab.arguments import (
     describe,
     require_instance,
     require_mapping,
+    require_strings,
     require_text,
-    require_texts,
 )
 from gdlab.compute.promotion import standard_promotion
 from gdlab.data import Dataset
@@ -22,7 +22,7 @@ def require_images(dataset: Any) -> None:
     """Raise an error unless both parts of a data set hold uint8 images of one shape, with one label each."""
     require_instance("dataset", dataset, Dataset, "a Dataset, as returned by gdlab.data.load")
     require_text("dataset.name", dataset.name)
-    require_texts("dataset.classes", dataset.classes)
+    require_strings("dataset.classes", dataset.classes, expected="names", empty=False)
     require_mapping("dataset.provenance", dataset.provenance, "from names to what is known of the files")
     shapes = set()
     for part, split in (("train", dataset.train), ("test", dataset.test)):

@@ -8,17 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.arguments import describe, first_line, require_optimizer
+from gdlab.arguments import describe, is_optimizer, require_optimizer, restated
 from gdlab.compute.promotion import standard_promotion
+from gdlab.hyperparameters.factories import READS
 from gdlab.tasks.checks import difference
 from gdlab.types import Factory
-
-READS = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""The errors that JAX raises if Python code reads the value of a traced array."""
 
 
 @contextmanager
@@ -33,8 +27,7 @@ def blamed(argument: str, expected: str, *, names: tuple[str, ...] = ()) -> Iter
     except Exception as error:  # the user's code may raise anything
         if names and isinstance(error, READS):
             raise
-        kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-        raise kind(f"{argument}: expected {expected}, got {first_line(error)}") from error
+        raise restated(error, argument, expected) from error
 
 
 def build(argument: str, factory: Factory, numbers: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
@@ -48,10 +41,9 @@ def build(argument: str, factory: Factory, numbers: Mapping[str, Any]) -> optax.
     names = tuple(numbers)
     with blamed(argument, f"a function that returns an optimizer{_from(names)}", names=names):
         optimizer = factory(**numbers)
-    if not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
-        if names:
-            raise TypeError(f"{argument}: expected a function that returns an optimizer, got {describe(optimizer)}")
-        require_optimizer(argument, optimizer)
+    if names and not is_optimizer(optimizer):
+        raise TypeError(f"{argument}: expected a function that returns an optimizer, got {describe(optimizer)}")
+    require_optimizer(argument, optimizer)
     return guarded(argument, optimizer, names)
 
 
