@@ -44,6 +44,15 @@ def test_the_c_program_agrees(truth, threads):
     assert len(seconds) == 2
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize("case", ["rastrigin", "rosenbrock"])
+def test_the_other_c_programs_agree_with_a_sweep(case):
+    starts = contenders.starts_of(case, 40)
+    with jax.enable_x64(False):
+        expected = contenders.gdlab_case(case, starts, 5)
+    np.testing.assert_allclose(contenders.c_limit(starts, 5, case=case, threads=1)[0], expected, atol=1e-4)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", ["capsnet", "lstm", "vae"])
 def test_both_contenders_of_a_task_learn_the_same(name, monkeypatch):
