@@ -8,7 +8,7 @@ import chex
 import jax
 import pytest
 
-from gdlab.sweeps import tiles
+from gdlab.sweeps import driver, tiles
 from gdlab.training import compilation
 
 DEFAULT = "not slow and not oracle"
@@ -41,6 +41,7 @@ def _traces_are_counted_per_test():
 
 def forget_programs():
     """Free the memory of compiled programs, which glibc would otherwise keep for this process."""
+    driver.TRACES.clear()
     tiles.PROGRAMS.clear()
     compilation.COMPILED.clear()
     compilation.TRACED.clear()

@@ -17,7 +17,9 @@ from gdlab.arguments import as_path, require_callable, require_choice, require_c
 from gdlab.compute.devices import local_devices
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
+from gdlab.compute.programs import Cache
 from gdlab.compute.promotion import standard_promotion
+from gdlab.compute.snapshots import snapshot
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained, optimizer_from
 from gdlab.records.blocks import Blocks
@@ -33,6 +35,9 @@ from gdlab.version import VERSION
 
 PART = 1 << 18
 """The maximum number of lanes in a block."""
+
+TRACES = Cache(64)
+"""Traced lanes, by everything that their functions and factories read."""
 
 
 @heeded()
@@ -261,10 +266,16 @@ class _Request:
 
     def _trace(self, index: int) -> LaneTrace | HistoryTrace:
         space, spec = self.space, self.spec(index)
-        with explained(list(space.factories)[index], space.names):
+
+        def make() -> LaneTrace | HistoryTrace:
             if self.history:
                 return trace_history(spec, self.record, self.reduce, space.dim, space.starts.dtype)
             return trace_lane(spec, space.dim, space.starts.dtype)
+
+        with explained(list(space.factories)[index], space.names):
+            read = snapshot((spec, self.reduce))
+            key = (read, self.history, self.record, space.dim, space.starts.dtype)
+            return make() if read is None else TRACES.get(key, make)
 
     def _program(self, lane: LaneTrace | HistoryTrace) -> Any:
         if isinstance(lane, HistoryTrace):
