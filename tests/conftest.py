@@ -8,7 +8,7 @@ import chex
 import jax
 import pytest
 
-from gdlab.sweeps import driver, tiles
+from gdlab.sweeps import driver, histories, tiles
 from gdlab.training import compilation
 
 DEFAULT = "not slow and not oracle"
@@ -41,8 +41,8 @@ def _traces_are_counted_per_test():
 
 def forget_programs():
     """Free the memory of compiled programs, which glibc would otherwise keep for this process."""
-    driver.TRACES.clear()
-    tiles.PROGRAMS.clear()
+    for cache in (driver.TRACES, driver.COMPILED, histories.PROGRAMS, tiles.PROGRAMS):
+        cache.clear()
     compilation.COMPILED.clear()
     compilation.TRACED.clear()
     jax.clear_caches()

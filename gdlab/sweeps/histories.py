@@ -20,6 +20,9 @@ from gdlab.sweeps.traces import largest_array
 
 Reduce = Callable[[Descent], Any]
 
+PROGRAMS = Cache(64)
+"""Compiled programs, by what they compute."""
+
 
 class HistoryTrace(NamedTuple):
     """A lane as JAX has traced it: what decides both its program and the identity of its results.
@@ -104,9 +107,10 @@ def run_histories(
     ledger: Ledger,
 ) -> None:
     """Run all lanes of the parts, `chunk` lanes per call."""
-    batch = jax.vmap(lane.run, (0, None, [0 if differs else None for differs in space.layout.differing()]))
+    differing = tuple(space.layout.differing())
+    batch = jax.vmap(lane.run, (0, None, [0 if differs else None for differs in differing]))
     lock = threading.Lock()
-    programs = Cache(len(set(devices)))
+    which = (lane.digest or object(), tuple(lane.names), differing, chunk)  # code behind a call into Python may change
     left = {part: part.high - part.low for part in parts}
 
     def call(job: tuple[Part, range], device: jax.Device) -> None:
@@ -115,7 +119,7 @@ def run_histories(
         numbers = space.values(factory, part.function, lanes, chunk)
         given = jax.device_put((starts, np.int32(part.function), numbers), device)
         with ledger.compiling():
-            program = programs.get(device, lambda: jax.jit(batch).lower(*given).compile())
+            program = PROGRAMS.get((which, device), lambda: jax.jit(batch).lower(*given).compile())
         found = {name: np.asarray(array)[: len(lanes)] for name, array in program(*given).items()}
         with lock:
             ledger.record(part, slice(lanes.start, lanes.stop), found)

@@ -183,7 +183,8 @@ def _points(name: str, value: Any) -> np.ndarray:
             f"{name}: expected concrete points, got a traced value; call this outside jax.jit, or use descend inside"
         )
     try:
-        array = np.asarray(jnp.asarray(value))
+        usual = isinstance(value, np.ndarray) and value.dtype == jax.dtypes.canonicalize_dtype(value.dtype)
+        array = np.asarray(value if usual else jnp.asarray(value))
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected points of shape (starts, dim), got {describe(value)}") from None
     if not jnp.issubdtype(array.dtype, jnp.floating):
