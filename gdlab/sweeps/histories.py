@@ -31,11 +31,13 @@ class HistoryTrace(NamedTuple):
       closed: takes (start, which, *numbers) and returns the arrays that the result keeps of the lane.
       names: their names, in order.
       digest: a digest of the lane; None if it calls back into Python.
+      largest: the size in bytes of the largest array that it computes.
     """
 
     closed: core.ClosedJaxpr
     names: list[str]
     digest: str | None
+    largest: int
 
     def run(self, start: Any, which: Any, numbers: Sequence[Any]) -> dict[str, Any]:
         """Return what the result keeps of one lane, by name."""
@@ -48,7 +50,7 @@ def trace_history(spec: LaneSpec, record: str, reduce: Reduce | None, dim: int, 
     numbers = [jax.ShapeDtypeStruct((), dtype) for _ in spec.names]
     arguments = (jax.ShapeDtypeStruct((dim,), dtype), jax.ShapeDtypeStruct((), jnp.int32), numbers)
     closed, found = jax.make_jaxpr(lane, return_shape=True)(*arguments)
-    return HistoryTrace(closed, sorted(found), digest_jaxprs([closed]))
+    return HistoryTrace(closed, sorted(found), digest_jaxprs([closed]), largest_array(closed))
 
 
 def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable[..., dict[str, Any]]:
@@ -130,11 +132,14 @@ def run_histories(
     ranges = [
         (part, range(low, min(low + chunk, part.high))) for part in parts for low in range(part.low, part.high, chunk)
     ]
-    Crew(devices).run(call, ranges)
+    if len(ranges) == 1 and (which, devices[0]) in PROGRAMS:
+        call(ranges[0], devices[0])  # starting a thread would take longer
+    else:
+        Crew(devices[: len(ranges)]).run(call, ranges)
 
 
 def history_chunk(lane: HistoryTrace, space: Space, max_steps: int, record: str) -> int:
     """Return the number of lanes per call, whose paths take at most 16 MiB, and whose largest arrays at most 64 MiB."""
     path = (max_steps + 1 if record == "path" else 1) * (space.dim + 1) * space.starts.dtype.itemsize
-    each = max(path, largest_array(lane.closed) / 4)
+    each = max(path, lane.largest / 4)
     return int(np.clip(1 << int(np.log2(max((1 << 24) / each, 1))), 1, 2048))
