@@ -6,6 +6,10 @@ milliseconds, and Flax, matplotlib and xarray are loaded only if they are needed
 
 Importing gdlab also asks XLA for faster programs on CPUs, by a flag that has an effect if no program has used a device
 yet; see `gdlab.compute.fusion`.
+
+A process keeps the programs that it has compiled. With JAX's own cache the next process has them, too, which cuts
+most of a first call's time: `JAX_COMPILATION_CACHE_DIR=~/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0`
+before the command, or `jax.config.update` with the same names in lower case.
 """
 
 import importlib

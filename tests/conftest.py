@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from gdlab.compute import fusion
-from gdlab.sweeps import tiles
+from gdlab.sweeps import driver, histories, tiles
 from gdlab.training import compilation
 
 DEFAULT = "not slow and not oracle"
@@ -45,7 +45,8 @@ def _traces_are_counted_per_test():
 
 def forget_programs():
     """Free the memory of compiled programs, which glibc would otherwise keep for this process."""
-    tiles.PROGRAMS.clear()
+    for cache in (driver.TRACES, driver.COMPILED, histories.PROGRAMS, tiles.PROGRAMS):
+        cache.clear()
     compilation.COMPILED.clear()
     compilation.TRACED.clear()
     jax.clear_caches()
