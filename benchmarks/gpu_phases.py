@@ -1,5 +1,6 @@
 """The phases of benchmarks/gpu.py, which describes them and starts a process for each."""
 
+import contextlib
 import itertools
 import json
 import statistics
@@ -11,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -224,9 +224,10 @@ def sweeps(phase: Phase) -> None:
 def runs(phase: Phase) -> None:
     from experiments import cifar10_resnet18 as experiment
 
-    given, tiny = phase.settings["data_dir"], {"epochs": 2, "width": 8, "batch_size": 16, "optimizers": ("momentum",)}
+    given = phase.settings["data_dir"]
     folder = Path(phase.settings["runs"]) / ("given" if given else "random")
     jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
+    tiny = {"epochs": 2, "width": 8, "batch_size": 16, "train_size": 32, "test_size": 16, "optimizers": ("momentum",)}
     more: dict[str, Any] = tiny if phase.smoke else {}
     config = experiment.Config(out=folder, seeds=(0,), data_dir=Path(given) if given else None, **more)
     study, seconds = experiment.make_study(config), defaultdict(list)
@@ -243,7 +244,7 @@ def runs(phase: Phase) -> None:
         return experiment.make_report(config, study)
 
     phase.put("images", {"value": given or "random numbers"})
-    with mock.MagicMock() if given else random_cifar10(*((32, 16) if phase.smoke else (50_000, 10_000))):
+    with contextlib.nullcontext() if given else random_cifar10(50_000, 10_000):
         phase.measure("report on all epochs", train_all)
 
 
