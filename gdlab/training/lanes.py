@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt32
 from gdlab.compute.devices import memory
 from gdlab.compute.threads import Crew
 from gdlab.tasks.task import Data, Functions
-from gdlab.training.compilation import Begin, Epoch, Program, TracedRun, functions_of, shapes_of, trace_both
+from gdlab.training.compilation import Program, TracedRun, functions_of, shapes_of, trace_both
 from gdlab.training.epoch import Learner
 from gdlab.types import Factory
 
@@ -74,8 +74,8 @@ class Lanes(NamedTuple):
       width: the number of lanes per call; None means one lane, whose arguments are scalars.
     """
 
-    begin: Mapping[jax.Device, Begin]
-    epoch: Mapping[jax.Device, Epoch]
+    begin: Mapping[jax.Device, Program]
+    epoch: Mapping[jax.Device, Program]
     width: int | None
 
     @property
@@ -100,7 +100,7 @@ def trace_lanes(recipe: Recipe, width: int | None, devices: Sequence[jax.Device]
 
 def compile_lanes(traced: Mapping[jax.Device, TracedRun], width: int | None) -> Lanes:
     """Compile the traced programs; any thread may call this."""
-    compiled = {device: [Program(each.compile()) for each in both.lowered] for device, both in traced.items()}
+    compiled = {device: [Program(each, device) for each in both.lowered] for device, both in traced.items()}
     return Lanes(
         {device: both[0] for device, both in compiled.items()},
         {device: both[1] for device, both in compiled.items()},
@@ -114,7 +114,7 @@ def widest(lane: Lanes, device: jax.Device, callers: int) -> int:
     The lanes' share of the device's memory is divided among `callers` concurrent calls.
     """
     most = WIDEST.get(device.platform, WIDEST_ELSEWHERE)
-    analysis = lane.epoch[device].compiled.memory_analysis()  # type: ignore[attr-defined]
+    analysis = lane.epoch[device].compiled.memory_analysis()
     if analysis is None:
         return most
     each = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
