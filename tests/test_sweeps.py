@@ -719,6 +719,41 @@ def test_common_steps_are_scalar_arithmetic(name):
     assert program_for(trace_lane(spec, 2, jnp.float32), [True], 64, None, "cpu").plain
 
 
+@pytest.mark.parametrize(
+    ("chunk", "lengths"), [(2048, (1024, 2048)), pytest.param("auto", (1024, 1024), marks=pytest.mark.slow)]
+)
+def test_the_program_for_a_gpu_takes_the_same_steps(chunk, lengths, monkeypatch):
+    # Its loop takes several steps in a pass, and its calls have one tile or a few long ones. Here a CPU runs it.
+    def for_a_gpu(lane, differing, lanes, chunk, backend):
+        program = program_for(lane, differing, 1000, chunk, "gpu")
+        assert (program.tile, program.chunk) == lengths
+        assert program.unrolled == 4
+        return program
+
+    def descents():
+        grid = {"learning_rate": [1e-3, 0.01, 0.014]}
+        starts = starts_in(4, 500)
+        return quiet(FUNCTIONS["himmelblau"], momentum, grid, starts, max_steps=127, tolerance=1e-3, chunk=chunk)
+
+    expected = descents()
+    monkeypatch.setattr("gdlab.sweeps.driver.program_for", for_a_gpu)
+    found = descents()
+    assert 0.1 < float(expected.converged.mean()) < 0.9
+    np.testing.assert_array_equal(found.steps, expected.steps)
+    np.testing.assert_allclose(found.point, expected.point, rtol=1e-8)
+
+
+def test_the_size_of_a_call_on_a_gpu_follows_from_the_number_of_lanes():
+    def sizes(lanes, chunk=None):
+        spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, sgd, ("learning_rate",), 9, None, None, False)
+        program = program_for(trace_lane(spec, 2, jnp.float32), [False], lanes, chunk, "gpu")
+        return program.tile, program.chunk
+
+    expected = {1: 1024, 5000: 8192, 8192: 8192, 500_000: 1 << 18, 10**8: 1 << 18}
+    assert {lanes: sizes(lanes) for lanes in expected} == {lanes: (size, size) for lanes, size in expected.items()}
+    assert sizes(10**6, chunk=300) == (512, 512)
+
+
 def test_marked_functions_are_stored_calls_only_on_cpus():
     # XLA would copy them into each user of their results; on a GPU each would be a kernel of its own.
     def calls(backend):

@@ -59,6 +59,17 @@ def repeatable(device: jax.Device) -> list[dict[str, Any]]:
     return [fixed, fixed | {"xla_gpu_enable_triton_gemm": False}]
 
 
+def loops_as_graphs(device: jax.Device) -> list[dict[str, Any]]:
+    """Return sets of compiler options, the best first, for a program that loops over a few kernels.
+
+    On a GPU they make a loop, its condition included, one CUDA graph. Otherwise every pass waits until the host has
+    read the condition, which takes as long as several small kernels.
+    """
+    commands = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONDITIONAL,DYNAMIC_SLICE_FUSION,WHILE"
+    graphs = {"xla_gpu_enable_command_buffer": commands, "xla_gpu_graph_min_graph_size": 1}
+    return [graphs] if device.platform == "gpu" else []
+
+
 class Compiled(NamedTuple):
     """A compiled program.
 
