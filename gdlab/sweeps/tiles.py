@@ -138,7 +138,10 @@ def program_for(
 
     def rewrite() -> tuple[TracedLane, Shared]:
         traced = scalar_lane(lane, backend)
-        return traced, find_shared(traced, differing, lane.dtype)
+        own = find_shared(traced, differing, lane.dtype)
+        if traced.plain and backend != "cpu":  # a step of what lanes share, such as a count, would be a kernel
+            own = own._replace(state=[True] * len(own.state))
+        return traced, own
 
     key = (lane.digest or object(), tuple(differing), backend)  # code behind a call into Python may change
     traced, own = PROGRAMS.get(key, rewrite)
