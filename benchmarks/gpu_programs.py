@@ -13,12 +13,13 @@ Runtime: 10 minutes on one core.
 """
 
 import dataclasses
-import importlib.util
 import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -178,9 +179,11 @@ class Config:
 
 
 def main(config: Config) -> None:
-    if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+    plugins = [name for name in ("jax-cuda12-plugin", "jax-cuda13-plugin") if find_spec(name.replace("-", "_"))]
+    if not plugins:
         print("gpu_programs: skipped, since jax[cuda12] or jax[cuda13] is not installed, which compiles for a GPU")
         return
+    compiler = {"target": "NVIDIA H100 80GB HBM3, described", **{name: version(name) for name in plugins}}
     topology = topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1")
     results = {}
     for name in config.only:
@@ -189,7 +192,7 @@ def main(config: Config) -> None:
     rows = [[name, *map(str, cells(found))] for name, found in results.items()]
     print(Table(["program", "kernels a step", "the most frequent", "options"], rows).markdown())
     if set(results) == set(PROGRAMS):
-        write_json(RESULT, {"environment": environment(), "device": "NVIDIA H100, described", "programs": results})
+        write_json(RESULT, {"environment": environment(), "compiler": compiler, "programs": results})
 
 
 def cells(found: dict[str, Any]) -> list[Any]:

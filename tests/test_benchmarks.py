@@ -124,6 +124,6 @@ def test_kernels_of_a_step_are_counted(known):
 
 
 def test_without_cuda_the_count_of_kernels_is_skipped_with_a_reason(monkeypatch, capsys):
-    monkeypatch.setattr(gpu_programs.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpu_programs, "find_spec", lambda name: None)
     gpu_programs.main(gpu_programs.Config())
     assert "skipped" in capsys.readouterr().out
