@@ -10,6 +10,7 @@ from jaxtyping import Array, Inexact
 
 from gdlab.arguments import as_array, require_number
 from gdlab.compute.calls import stored
+from gdlab.compute.precision import exact_products
 from gdlab.types import Number
 
 
@@ -257,12 +258,14 @@ def symmetric_power(matrix: Inexact[Array, "n n"], exponent: Number, floor: Numb
 
 
 @jax.custom_jvp
+@exact_products
 def _symmetric_power(matrix: Array, exponent: Array, least: Array) -> Array:
     values, vectors = _spectrum(matrix, least)
     return (vectors * values**exponent) @ vectors.T
 
 
 @_symmetric_power.defjvp
+@exact_products
 def _symmetric_power_jvp(
     primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
 ) -> tuple[Array, Array]:

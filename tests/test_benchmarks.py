@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import gpu, gpu_phases
+from benchmarks import gpu, gpu_kernels, gpu_phases, gpu_programs
 from benchmarks import sweep_contenders as contenders
 from benchmarks.resnet18 import operations
 
@@ -153,3 +153,68 @@ def test_the_command_for_a_gpu_runs_everything_on_a_tiny_scale(tmp_path):
     subprocess.run([*command, "--phases", "runs"], cwd=ROOT, check=True, timeout=600)
     assert entries(out, "runs")["momentum"] == found["runs"]["momentum"]
     assert entries(out, "smoke") == found["smoke"]
+
+
+COMPILED = """HloModule jit_epoch, is_scheduled=true
+
+%fused_computation (param_0: f32[8]) -> f32[8] {
+  %param_0 = f32[8]{0} parameter(0)
+  %sine.1 = f32[8]{0} sine(%param_0)
+  ROOT %cosine.1 = f32[8]{0} cosine(%sine.1)
+}
+
+%time (arg: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %arg = (s32[], /*index=1*/f32[8]{0}) parameter(0)
+  %leaf = f32[8]{0} get-tuple-element(%arg), index=1
+  %fusion.1 = f32[8]{0} fusion(%leaf), kind=kLoop, calls=%fused_computation
+  ROOT %custom-call.1 = (f32[8]{0}, s8[4]{0}) custom-call(%fusion.1), custom_call_target="__cublas$lt$matmul"
+}
+
+%less (arg: (s32[], f32[8])) -> pred[] {
+  %arg = (s32[], f32[8]{0}) parameter(0)
+  ROOT %wrapped_compare = pred[] fusion(%arg), kind=kLoop, calls=%fused_computation
+}
+
+%seldom (arg: f32[8]) -> f32[8] {
+  %arg = f32[8]{0} parameter(0)
+  %copy.1 = f32[8]{0} copy(%arg)
+  ROOT %copy.2 = f32[8]{0} copy(%copy.1)
+}
+
+%often (arg: f32[8]) -> f32[8] {
+  ROOT %arg = f32[8]{0} parameter(0)
+}
+
+%step (arg: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %arg = (s32[], f32[8]{0}) parameter(0)
+  %while.1 = (s32[], f32[8]{0}) while(%arg), condition=%less, body=%time, backend_config={"known_trip_count":{"n":"5"}}
+  %conditional.1 = f32[8]{0} conditional(%p, %a, %b), true_computation=%seldom, false_computation=%often
+  %input_transpose_fusion = f32[8]{0} fusion(%conditional.1), kind=kInput, calls=%fused_computation
+  %sort-start = (f32[8]{0}) async-start(%input_transpose_fusion), calls=%seldom
+  ROOT %sort-done = f32[8]{0} async-done(%sort-start)
+}
+
+ENTRY %main.8 (data: f32[8]) -> f32[8] {
+  %data = f32[8]{0} parameter(0)
+  %copy.9 = f32[8]{0} copy(%data)
+  ROOT %while.2 = (s32[], f32[8]{0}) while(%copy.9), condition=%less, body=%step KNOWN
+}
+"""
+
+
+@pytest.mark.parametrize("known", ["", ', backend_config={"known_trip_count":{"n":"3"}}'])
+def test_kernels_of_a_step_are_counted(known):
+    # Five times the inner loop with its condition, the longer branch, the transpose, the copies; the outer condition.
+    expected = {"fusion": 5 * 2 + 1, "__cublas$lt$matmul": 5, "copy": 2 + 2, "fusion (transpose)": 1}
+    text = COMPILED.replace(" KNOWN", known)
+    assert gpu_kernels.step_kernels(text) == expected
+    loops = []
+    whole = gpu_kernels.kernels(gpu_kernels.computations(text), "ENTRY", 0, loops)
+    assert whole.total() == 1 + 3 * bool(known) * sum(expected.values())  # a loop of unknown length counts by itself
+    assert len(loops) == 2
+
+
+def test_without_cuda_the_count_of_kernels_is_skipped_with_a_reason(monkeypatch, capsys):
+    monkeypatch.setattr(gpu_programs, "find_spec", lambda name: None)
+    gpu_programs.main(gpu_programs.Config())
+    assert "skipped" in capsys.readouterr().out

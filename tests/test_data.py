@@ -584,6 +584,16 @@ def test_damaged_records_are_detected(prepared, place):
     assert by_pixels(*data.load("cifar10", place).train) == by_pixels(*prepared[0].train)
 
 
+@pytest.mark.parametrize("package", ["tensorflow_datasets.proto", "array_record.python"])
+def test_a_package_that_cannot_be_imported_is_named_and_the_folder_is_not_blamed(package, prepared, place, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)  # so that importing it raises ModuleNotFoundError
+    with pytest.raises(data.DataError, match=rf"^cifar10: expected .* to be importable, got .*{package}") as caught:
+        data.load("cifar10", place)
+    assert "damaged" not in str(caught.value)
+
+
 def test_the_cache_is_used_checked_and_replaced(prepared, place, tmp_path, monkeypatch):
     decoded = []
     decode = data.datasets._decode

@@ -126,6 +126,22 @@ def test_jit_vmap_and_pytrees():
     chex.assert_trees_all_close(ours, theirs, rtol=1e-7, atol=1e-11)
 
 
+def test_a_check_multiplies_in_the_precision_of_the_dtype():
+    seen = set()
+
+    def watched(x):
+        seen.add(jax.config.jax_default_matmul_precision)
+        return jnp.sum(x**2)
+
+    jax.eval_shape(finite_difference(watched), jnp.ones(2))
+    assert seen == {"highest"}  # by default a GPU takes TF32
+    seen.clear()
+    with pytest.raises(ValueError, match="schemes"):  # after `fn` was traced
+        check_gradient(watched, jnp.ones(2), schemes=())
+    assert seen == {"highest"}
+    assert jax.config.jax_default_matmul_precision is None
+
+
 def test_more_coordinates_than_fit_in_a_block():
     x = jnp.linspace(-1, 1, 700)
     np.testing.assert_allclose(finite_difference(lambda x: jnp.sum(jnp.sin(x)))(x), jnp.cos(x), atol=1e-9)

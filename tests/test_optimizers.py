@@ -12,6 +12,7 @@ import pytest
 
 from gdlab import descend
 from gdlab import optimizers as o
+from gdlab.compute.programs import equations
 from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stable_dtypes, transformation
 from tests.oracles import problems, trajectories
 
@@ -387,6 +388,20 @@ def test_orthogonalize_brings_singular_values_near_one():
         assert (values > 0.65).all(), values
         assert (values < 1.25).all(), values
     assert jnp.all(o.orthogonalize(jnp.zeros((2, 3))) == 0)
+
+
+WITH_PRODUCTS = ("muon", "shampoo", "soap")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in WITH_PRODUCTS else pytest.mark.slow) for name in OPTIMIZERS]
+)
+def test_products_of_matrices_ask_for_the_precision_of_their_dtype(name):
+    optimizer = optax.with_extra_args_support(OPTIMIZERS[name](**BASE.get(name, {})))
+    params = {"matrix": jnp.ones((3, 2))}
+    traced = jax.make_jaxpr(optimizer.update)(params, optimizer.init(params), params, value=1.0, grad=params)
+    found = {eqn.params["precision"] for eqn in equations(traced.jaxpr) if eqn.primitive.name == "dot_general"}
+    assert found == ({(jax.lax.Precision.HIGHEST,) * 2} if name in WITH_PRODUCTS else set())
 
 
 def test_hutchinson_is_exact_for_a_diagonal_hessian_and_unbiased_for_any():

@@ -267,6 +267,11 @@ def whole():
     return race()
 
 
+@pytest.fixture(scope="module")
+def whole_on_cpu(whole):
+    return whole if jax.default_backend() == "cpu" else race(devices=jax.devices("cpu"))
+
+
 def test_the_race_has_all_kinds_of_lanes(whole):
     assert 0.1 < float(whole.converged.mean()) < 0.95
     assert float(whole.diverged.mean()) > 0
@@ -359,23 +364,24 @@ if jax.process_index() == {writer}:
 def elsewhere(path, prelude="", arguments="", writer=0, wait=True):
     code = ELSEWHERE.format(prelude=prelude, arguments=arguments, writer=writer)
     command = [sys.executable, "-c", code, str(path)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}  # also where there is a GPU, of which there would be one only
     if wait:
-        subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+        subprocess.run(command, cwd=ROOT, check=True, timeout=300, env=environment)
         return xr.load_dataset(path, engine="scipy")
-    return subprocess.Popen(command, cwd=ROOT)
+    return subprocess.Popen(command, cwd=ROOT, env=environment)
 
 
-def test_four_devices_give_the_same_bits(whole, tmp_path):
+def test_four_devices_give_the_same_bits(whole_on_cpu, tmp_path):
     four = elsewhere(
         tmp_path / "four.nc",
         'jax.config.update("jax_num_cpu_devices", 4); assert len(jax.devices()) == 4',
         "chunk=256",
     )
     assert four.attrs["device"].startswith("4 x ")
-    assert_same_bits(four, whole)
+    assert_same_bits(four, whole_on_cpu)
 
 
-def test_two_processes_give_the_same_bits(whole, tmp_path):
+def test_two_processes_give_the_same_bits(whole_on_cpu, tmp_path):
     import socket
 
     with socket.socket() as probe:
@@ -395,7 +401,7 @@ def test_two_processes_give_the_same_bits(whole, tmp_path):
     for rank in (0, 1):
         found = xr.load_dataset(tmp_path / f"{rank}.nc", engine="scipy")
         assert found.attrs["processes"] == 2
-        assert_same_bits(found, whole)
+        assert_same_bits(found, whole_on_cpu)
     assert len(list((tmp_path / "parts").glob("[0-9]*.npz"))) >= 2
 
 
@@ -712,6 +718,41 @@ def test_common_steps_are_scalar_arithmetic(name):
     build = functools.partial(build, total_steps=9) if name == "demon_sgdm" else build
     spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, build, ("learning_rate",), 9, None, None, False)
     assert program_for(trace_lane(spec, 2, jnp.float32), [True], 64, None, "cpu").plain
+
+
+@pytest.mark.parametrize(
+    ("chunk", "lengths"), [(2048, (1024, 2048)), pytest.param("auto", (1024, 1024), marks=pytest.mark.slow)]
+)
+def test_the_program_for_a_gpu_takes_the_same_steps(chunk, lengths, monkeypatch):
+    # Its loop takes several steps in a pass, and its calls have one tile or a few long ones. Here a CPU runs it.
+    def for_a_gpu(lane, differing, lanes, chunk, backend):
+        program = program_for(lane, differing, 1000, chunk, "gpu")
+        assert (program.tile, program.chunk) == lengths
+        assert program.unrolled == 4
+        return program
+
+    def descents():
+        grid = {"learning_rate": [1e-3, 0.01, 0.014]}
+        starts = starts_in(4, 500)
+        return quiet(FUNCTIONS["himmelblau"], momentum, grid, starts, max_steps=127, tolerance=1e-3, chunk=chunk)
+
+    expected = descents()
+    monkeypatch.setattr("gdlab.sweeps.driver.program_for", for_a_gpu)
+    found = descents()
+    assert 0.1 < float(expected.converged.mean()) < 0.9
+    np.testing.assert_array_equal(found.steps, expected.steps)
+    np.testing.assert_allclose(found.point, expected.point, rtol=1e-8)
+
+
+def test_the_size_of_a_call_on_a_gpu_follows_from_the_number_of_lanes():
+    def sizes(lanes, chunk=None):
+        spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, sgd, ("learning_rate",), 9, None, None, False)
+        program = program_for(trace_lane(spec, 2, jnp.float32), [False], lanes, chunk, "gpu")
+        return program.tile, program.chunk
+
+    expected = {1: 1024, 5000: 8192, 8192: 8192, 500_000: 1 << 18, 10**8: 1 << 18}
+    assert {lanes: sizes(lanes) for lanes in expected} == {lanes: (size, size) for lanes, size in expected.items()}
+    assert sizes(10**6, chunk=300) == (512, 512)
 
 
 def test_marked_functions_are_stored_calls_only_on_cpus_without_multi_output_fusion(monkeypatch):

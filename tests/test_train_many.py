@@ -53,6 +53,13 @@ def small_task(**fields):
     )
 
 
+def test_the_options_of_each_program_are_recorded(monkeypatch):
+    choices = [{"xla_no_such_option": True}, {"xla_cpu_enable_fast_math": False}]
+    monkeypatch.setattr("gdlab.training.compilation.repeatable", lambda device: choices)
+    ds = train_many(small_task(), optimizers.sgd, {}, seeds=1, epochs=1, strategy="map", progress=False)
+    assert list(json.loads(ds.attrs["compiler_options"]).values()) == choices[1:]
+
+
 @pytest.fixture(scope="module")
 def task():
     return small_task()

@@ -17,6 +17,7 @@ import optax
 import pytest
 
 from gdlab import optimizers, tasks
+from gdlab.compute.devices import compile_with_first
 from gdlab.records import RunFolder, read_run, runs
 from gdlab.schedules import cosine
 from gdlab.tasks import Task
@@ -47,8 +48,7 @@ def regression(**fields):
         evaluate=evaluate,
         train=(x[:13], y[:13]),
         test=(x[13:], y[13:]),
-        batch_size=4,
-        **settings,
+        **({"batch_size": 4} | settings),
     )
     return task, x, y
 
@@ -334,6 +334,16 @@ def test_early_stopping_keeps_the_best(where, tmp_path):
 
 def files(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name == "metrics.jsonl"}
+
+
+def test_the_first_options_that_compile_are_used_and_recorded(tmp_path, monkeypatch):
+    choices = [{"xla_no_such_option": True}, {"xla_cpu_enable_fast_math": False}, {"xla_cpu_enable_fast_math": True}]
+    monkeypatch.setattr(compilation, "repeatable", lambda device: choices)
+    task, *_ = regression(batch_size=3)  # another program than those of other tests, which are kept compiled
+    train(task, optimizers.sgd(0.01), epochs=1, folder=tmp_path / "run", progress=False)
+    (start,) = json.loads((tmp_path / "run" / "environment.json").read_text())["starts"]
+    assert start["compiler_options"] == choices[1]
+    assert compile_with_first(jax.jit(jnp.sin).lower(1.0), choices[:1]).options == {}  # none rather than a failure
 
 
 def test_a_run_folder_records_what_happened_and_resumes(tmp_path):

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jaxlib
@@ -47,12 +47,53 @@ def _has_avx512() -> bool:
         return False
 
 
-def repeatable(device: jax.Device) -> dict[str, Any]:
-    """Return compiler options that keep a program's numbers the same from one process to the next.
+def repeatable(device: jax.Device) -> list[dict[str, Any]]:
+    """Return sets of compiler options that keep a program's numbers the same from one process to the next.
 
-    On a GPU, operations must be deterministic, and no algorithm may be chosen by timing.
+    On a GPU, operations must be deterministic, and no algorithm may be chosen by timing. XLA may then find no
+    algorithm among Triton's for a fused product, and does not compile; without them it takes cuBLAS's. The best set
+    comes first. The list is empty where numbers are the same without any options.
     """
-    return {"xla_gpu_deterministic_ops": True} if device.platform == "gpu" else {}
+    if device.platform != "gpu":
+        return []
+    fixed = {"xla_gpu_deterministic_ops": True}
+    return [fixed, fixed | {"xla_gpu_enable_triton_gemm": False}]
+
+
+def loops_as_graphs(device: jax.Device) -> list[dict[str, Any]]:
+    """Return sets of compiler options, the best first, for a program that loops over a few kernels.
+
+    On a GPU they make a loop, its condition included, one CUDA graph. Otherwise every pass waits until the host has
+    read the condition, which takes as long as several small kernels.
+    """
+    commands = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONDITIONAL,DYNAMIC_SLICE_FUSION,WHILE"
+    graphs = {"xla_gpu_enable_command_buffer": commands, "xla_gpu_graph_min_graph_size": 1}
+    return [graphs] if device.platform == "gpu" else []
+
+
+class Compiled(NamedTuple):
+    """A compiled program.
+
+    Attributes:
+      run: the program.
+      options: the compiler options in force; None where there was no choice.
+    """
+
+    run: Any
+    options: dict[str, Any] | None
+
+
+def compile_with_first(lowered: Any, choices: Sequence[dict[str, Any]]) -> Compiled:
+    """Compile with the first of these sets of options that the compiler accepts, or else with none of them.
+
+    A program therefore never fails for want of an option, and `Compiled.options` records what it has.
+    """
+    for options in choices:
+        try:
+            return Compiled(lowered.compile(options), options)
+        except jax.errors.JaxRuntimeError:  # no algorithm of the kind asked for, or an unknown option
+            continue
+    return Compiled(lowered.compile(), {} if choices else None)
 
 
 def memory(device: jax.Device) -> float:

@@ -114,7 +114,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     Raises:
       KeyError: if the name is unknown.
       TypeError: if the name is not text, or `data_dir` is not a path.
-      DataError: if the data is missing, unfinished or damaged.
+      DataError: if the data is missing, unfinished or damaged, or a package that reads it cannot be imported.
     """
     shape = image_shape(name)
     if name == "digits":
@@ -127,6 +127,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         return _prepared(name, folder, shape)
     except DamageError as error:
         raise DataError(f"{name}: {folder} is damaged: {error}; remove the folder, then: {helps}") from error
+    except ImportError as error:
+        raise DataError(f"{name}: {error}") from error
 
 
 def command(name: str, data_dir: str | Path | None = None) -> str:

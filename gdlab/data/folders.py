@@ -136,14 +136,13 @@ def read_sources(folder: Path) -> dict[str, str]:
 
 def read_pictures(name: str, split: str, folder: Path, shape: tuple[int, int, int]) -> Pictures:
     """Read all records of a split; every file must have as many records as `dataset_info.json` says."""
-    from array_record.python.array_record_module import ArrayRecordReader
-
+    open_records = _record_reader()
     splits, classes = read_splits(folder), len(read_classes(folder))
     readers = {}
     for file, expected in zip(shards(name, split, splits), splits[split], strict=True):
         with _naming(file):
             _require_small_chunks(folder / file)
-            readers[file] = ArrayRecordReader(str(folder / file))
+            readers[file] = open_records(str(folder / file))
             if not readers[file].ok():
                 readers[file].read([0])  # raises an error that says what is wrong
         if (came := readers[file].num_records()) != expected:
@@ -161,6 +160,17 @@ def read_pictures(name: str, split: str, folder: Path, shape: tuple[int, int, in
                     _place(record, pictures, at, classes)
                 at += 1
     return pictures
+
+
+def _record_reader() -> Any:
+    """Import what reads records; raise ImportError if a package is missing or broken."""
+    try:
+        from array_record.python.array_record_module import ArrayRecordReader
+        from tensorflow_datasets.proto import tf_example_pb2  # noqa: F401
+    except Exception as error:  # a broken package may raise anything
+        expected = "tensorflow_datasets and array_record, which read prepared folders, to be importable"
+        raise ImportError(f"expected {expected}, got {first_line(error)}") from error
+    return ArrayRecordReader
 
 
 def _require_small_chunks(path: Path) -> None:

@@ -21,6 +21,7 @@ from gdlab.arguments import (
     require_sequence,
     restated,
 )
+from gdlab.compute.precision import exact_products
 from gdlab.gradients.finite import autodiff, finite_difference, require_floating_leaves
 from gdlab.gradients.judge import Fault, forward_mode_row, judge
 from gdlab.gradients.ladder import climb
@@ -31,6 +32,7 @@ from gdlab.types import Number
 DEFAULT_SCHEMES = ("forward", "central", "central4", "richardson")
 
 
+@exact_products
 def check_gradient(
     fn: Callable[[Any], Any],
     x: PyTree,
@@ -55,6 +57,7 @@ def check_gradient(
     and the backward quotient remain different as h shrinks to the last step that shows anything, because the quotients
     cannot distinguish it from a kink beside x; functions that vary below the smallest step; and rounding.
 
+    Products of float32 matrices are computed in float32, also on a GPU, whose default, TF32, is off by 5e-4.
     Disagreement is reported and does not raise. For float32 parameters, enable x64
     (`jax.config.update("jax_enable_x64", True)`) to get a far sharper check.
 

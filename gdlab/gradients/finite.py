@@ -18,6 +18,7 @@ from gdlab.arguments import (
     require_number,
     require_scalar_function,
 )
+from gdlab.compute.precision import exact_products
 from gdlab.gradients.schemes import Line, Scheme, as_scheme, quotient, used_step
 from gdlab.types import Number
 
@@ -64,6 +65,7 @@ def finite_difference(
     if step is not None:
         require_number("step", step, 0.0, open_low=True)
 
+    @exact_products
     def gradient(x: PyTree[Shaped[Array, "..."]]) -> PyTree[Shaped[Array, "..."]]:
         require_floating_leaves(x)
         require_scalar_function("fn", fn, x)
@@ -149,6 +151,7 @@ def _require_differentiable(fn: Callable[[Any], Any], x: PyTree) -> None:
     require_scalar_function("fn", fn, x)
 
 
+@exact_products
 def error_curve(
     fn: Callable[[Any], Any],
     x: Float[Array, " dim"],

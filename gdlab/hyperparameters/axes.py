@@ -44,7 +44,8 @@ class Layout(NamedTuple):
 
     def repeat(self, lanes: Int[np.ndarray, " lanes"] | range) -> Int[np.ndarray, " lanes"]:
         """Return the index of the start or seed of each of these lanes."""
-        return np.asarray(lanes) % self.repeats
+        every = np.arange(lanes.start, lanes.stop, lanes.step) if isinstance(lanes, range) else np.asarray(lanes)
+        return every % self.repeats
 
     def values(self, name: str, lanes: Int[np.ndarray, " lanes"] | range | None, **category: int) -> np.ndarray:
         """Return the argument's values at these lanes; with None, the one value that all lanes share.

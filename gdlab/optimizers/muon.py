@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from gdlab.arguments import as_array, require_count
+from gdlab.compute.precision import exact_products
 from gdlab.optimizers.adam import scale_by_adam
 from gdlab.optimizers.transformation import (
     decoupled_decay,
@@ -37,14 +38,15 @@ class MuonState(NamedTuple):
     mean: PyTree
 
 
+@exact_products
 def orthogonalize(
     matrix: Float[Array, "rows columns"], steps: int = 5, eps: Number = 1e-7
 ) -> Float[Array, "rows columns"]:
     """Approximate U V^T of the singular value decomposition U S V^T of a matrix, by Newton-Schulz iteration.
 
     The iteration has tuned coefficients, which favor speed over accuracy: after 5 steps the singular values lie between
-    about 0.7 and 1.2, not at 1. It runs in the dtype of the matrix, whereas the reference runs it in bfloat16. A matrix
-    of zeros stays zero.
+    about 0.7 and 1.2, not at 1. It runs in the dtype of the matrix, whereas the reference runs it in bfloat16; where a
+    GPU would multiply in TF32, it multiplies in float32. A matrix of zeros stays zero.
 
     Args:
       matrix: an array of shape (rows, columns).

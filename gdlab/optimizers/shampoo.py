@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Int
 
 from gdlab.arguments import require_count
+from gdlab.compute.precision import exact_products
 from gdlab.numerics import symmetric_power
 from gdlab.optimizers.transformation import (
     add_l2,
@@ -48,12 +49,14 @@ def sides(shape: tuple[int, ...], max_dim: int) -> tuple[int, ...]:
     return tuple(0 if empty or length > max_dim else length for length in shape_as_tensor(shape))
 
 
+@exact_products
 def unfold_product(g: Array, axis: int) -> Array:
     """Return G G^T, where G is the tensor unfolded along the axis: shape (n, n) for an axis of length n."""
     flat = jnp.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
     return flat @ flat.T
 
 
+@exact_products
 def along_axis(g: Array, matrix: Array, axis: int) -> Array:
     """Multiply every fiber of the tensor along the axis by the matrix."""
     return jnp.moveaxis(jnp.tensordot(matrix, g, axes=(1, axis)), 0, axis)

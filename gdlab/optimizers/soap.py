@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from gdlab.arguments import require_count
+from gdlab.compute.precision import exact_products
 from gdlab.numerics import one_minus_power, safe_sqrt
 from gdlab.optimizers.shampoo import along_axis, sides, unfold_product
 from gdlab.optimizers.transformation import (
@@ -56,6 +57,7 @@ def _eigenbasis(matrix: Array, basis: Array) -> tuple[Array, Array]:
     return vectors.astype(basis.dtype), jnp.arange(len(basis), dtype=jnp.int32)
 
 
+@exact_products
 def _power_step(matrix: Array, basis: Array) -> tuple[Array, Array]:
     """Sort the columns by estimated eigenvalue, then do one orthogonal iteration; return the basis and the order."""
     product = _wide(matrix) @ _wide(basis)

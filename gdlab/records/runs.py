@@ -73,10 +73,18 @@ class RunFolder:
             self.starts = self._earlier_starts()
             if self.writable:
                 remove_abandoned(self.folder, alone=locked)
-                self._write("environment.json", json_text({"starts": [*self.starts, environment()]}))
+                self.write_environment()
         except BaseException:
             self.close()
             raise
+
+    def write_environment(self, **more: Any) -> None:
+        """Write the environments of all starts.
+
+        Args:
+          **more: what has become known of this start in the meantime, such as the compiler options in force.
+        """
+        self._write("environment.json", json_text({"starts": [*self.starts, environment() | more]}))
 
     @property
     def checkpoint(self) -> Path:

@@ -232,7 +232,9 @@ class LaneCrew:
                 return
             if last or 8 * np.count_nonzero(running) < 7 * len(lanes):
                 break
-        host = [np.asarray(array)[: len(lanes)] for array in arrays]
+        # The rest of the state is fetched only if lanes go on from it.
+        read = arrays if not last and running.any() else arrays[: plan.point_leaves + 2]
+        host = [array[: len(lanes)] for array in jax.device_get(read)]
         points = host[: plan.point_leaves]
         found = {
             "point": np.stack(points, axis=-1) if points[0].ndim == 1 else points[0],

@@ -79,10 +79,10 @@ class Space(NamedTuple):
     def points(self, function: int, lanes: Any) -> Float[np.ndarray, "lanes dim"]:
         """Return the starts of these lanes."""
         every = self.starts[function]
-        places = self.layout.repeat(lanes)
-        if isinstance(lanes, range) and len(lanes) and places[-1] - places[0] == len(lanes) - 1:
-            return every[places[0] : places[-1] + 1]  # consecutive starts need no copy
-        return every[places]
+        first = lanes.start % len(every) if isinstance(lanes, range) else len(every)
+        if first + len(lanes) <= len(every):
+            return every[first : first + len(lanes)]  # consecutive starts need no copy
+        return every[self.layout.repeat(lanes)]
 
     def values(self, factory: int, function: int, lanes: Any, length: int) -> list[np.ndarray]:
         """Return the values of each hyperparameter in the starts' dtype.

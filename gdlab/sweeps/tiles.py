@@ -16,13 +16,17 @@ from jaxtyping import Array
 
 from gdlab.compute import fusion
 from gdlab.compute.calls import metadata
-from gdlab.compute.devices import wide_vectors
+from gdlab.compute.devices import compile_with_first, loops_as_graphs, wide_vectors
 from gdlab.compute.programs import Cache, trace
 from gdlab.compute.scalars import TooLargeError, as_scalars
 from gdlab.sweeps.traces import LaneTrace, largest_array
 
 MOST_OPERATIONS = 2000
 """The maximum number of scalar operations in one step; above it, lanes are mapped as vectors."""
+
+UNROLLED, MOST_UNROLLED = 4, 1200
+"""The number of steps in one pass of a loop on a GPU, where XLA merges them into one kernel and a few tiny ones; there
+are fewer if they would have more scalar operations together, since compilation would then take long."""
 
 MOST_DEVICES = 64
 """The number of devices for which a program is kept compiled."""
@@ -67,6 +71,7 @@ class TiledProgram:
       chunk: the number of lanes per call.
       point_leaves: how many of the lane state's arrays are the point; `stop` and `first` come next.
       plain: whether every operation became scalar arithmetic.
+      unrolled: the number of steps that one pass of the loop takes.
       compiled: the compiled program for each device.
       blanks: the placeholder state for each device.
     """
@@ -77,6 +82,7 @@ class TiledProgram:
     chunk: int
     point_leaves: int
     plain: bool
+    unrolled: int
     compiled: Cache = dataclasses.field(default_factory=lambda: Cache(MOST_DEVICES))
     blanks: Cache = dataclasses.field(default_factory=lambda: Cache(MOST_DEVICES))
 
@@ -91,6 +97,7 @@ class TracedLane(NamedTuple):
       like: the shapes and dtypes of the state's parts.
       points: how many of these parts are the point; `stop` and `first` come next.
       plain: whether every operation became scalar arithmetic.
+      unrolled: the number of steps that one pass of the loop takes.
     """
 
     begin: Flat
@@ -99,6 +106,7 @@ class TracedLane(NamedTuple):
     like: list[jax.ShapeDtypeStruct]
     points: int
     plain: bool
+    unrolled: int = 1
 
 
 class Shared(NamedTuple):
@@ -131,7 +139,10 @@ def program_for(
 
     def rewrite() -> tuple[TracedLane, Shared]:
         traced = scalar_lane(lane, backend)
-        return traced, find_shared(traced, differing, lane.dtype)
+        own = find_shared(traced, differing, lane.dtype)
+        if traced.plain and backend != "cpu":  # a step of what lanes share, such as a count, would be a kernel
+            own = own._replace(state=[True] * len(own.state))
+        return traced, own
 
     key = (lane.digest or object(), tuple(differing), backend)  # code behind a call into Python may change
     traced, own = PROGRAMS.get(key, rewrite)
@@ -153,7 +164,9 @@ def scalar_lane(lane: LaneTrace, backend: str) -> TracedLane:
         return TracedLane(begin_all, step_all, look_all, lane.leaves, 1, False)
     like = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in lane.leaves for _ in range(leaf.size)]
     begin_one, step_one, look_one = (each.run for each in scalar)
-    return TracedLane(begin_one, step_one, look_one, like, lane.leaves[0].size, all(each.plain for each in scalar))
+    plain = all(each.plain for each in scalar)
+    unrolled = 1 if backend == "cpu" or not plain else max(1, min(UNROLLED, MOST_UNROLLED // scalar[1].size))
+    return TracedLane(begin_one, step_one, look_one, like, lane.leaves[0].size, plain, unrolled)
 
 
 def find_shared(traced: TracedLane, differing: Sequence[bool], dtype: Any) -> Shared:
@@ -192,7 +205,7 @@ def varies(jaxpr: core.Jaxpr, given: Sequence[bool]) -> list[bool]:
 
 def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any, backend: str) -> TiledProgram:
     """Return the loop over tiles of `tile` lanes and over the steps of each, for calls of at most `chunk` lanes."""
-    points = traced.points
+    points, unrolled = traced.points, traced.unrolled
     batch_step = jax.vmap(
         lambda flat, which, t, values: traced.step([*flat, which, t, *values]),
         (_axes(own.state), None, None, _axes(own.numbers)),
@@ -215,7 +228,15 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
             new = batch_step(flat, which, now, numbers)
             return now + 1, [jnp.asarray(a).astype(b.dtype) for a, b in zip(new, flat, strict=True)]
 
-        return jax.lax.while_loop(lambda carry: carry[0] < until, body, (t, current))[1]
+        def several(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
+            for _ in range(unrolled):
+                carry = body(carry)
+            return carry
+
+        carry = (t, current)
+        if unrolled > 1:
+            carry = jax.lax.while_loop(lambda carry: carry[0] + unrolled <= until, several, carry)
+        return jax.lax.while_loop(lambda carry: carry[0] < until, body, carry)[1]
 
     def advance(*flat_arguments: Any) -> tuple[Array, Array, list[Array], list[Array]]:
         given = Arguments(*flat_arguments)
@@ -239,7 +260,10 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
 
         looks = [jnp.zeros((chunk,), dtype), jnp.zeros((chunk,), bool)]
         begun = (jnp.zeros([], jnp.int32), given.shared, given.lanes, looks)
-        _, shared, lanes, (values, reached) = jax.lax.while_loop(lambda c: c[0] < given.tiles, one_tile, begun)
+        if chunk == tile and backend != "cpu":  # the slices are the whole arrays, which XLA then does not copy
+            _, shared, lanes, (values, reached) = one_tile(begun)
+        else:
+            _, shared, lanes, (values, reached) = jax.lax.while_loop(lambda c: c[0] < given.tiles, one_tile, begun)
         return values, reached, shared, lanes
 
     def kept(*arguments: Any) -> Any:
@@ -255,7 +279,7 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
             return jax.jit(kept)(*arguments)
 
     arguments = _shapes(traced.like, own, chunk, dtype)
-    return TiledProgram(whole, arguments, tile, chunk, points, traced.plain)
+    return TiledProgram(whole, arguments, tile, chunk, points, traced.plain, unrolled)
 
 
 def _axes(marks: Sequence[bool]) -> list[int | None]:
@@ -295,13 +319,16 @@ def _sizes(held: int, used: int, lanes: int, chunk: int | None, backend: str) ->
     """Return the number of lanes in a tile and in a call.
 
     On a CPU, a tile's state and about as much again of intermediate results fit a first-level cache of 32 KiB, or a
-    second-level cache of 512 KiB if a step works on arrays, which then take at most 8 MiB. On a GPU, a call is one
-    tile of at most 256 MiB, whose arrays take at most 1 GiB.
+    second-level cache of 512 KiB if a step works on arrays, which then take at most 8 MiB. On a GPU, a call is
+    one tile, whose state takes at most 256 MiB and whose arrays take at most 1 GiB. It has at most 2^18 lanes, as a
+    block has: starting a kernel then takes less time than running it, and while one call runs, the host prepares and
+    collects others. Its lanes are a power of two, so that few numbers of lanes have a program of their own.
 
     Args:
       held: the bytes that a lane carries from step to step.
       used: the bytes of the largest array that a step computes for a lane; 0 if it consists of scalar arithmetic.
-      lanes: the number of lanes that one thread can have at a time. Where steps work on arrays, no tile is much larger.
+      lanes: the number of lanes that one thread can have at a time. On a GPU, and where steps work on arrays, no tile
+        is much larger.
       chunk: the number of lanes per call, or None.
       backend: the platform of the devices.
     """
@@ -309,9 +336,9 @@ def _sizes(held: int, used: int, lanes: int, chunk: int | None, backend: str) ->
         tile = _power_of_two((1 << 19 if used else 1 << 15) / (2 * held), 1 if used else 64, 1024)
         tile = min(tile, _power_of_two((1 << 23) / max(used, 1), 1, 1024))
     else:
-        tile = min(_power_of_two((1 << 28) / held, 1024, 1 << 20), _power_of_two((1 << 30) / max(used, 1), 1, 1 << 20))
-    if used:
-        tile = min(tile, max(16, 1 << (lanes - 1).bit_length()))
+        tile = min(_power_of_two((1 << 28) / held, 1024, 1 << 18), _power_of_two((1 << 30) / max(used, 1), 1, 1 << 18))
+    if used or backend != "cpu":
+        tile = min(tile, max(16 if used else 1024, 1 << (lanes - 1).bit_length()))
     tiles = min(32, max(1, (1 << 26) // (held * tile))) if backend == "cpu" else 1
     if chunk is None:
         return tile, tile * tiles
@@ -325,10 +352,12 @@ def _power_of_two(number: float, low: int, high: int) -> int:
 
 def compile_for(program: TiledProgram, device: jax.Device) -> Callable[..., Any]:
     """Return the program compiled for a device; the same program is not compiled twice."""
-    return program.compiled.get(
-        device,
-        lambda: trace(program.advance, program.arguments, device, options=wide_vectors(device)).lower().compile(),
-    )
+
+    def make() -> Callable[..., Any]:
+        traced = trace(program.advance, program.arguments, device, options=wide_vectors(device))
+        return compile_with_first(traced.lower(), loops_as_graphs(device) if program.plain else []).run
+
+    return program.compiled.get(device, make)
 
 
 def blank_state(program: TiledProgram, device: jax.Device) -> list[jax.Array]:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from gdlab.compute.devices import repeatable
+from gdlab.compute.devices import compile_with_first, repeatable
 from gdlab.compute.programs import Cache, digest_programs, trace
 from gdlab.compute.snapshots import snapshot
 from gdlab.tasks.task import Data, Functions
@@ -47,11 +47,16 @@ class TracedRun(NamedTuple):
 
 
 class Program:
-    """A compiled program, which runs whether or not `jax_disable_jit` is set."""
+    """A compiled program, which runs whether or not `jax_disable_jit` is set.
 
-    def __init__(self, compiled: Any):
-        """Hold the program as JAX compiled it."""
-        self.compiled = compiled
+    Attributes:
+      compiled: the program as JAX compiled it, deterministic if it can be; see `repeatable`.
+      options: the compiler options in force; None where there is no choice.
+    """
+
+    def __init__(self, lowered: Any, device: jax.Device):
+        """Compile the lowered program for the device."""
+        self.compiled, self.options = compile_with_first(lowered, repeatable(device))
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the program."""
@@ -62,8 +67,8 @@ class Program:
 class CompiledRun(NamedTuple):
     """The compiled programs of a run."""
 
-    begin: Begin
-    epoch: Epoch
+    begin: Program
+    epoch: Program
 
 
 KEPT = 8
@@ -100,12 +105,11 @@ def trace_both(
 
     `arguments` are the shapes of the arguments of `start`; `epoch` takes these, the learner and then `more`.
     """
-    options = repeatable(device)
     with jax.disable_jit(False):  # loops are compiled whatever this setting says: without that there is no program
         like = jax.eval_shape(start, *arguments)
         traced = (
-            trace(start, arguments, device, options=options),
-            trace(epoch, (*arguments, like, *more), device, options=options, donate=len(arguments)),
+            trace(start, arguments, device),
+            trace(epoch, (*arguments, like, *more), device, donate=len(arguments)),
         )
         lowered = (traced[0].lower(), traced[1].lower())
         return TracedRun(like, digest_programs(traced, lowered), lowered, device)
@@ -146,7 +150,8 @@ def compile_run(traced: TracedRun) -> CompiledRun:
     """
 
     def make() -> CompiledRun:
-        return CompiledRun(Program(traced.lowered[0].compile()), Program(traced.lowered[1].compile()))
+        begin, epoch = (Program(lowered, traced.device) for lowered in traced.lowered)
+        return CompiledRun(begin, epoch)
 
     if traced.digest is None:
         return make()

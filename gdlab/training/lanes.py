@@ -15,8 +15,7 @@ from gdlab.compute.devices import memory
 from gdlab.compute.threads import Crew
 from gdlab.tasks.task import Data, Functions
 from gdlab.training.compilation import (
-    Begin,
-    Epoch,
+    Program,
     TracedRun,
     compile_run,
     functions_of,
@@ -88,8 +87,8 @@ class Lanes(NamedTuple):
       width: the number of lanes per call; None means one lane, whose arguments are scalars.
     """
 
-    begin: Mapping[jax.Device, Begin]
-    epoch: Mapping[jax.Device, Epoch]
+    begin: Mapping[jax.Device, Program]
+    epoch: Mapping[jax.Device, Program]
     width: int | None
 
     @property
@@ -128,7 +127,7 @@ def widest(lane: Lanes, device: jax.Device, callers: int) -> int:
     The lanes' share of the device's memory is divided among `callers` concurrent calls.
     """
     most = WIDEST.get(device.platform, WIDEST_ELSEWHERE)
-    analysis = lane.epoch[device].compiled.memory_analysis()  # type: ignore[attr-defined]
+    analysis = lane.epoch[device].compiled.memory_analysis()
     if analysis is None:
         return most
     each = analysis.temp_size_in_bytes + analysis.output_size_in_bytes

@@ -246,6 +246,8 @@ class _Run:
             began = time.perf_counter()
             compiled = compile_run(self.traced)
             self.compile_seconds += time.perf_counter() - began
+            if place and compiled.epoch.options is not None:
+                place.write_environment(compiler_options=compiled.epoch.options)
             learner = compiled.begin(self.values, self.seed) if learner is None else learner
         with tqdm(
             total=self.epochs, initial=len(self.rows), desc=label, unit="epoch", disable=None if progress else True

@@ -80,7 +80,7 @@ def train_many(
       and epoch. Its variables are train_loss, test_loss, ..., as in `Training.history`, NaN from the epoch in which a
       lane's loss is no longer finite; and, without the dimension epoch, `failed_at`, as in `Training`: the step,
       counted from 1, or 0. Its attributes record the task, the environment, the duration in seconds, the strategy, and
-      how the speeds of the two strategies compare if both were timed.
+      how the speeds of the two strategies compare if both were timed; on a GPU also the compiler options in force.
 
     Raises:
       TypeError: if an argument has the wrong type, or a hyperparameter cannot be traced.
@@ -160,6 +160,7 @@ class _Request:
         self.crew = Crew(self.threads)
         self.programs: dict[tuple[int, int | None], Lanes] = {}
         self.plan: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
         self.compile_seconds = 0.0
 
     def run(self) -> xr.Dataset:
@@ -284,6 +285,9 @@ class _Request:
         bar: Any,
     ) -> None:
         lanes = self.programs.pop((index, self.plan["width"]), None)
+        options = lanes and lanes.epoch[self.devices[0]].options
+        if options is not None:
+            self.options[list(self.factories)[index]] = options
 
         def work(span: Span, device: jax.Device) -> None:
             found = held[span]
@@ -349,4 +353,6 @@ class _Request:
             "plan": json.dumps(to_json(self.plan)),
             "environment": json.dumps(environment()),
         }
+        if self.options:
+            attributes["compiler_options"] = json.dumps(self.options)
         return xr.Dataset(variables, coords=found, attrs=attributes)

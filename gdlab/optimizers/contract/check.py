@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from gdlab.arguments import require_callable, require_choice, require_count, require_mapping, require_sequence
+from gdlab.compute.precision import exact_products
 from gdlab.optimizers.contract.case import Case, find_untraceable, make_case
 from gdlab.optimizers.contract.finiteness import has_finite_derivatives, is_finite_in_bfloat16, survives_zeros
 from gdlab.optimizers.contract.lanes import equals_solo_in_float32, equals_solo_in_float64
@@ -96,6 +97,7 @@ def check_contract(
     return ContractReport(getattr(factory, "__name__", "factory"), checks, tuple(case.numbers), case.static)
 
 
+@exact_products
 def _run_probe(name: str, probe: Probe, case: Case) -> Check:
     """Return the outcome of one probe, in which an exception counts as a failure."""
     try:
