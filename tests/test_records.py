@@ -120,7 +120,17 @@ def test_json_takes_arrays_and_writes_null_for_what_is_not_finite(tmp_path):
 
 def test_environment_names_what_a_measurement_depends_on():
     found = records.environment()
-    expected = {"date", "command", "python", "versions", "processor", "cores", "usable_cores", "devices"}
+    expected = {
+        "date",
+        "command",
+        "python",
+        "versions",
+        "processor",
+        "cores",
+        "usable_cores",
+        "devices",
+        "multi_output_fusion",
+    }
     assert set(found) - {"git_commit"} == expected
     assert ("git_commit" in found) == (Path(records.__file__).parents[2] / ".git").exists()
     assert set(found["versions"]) == {"jax", "jaxlib", "numpy", "optax", "flax"}
