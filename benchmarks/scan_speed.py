@@ -34,8 +34,15 @@ EPOCHS = 10
 ROUNDS = 3
 
 
+def forget_programs() -> None:
+    """Forget what earlier rounds compiled: the compilation counts, once for all rates."""
+    compilation.COMPILED.clear()
+    compilation.TRACED.clear()
+
+
 def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, int]:
     """Return the seconds, the test accuracy at the best rate, and the number of trainings."""
+    forget_programs()
     began = time.perf_counter()
     found = train_many(
         task,
@@ -52,8 +59,7 @@ def swept(strategy: str, seeds: int, task: tasks.Task) -> tuple[float, float, in
 
 def one_by_one(task: tasks.Task) -> tuple[float, float, int]:
     few = RATES[::8]
-    compilation.COMPILED.clear()  # from an earlier round: the compilation counts, once for all rates
-    compilation.TRACED.clear()
+    forget_programs()
     began = time.perf_counter()
     best = max(
         train(task, optimizers.adam(float(rate)), epochs=EPOCHS, progress=False).history["test_accuracy"][-1]

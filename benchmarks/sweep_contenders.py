@@ -22,7 +22,7 @@ from jax import Array
 from jaxtyping import Float
 
 import gdlab
-from gdlab.optimizers import adam
+from gdlab.optimizers import adam, momentum, rmsprop
 
 Points = Float[np.ndarray, "starts 2"]
 RATE, B1, B2, EPS = 0.1, 0.9, 0.999, 1e-8
@@ -139,30 +139,58 @@ TUNED = ("-mno-recip", "-mprefer-vector-width=512")
 """Flags for exact square roots and divisions, faster on recent processors than -ffast-math's approximations."""
 
 
+CASES: dict[str, tuple[int, float, Callable[..., Any], float]] = {
+    "ackley": (2, 5.0, adam, RATE),
+    "rastrigin": (2, 5.0, rmsprop, 0.01),
+    "rosenbrock": (10, 2.0, functools.partial(momentum, momentum=0.9), 1e-4),
+}
+"""The cases with a C program: dimension, half the width of the starts' box, optimizer and learning rate."""
+
+
+def starts_of(case: str, n: int) -> Float[np.ndarray, "starts dim"]:
+    """Draw the starts of a case, from a seed of its own."""
+    dim, width = CASES[case][:2]
+    return np.random.default_rng(0).uniform(-width, width, (n, dim)).astype(np.float32)
+
+
+def gdlab_case(case: str, starts: Float[np.ndarray, "starts dim"], steps: int) -> Float[np.ndarray, "starts dim"]:
+    """Descend with `gdlab.sweep`, on any case."""
+    optimizer, rate = CASES[case][2:]
+    fn = gdlab.FUNCTIONS[case].fn
+    ds = gdlab.sweep(fn, optimizer, {"learning_rate": [rate]}, starts, max_steps=steps, progress=False)
+    return np.asarray(ds["point"].values[0])
+
+
 @functools.cache
-def build_limit(tuned: bool) -> Path:
-    """Compile sweep_limit.c, with or without the tuned flags; raise RuntimeError if there is no gcc."""
+def build_limit(tuned: bool, case: str) -> Path:
+    """Compile the C program of a case, with or without the tuned flags; raise RuntimeError if there is no gcc."""
     if shutil.which("gcc") is None:
         raise RuntimeError("gcc: expected it on the PATH to compile the C program, got none")
     program = Path(tempfile.mkdtemp(prefix="gdlab-limit-")) / "sweep_limit"
-    source = Path(__file__).with_name("sweep_limit.c")
+    source = Path(__file__).with_name(f"sweep_limit_{case}.c")
     more = TUNED if tuned else ()
     subprocess.run(["gcc", *FLAGS, *more, str(source), "-lm", "-o", str(program)], check=True)
     return program
 
 
 def c_limit(
-    starts: Points, steps: int, *, threads: int | None = None, repeats: int = 1, tuned: bool = True
-) -> tuple[Points, list[float]]:
-    """Run the C program; return the final points, and its own seconds per repeat without reading and writing files."""
+    starts: Float[np.ndarray, "starts dim"],
+    steps: int,
+    *,
+    case: str = "ackley",
+    threads: int | None = None,
+    repeats: int = 1,
+    tuned: bool = True,
+) -> tuple[Float[np.ndarray, "starts dim"], list[float]]:
+    """Run a C program; return the final points, and its own seconds per repeat without reading and writing files."""
     count = threads or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "starts.f32", Path(folder) / "points.f32"
         np.ascontiguousarray(starts, np.float32).tofile(source)
         numbers = [str(n) for n in (len(starts), steps, count, repeats)]
-        command = [str(build_limit(tuned)), *numbers, str(source), str(target)]
+        command = [str(build_limit(tuned, case)), *numbers, str(source), str(target)]
         out = subprocess.run(command, check=True, capture_output=True, text=True)
-        ends = np.fromfile(target, np.float32, count=2 * len(starts)).reshape(-1, 2)
+        ends = np.fromfile(target, np.float32, count=starts.size).reshape(starts.shape)
         return ends, [float(line) for line in out.stdout.split()]
 
 

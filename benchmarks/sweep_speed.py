@@ -2,14 +2,15 @@
 
 First case: Ackley's function in two dimensions, Adam, 500 steps, float32, from 1 to 10^6 starts. pytest-benchmark times
 the contenders (`sweep_contenders.py`) after a warm-up. This is repeated in several rounds, so that a busy minute
-affects all contenders, and medians are taken over all rounds. The C program (`sweep_limit.c`) times itself, without
-reading and writing files. The unit is a million point-steps (steps of one start) per second. Second case: a 64 x 64
-grid of learning rates and momenta from 256 starts on Rosenbrock's function, 200 steps, against a Python loop over
-jitted runs, and against building and compiling the optimizer for each setting.
+affects all contenders, and medians are taken over all rounds. The C program (`sweep_limit_ackley.c`) times itself,
+without reading and writing files. The unit is a million point-steps (steps of one start) per second. Two more functions
+have a C program, too: Rastrigin's in two dimensions with RMSprop, Rosenbrock's in ten with momentum. Last case: a
+64 x 64 grid of learning rates and momenta from 256 starts on Rosenbrock's function, 200 steps, against a Python loop
+over jitted runs, and against building and compiling the optimizer for each setting.
 
 Command: python -m benchmarks.sweep_speed (needs the extras `bench` and `oracle`, and gcc)
 Writes benchmarks/results/sweep_speed.json.
-Runtime: about 5 minutes on 2 CPU cores.
+Runtime: about 7 minutes on 2 CPU cores.
 """
 
 import importlib.util
@@ -27,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.sweep_contenders import c_limit, gdlab_sweep
+from benchmarks.sweep_contenders import CASES, c_limit, gdlab_case, starts_of
 from gdlab import FUNCTIONS, sweep
 from gdlab.analysis.tables import Table
 from gdlab.optimizers import momentum
@@ -98,17 +99,17 @@ def in_a_process(n: int, pinned: bool, repeats: int) -> dict[str, float]:
     return dict(zip(names, map(float, out.split()), strict=True))
 
 
-def in_turn(n: int) -> dict[str, float]:
+def in_turn(case: str, n: int) -> dict[str, float]:
     """Time gdlab and the C program on all cores, alternating 15 times; return medians and their ratios."""
-    starts = np.random.default_rng(0).uniform(-5, 5, (n, 2)).astype(np.float32)
-    gdlab_sweep(starts, STEPS)
+    starts = starts_of(case, n)
+    gdlab_case(case, starts, STEPS)
     ours, plain, tuned = [], [], []
     for _ in range(15):
         began = time.perf_counter()
-        gdlab_sweep(starts, STEPS)
+        gdlab_case(case, starts, STEPS)
         ours.append(time.perf_counter() - began)
-        plain += c_limit(starts, STEPS, tuned=False)[1]
-        tuned += c_limit(starts, STEPS)[1]
+        plain += c_limit(starts, STEPS, case=case, tuned=False)[1]
+        tuned += c_limit(starts, STEPS, case=case)[1]
     seconds, c_seconds, tuned_seconds = (float(np.median(found)) for found in (ours, plain, tuned))
     return {
         "seconds": seconds,
@@ -206,10 +207,10 @@ def main() -> None:
 
     pinned = in_a_process(100_000, True, 15)
     memory = in_a_process(1_000_000, False, 1)
-    side_by_side = {str(n): in_turn(n) for n in (10**4, 10**5, 10**6)}
+    side_by_side = {f"{case}, {n} starts": in_turn(case, n) for case in CASES for n in (10**4, 10**5, 10**6)}
     ratios = {
-        **{f"gdlab / C, all cores, {n} starts": pair["ratio"] for n, pair in side_by_side.items()},
-        **{f"gdlab / C, tuned flags, all cores, {n} starts": p["ratio_tuned"] for n, p in side_by_side.items()},
+        **{f"gdlab / C, {name}": pair["ratio"] for name, pair in side_by_side.items()},
+        **{f"gdlab / C, tuned flags, {name}": pair["ratio_tuned"] for name, pair in side_by_side.items()},
         "gdlab / C, one core, 100000 starts": pinned["c_seconds"] / pinned["seconds"],
         "gdlab / C, tuned flags, one core, 100000 starts": pinned["c_tuned_seconds"] / pinned["seconds"],
         "gdlab at 10^6 / torch's best": rate["gdlab", 10**6] / best("torch"),

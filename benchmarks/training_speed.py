@@ -5,8 +5,7 @@ momentum. There are two stems: "source" is torchvision's, with the two linear la
 tutorial that writes gradient descent and momentum from scratch, draws them on Ackley's function and compares seven
 PyTorch optimizers on CIFAR10); "cifar" is the stem for small images. gdlab runs a round as one `lax.scan`. PyTorch uses
 channels-last layout and one thread per core, eagerly and with torch.compile where that works; the faster of the two
-counts. On a CPU everything is float32. On a GPU both compute in bfloat16, and the share of `peak_tflops` that the
-multiplications reach is given; no GPU was available when this was written, so that share is unmeasured.
+counts. Both compute in float32 or, by default on a GPU, in bfloat16.
 
 Command: python -m benchmarks.training_speed [--batch 512] [--threads 1] [--table] [--no-compiled]
 Writes benchmarks/results/training_speed.json, or a file beside it for another batch size and for one thread. Bounds on
@@ -34,6 +33,7 @@ import torch
 import tyro
 from torch import nn
 
+from benchmarks.resnet18 import STEMS, geometries
 from gdlab import models
 from gdlab.data import crop_and_flip, normalize
 from gdlab.models import products
@@ -41,7 +41,6 @@ from gdlab.models.products import Geometry, choose
 from gdlab.records import environment, write_json
 
 RESULTS = Path(__file__).parent / "results"
-STEMS = {"source": ("imagenet", "source"), "cifar": ("cifar", "linear")}
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 
@@ -62,8 +61,8 @@ class Config:
     """Also measure PyTorch with torch.compile."""
     table: bool = False
     """Also measure each convolution on its own."""
-    peak_tflops: float | None = None
-    """Limit of the GPU in bfloat16."""
+    dtype: str = "bfloat16" if torch.cuda.is_available() else "float32"
+    """Dtype in which networks compute: float32 or bfloat16."""
     threads: int = os.cpu_count() or 1
     """Threads of both. On a busy machine compare one thread, by processor time: PyTorch's threads wait actively."""
 
@@ -95,9 +94,7 @@ class Clock:
 
 
 def gdlab_round(config: Config, stem: str, head: str) -> Callable[[], None]:
-    on_gpu = jax.default_backend() == "gpu"
-    dtype = jnp.bfloat16 if on_gpu else jnp.float32
-    model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], dtype=dtype)
+    model = models.resnet18(10, stem=models.STEMS[stem], head=models.HEADS[head], dtype=jnp.dtype(config.dtype))
     optimizer = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
     params, state = model.init(jax.random.key(0))
     images = jax.random.bits(jax.random.key(1), (config.steps, config.batch, 32, 32, 3), jnp.uint8)
@@ -178,7 +175,7 @@ def torch_round(config: Config, stem: str, head: str, compiled: bool) -> Callabl
     def run() -> None:
         for batch, target in zip(images, labels, strict=True):
             optimizer.zero_grad()
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 value = nn.functional.cross_entropy(forward(augmented(batch)), target)
             value.backward()
             optimizer.step()
@@ -186,32 +183,6 @@ def torch_round(config: Config, stem: str, head: str, compiled: bool) -> Callabl
             torch.cuda.synchronize()
 
     return run
-
-
-def geometries(stem: str) -> list[tuple[Geometry, int, int, int]]:
-    """Return (geometry, inputs, outputs, count) of every convolution at 32x32."""
-    size, found = 32, []
-    if stem == "imagenet":
-        found, size = [(Geometry((32, 32), (7, 7), 2, 3), 3, 64, 1)], 8
-    else:
-        found = [(Geometry((32, 32), (3, 3), 1, 1), 3, 64, 1)]
-    for stage in range(4):
-        width = 64 << stage
-        if stage:
-            found.append((Geometry((size, size), (3, 3), 2, 1), width // 2, width, 1))
-            found.append((Geometry((size, size), (1, 1), 2, 0), width // 2, width, 1))
-            size //= 2
-        found.append((Geometry((size, size), (3, 3), 1, 1), width, width, 3 if stage else 4))
-    return found
-
-
-def operations(stem: str, head: str) -> float:
-    """Return the operations of a training step per image: three passes per layer, counted as direct convolutions."""
-    total = sum(
-        2 * g.outputs[0] * g.outputs[1] * g.kernel[0] * g.kernel[1] * inputs * outputs * times
-        for g, inputs, outputs, times in geometries(stem)
-    )
-    return 3.0 * (total + 2 * (512 * 1000 + 1000 * 10 if head == "source" else 512 * 10))
 
 
 def best_ms(run: Callable[[], Any], repetitions: int = 5) -> float:
@@ -305,9 +276,6 @@ def measure(config: Config, name: str) -> dict[str, Any]:
         "first_round_seconds": compilation,
         "failures": failures,
     }
-    if config.peak_tflops:
-        rate = found["gdlab"]["images_per_second"] * operations(stem, head)
-        result["fraction_of_peak"] = rate / (config.peak_tflops * 1e12)
     for contender, value in found.items():
         print(f"{name:7s} {contender:15s} {value['images_per_second']:8.1f} images/s", flush=True)
     print(

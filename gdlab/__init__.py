@@ -3,11 +3,19 @@
 An optimizer is a pure function of arrays, so a descent, a thousand descents and a scan of hyperparameters are each one
 transformed, compiled program. Every name below is imported when it is first used, so importing gdlab takes
 milliseconds, and Flax, matplotlib and xarray are loaded only if they are needed.
+
+Importing gdlab also asks XLA for faster programs on CPUs, by a flag that has an effect if no program has used a device
+yet; see `gdlab.compute.fusion`.
+
+A process keeps the programs that it has compiled. With JAX's own cache the next process has them, too, which cuts
+most of a first call's time: `JAX_COMPILATION_CACHE_DIR=~/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0`
+before the command, or `jax.config.update` with the same names in lower case.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gdlab.compute import fusion as _fusion
 from gdlab.version import VERSION
 
 if TYPE_CHECKING:
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
     from gdlab.sweeps import sweep
     from gdlab.training import train, train_many
     from gdlab.types import Grid
+
+_fusion.request()
 
 __version__ = VERSION
 

@@ -8,12 +8,14 @@ import chex
 import jax
 import pytest
 
-from gdlab.sweeps import tiles
+from gdlab.compute import fusion
+from gdlab.sweeps import driver, histories, tiles
 from gdlab.training import compilation
 
 DEFAULT = "not slow and not oracle"
 # Most of the suite's time is compilation, so the default selection asks LLVM for quick compilation instead of fast
 # code, which takes a sixth less time. Other selections, and runs with XLA_FLAGS of their own, do without these flags.
+# All have those of gdlab.compute.fusion, which importing gdlab has set.
 COMPILED_QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU's memory
@@ -23,7 +25,9 @@ jax.config.update("jax_enable_x64", True)
 def pytest_configure(config):
     """Set the flags of XLA, which JAX reads later, when it first uses a device."""
     if config.getoption("markexpr") == DEFAULT:
-        os.environ.setdefault("XLA_FLAGS", COMPILED_QUICKLY)
+        flags = os.environ.get("XLA_FLAGS", "")
+        if not flags.replace(f"--xla_backend_extra_options={fusion.OPTIONS}", "").strip():
+            os.environ["XLA_FLAGS"] = f"{flags} {COMPILED_QUICKLY}".strip()
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -41,7 +45,8 @@ def _traces_are_counted_per_test():
 
 def forget_programs():
     """Free the memory of compiled programs, which glibc would otherwise keep for this process."""
-    tiles.PROGRAMS.clear()
+    for cache in (driver.TRACES, driver.COMPILED, histories.PROGRAMS, tiles.PROGRAMS):
+        cache.clear()
     compilation.COMPILED.clear()
     compilation.TRACED.clear()
     jax.clear_caches()

@@ -1,11 +1,19 @@
+import json
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import gpu_kernels, gpu_programs
+from benchmarks import gpu, gpu_kernels, gpu_phases, gpu_programs
 from benchmarks import sweep_contenders as contenders
+from benchmarks.resnet18 import operations
+
+ROOT = Path(__file__).parents[1]
 
 STARTS = np.random.default_rng(0).uniform(-5, 5, (64, 2)).astype(np.float32)
 
@@ -45,6 +53,15 @@ def test_the_c_program_agrees(truth, threads):
     assert len(seconds) == 2
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize("case", ["rastrigin", "rosenbrock"])
+def test_the_other_c_programs_agree_with_a_sweep(case):
+    starts = contenders.starts_of(case, 40)
+    with jax.enable_x64(False):
+        expected = contenders.gdlab_case(case, starts, 5)
+    np.testing.assert_allclose(contenders.c_limit(starts, 5, case=case, threads=1)[0], expected, atol=1e-4)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", ["capsnet", "lstm", "vae"])
 def test_both_contenders_of_a_task_learn_the_same(name, monkeypatch):
@@ -62,6 +79,80 @@ def test_both_contenders_of_a_task_learn_the_same(name, monkeypatch):
     # Dropout and noise differ between the two, so only the losses of the capsules are equal.
     np.testing.assert_allclose(later, theirs, rtol=pair.tolerance if name == "capsnet" else 0.1)
     assert later.mean() < first.mean()
+
+
+# The command for a GPU -----------------------------------------------------------------------------------------------
+
+
+def entries(path, phase):
+    return json.loads(path.read_text())["phases"][phase]["entries"]
+
+
+def test_a_resnets_operations_are_those_of_its_layers():
+    # The forward pass takes 1.82e9 multiplications for an image of 224 x 224 (He et al. 2016, table 1: 1.8e9), so with
+    # the same first layers about 1 / 49 of that for 32 x 32; an addition each, and twice as much for the gradients.
+    assert operations("imagenet", "linear") == pytest.approx(6 * 1.82e9 / 49, rel=0.03)
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="needs a machine without a GPU")
+def test_without_a_gpu_the_command_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")  # restored afterwards
+    with pytest.raises(SystemExit, match=r"^gpu: expected a GPU, got .*; --smoke runs everything on a tiny scale$"):
+        gpu.main(gpu.Config(out=tmp_path / "gpu.json"))
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_each_measurement_is_stored_as_a_value_an_error_or_a_skip(tmp_path):
+    out = tmp_path / "gpu.json"
+    for name in ("smoke", "sweep"):
+        phase = gpu_phases.Phase(name, {"out": str(out), "smoke": True, "until": time.time() + 100})
+        phase.clear()
+        assert phase.measure("sum", sum, [1, 2]) == 3
+    assert phase.measure("division", lambda: 1 / 0) is None
+    assert phase.measure("late", sum, [1], needs=1000) is None
+    found = entries(out, "sweep")
+    assert found["sum"]["value"] == 3
+    assert found["division"]["error"] == "ZeroDivisionError: division by zero"
+    assert any("lambda" in line for line in found["division"]["where"])
+    assert list(found["late"]) == ["skipped"]
+    assert entries(out, "smoke")["sum"]["value"] == 3
+
+
+@pytest.mark.parametrize(
+    ("does", "seconds", "error"), [("sleep 60", 1.0, "none after 1 s"), ("echo broken >&2; exit 3", 30.0, "got 3")]
+)
+def test_a_phase_that_hangs_or_crashes_is_recorded(tmp_path, monkeypatch, does, seconds, error):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(gpu, "MARGIN", 0.0)
+    began = time.monotonic()
+    gpu.run_phase(gpu.Config(out=tmp_path / "gpu.json", smoke=True), "sweep", seconds)
+    assert time.monotonic() - began < 30
+    found = entries(tmp_path / "gpu.json", "sweep")["the phase"]
+    assert error in found["error"]
+    assert found["where"] == (["broken"] if "broken" in does else [])
+
+
+@pytest.mark.slow
+def test_the_command_for_a_gpu_runs_everything_on_a_tiny_scale(tmp_path):
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--smoke", "--deadline", "1500", "--out", out]
+    command += ["--runs", tmp_path / "runs"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=1600)
+    found = {phase: entries(out, phase) for phase in gpu_phases.PHASES}
+    for phase, one in found.items():
+        for name, entry in one.items():
+            assert "value" in entry or (phase == "torch" and "skipped" in entry), (phase, name, entry)
+    assert found["smoke"]["digits, deterministic"]["value"]["same_bits_twice"]
+    assert found["smoke"]["train: the same bits, compiled again"]["value"]
+    assert found["training"]["source stem, float32, batch 8"]["value"]["images_per_second"] > 0
+    assert found["sweep"]["gdlab.sweep, 1,000 starts"]["value"]["million_point_steps_per_second"] > 0
+    # A second call goes on from what the first one has trained, and leaves the other phases as they are.
+    subprocess.run([*command, "--phases", "runs"], cwd=ROOT, check=True, timeout=600)
+    assert entries(out, "runs")["momentum"] == found["runs"]["momentum"]
+    assert entries(out, "smoke") == found["smoke"]
 
 
 COMPILED = """HloModule jit_epoch, is_scheduled=true

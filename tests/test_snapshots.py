@@ -1,5 +1,6 @@
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -66,6 +67,18 @@ def test_numbers_that_compare_equal_are_told_apart():
     assert snapshot(with_closure(array)) == snapshot(with_closure(array))
 
 
+def test_the_rules_of_a_custom_derivative_are_read(monkeypatch):
+    squared = jax.custom_jvp(lambda x: x**2)
+    squared.defjvp(lambda primals, tangents: (primals[0] ** 2, RATE * tangents[0]))
+    slow = jax.custom_vjp(lambda x: x**2)
+    slow.defvjp(lambda x: (x**2, x), lambda x, g: (RATE * x * g,))
+    functions = [squared, slow, jax.jit(slow), lambda x: squared(x) + 1]
+    before = [snapshot(function) for function in functions]
+    assert before == [snapshot(function) for function in functions]
+    monkeypatch.setitem(globals(), "RATE", 0.2)
+    assert not any(a == b for a, b in zip(before, map(snapshot, functions), strict=True))
+
+
 def test_what_may_read_anything_has_no_snapshot():
     model = Model()
     stream = (rate for rate in [0.1])
@@ -85,6 +98,7 @@ def test_what_may_read_anything_has_no_snapshot():
         lambda x: Model().rate * x,
         lambda x: next(stream) * x,
         lambda x: pytest.approx(x),  # a module that is not known to be constant
+        lambda x: x + np.random.normal(),  # noqa: NPY002
         opens,
         imports,
     ):

@@ -9,7 +9,7 @@ import pytest
 
 from gdlab import FUNCTIONS, OPTIMIZERS, sweep
 from gdlab.compute.programs import calls_python, digest_jaxprs
-from gdlab.sweeps import tiles
+from gdlab.sweeps import driver, tiles
 from gdlab.sweeps.histories import history_chunk, trace_history
 from gdlab.sweeps.space import make_space
 from gdlab.sweeps.step import LaneSpec
@@ -90,6 +90,22 @@ def test_programs_are_kept_by_what_they_compute():
     assert len(tiles.PROGRAMS) == kept
     run(lambda x: jnp.sum(x**2) + 1)
     assert len(tiles.PROGRAMS) > kept
+
+
+@pytest.mark.parametrize(("record", "trace"), [("last", "trace_lane"), ("path", "trace_history")])
+def test_what_reads_the_same_is_not_traced_again(record, trace, monkeypatch):
+    def fn(x):
+        return jnp.sum((x - 0.3) ** 2)
+
+    def refuse(*_):
+        raise AssertionError("traced again")
+
+    run = functools.partial(quiet, fn, sgd, {"learning_rate": [0.1]}, ONE, max_steps=2, record=record)
+    first = run()
+    monkeypatch.setattr(driver, trace, refuse)
+    np.testing.assert_array_equal(run().point.values, first.point.values)
+    with pytest.raises(ValueError, match="traced again"):
+        run(minimizers=[[0.3, 0.3]])
 
 
 def test_digests_cover_nested_constants_batching_rules_and_random_keys():

@@ -25,6 +25,7 @@ from gdlab import (
     sample_hyperparameters,
     sweep,
 )
+from gdlab.compute import fusion
 from gdlab.compute.scalars import TooLargeError, as_scalars
 from gdlab.sweeps import crew, tiles
 from gdlab.sweeps.step import LaneSpec
@@ -754,15 +755,18 @@ def test_the_size_of_a_call_on_a_gpu_follows_from_the_number_of_lanes():
     assert sizes(10**6, chunk=300) == (512, 512)
 
 
-def test_marked_functions_are_stored_calls_only_on_cpus():
+def test_marked_functions_are_stored_calls_only_on_cpus_without_multi_output_fusion(monkeypatch):
     # XLA would copy them into each user of their results; on a GPU each would be a kernel of its own.
-    def calls(backend):
+    def calls(backend, fused=False):
+        monkeypatch.setattr(fusion, "in_force", lambda: fused)
+        tiles.PROGRAMS.clear()
         spec = LaneSpec((FUNCTIONS["ackley"].fn,), None, None, sgd, ("learning_rate",), 9, None, None, False)
         program = program_for(trace_lane(spec, 2, jnp.float32), [True], 64, None, backend)
         return str(jax.make_jaxpr(program.advance)(*program.arguments)).count("name=body")
 
     # One call for the value, one for its slope, and within that one for the ripple of each coordinate.
     assert calls("cpu") >= 3
+    assert calls("cpu", fused=True) == 0
     assert calls("gpu") == 0
     for function in (numerics.sinpi, numerics.sinpi_squared, numerics.expm1):
         traced = jax.make_jaxpr(function)(jnp.float32(0.3))

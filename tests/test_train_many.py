@@ -16,7 +16,7 @@ from gdlab import optimizers
 from gdlab.compute.devices import memory
 from gdlab.hyperparameters import log_range, sample_hyperparameters
 from gdlab.tasks import Task
-from gdlab.training import train, train_many
+from gdlab.training import compilation, train, train_many
 from gdlab.training.lanes import Lanes, Recipe, compile_lanes, seconds_per_lane, trace_lanes, widest
 
 
@@ -176,6 +176,16 @@ def test_a_sweep_resumes_where_it_was_killed(task, tmp_path, monkeypatch):
             train_many(task, optimizers.adam, grid, **(calls | changed))
     with pytest.raises(ValueError, match="differs in: factory"):
         train_many(task, lambda learning_rate: optimizers.adam(learning_rate, b1=0.8), grid, **calls)
+
+
+def test_a_second_call_traces_and_compiles_nothing(task, monkeypatch):
+    rates = {"learning_rate": [0.1, 0.2]}
+    settings = dict(seeds=1, epochs=1, strategy="map", progress=False)
+    first = train_many(task, optimizers.sgd, rates, **settings)
+    kept = len(compilation.COMPILED)
+    monkeypatch.setattr("gdlab.training.lanes.trace_both", lambda *_: pytest.fail("traced again"))
+    xr.testing.assert_identical(train_many(task, optimizers.sgd, rates, **settings).drop_attrs(), first.drop_attrs())
+    assert len(compilation.COMPILED) == kept
 
 
 def test_lanes_fit_into_memory(task, monkeypatch):

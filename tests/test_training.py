@@ -1,9 +1,11 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 
 from gdlab import optimizers, tasks
 from gdlab.compute.devices import compile_with_first
-from gdlab.records import RunFolder, read_run
+from gdlab.records import RunFolder, read_run, runs
 from gdlab.schedules import cosine
 from gdlab.tasks import Task
 from gdlab.training import compilation, train
@@ -419,6 +421,62 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         RunFolder(tmp_path / "held", {}, {})
     with pytest.raises(FileNotFoundError, match=r"without config\.json"):
         read_run(tmp_path / "nothing")
+
+
+class SlowDisk:
+    """Holds back the first writes until `go` is set, and keeps the arrays that are then written."""
+
+    def __init__(self, monkeypatch, error=None):
+        self.go, self.written, self.error, self.pack = threading.Event(), [], error, runs.pack
+        monkeypatch.setattr(runs, "pack", self)
+
+    def __call__(self, file, arrays, note, belongs_to):
+        assert self.go.wait(30), "the run waits for its checkpoint"
+        if self.error:
+            raise self.error
+        self.written.append({name: array.copy() for name, (array, _) in arrays.items()})
+        self.pack(file, arrays, note, belongs_to)
+
+
+def test_a_checkpoint_is_written_while_the_next_epochs_run(tmp_path, monkeypatch):
+    task, _, _ = regression()
+    optimizer = optimizers.adam(0.1)
+    two, four = (train(task, optimizer, epochs=epochs, progress=False).params for epochs in (2, 4))
+    disk = SlowDisk(monkeypatch)
+
+    def follow(row):
+        if row["epoch"] == 3:  # this epoch has run, and reused the memory of the second one
+            disk.go.set()
+
+    train(task, optimizer, epochs=4, folder=tmp_path, checkpoint_every=2, progress=False, on_epoch=follow)
+    np.testing.assert_array_equal([each[".params"] for each in disk.written], [two, four])
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_a_full_disk_ends_the_run_at_the_next_checkpoint_or_at_its_end(tmp_path, monkeypatch, epochs):
+    task, _, _ = regression()
+    rows = []
+    disk = SlowDisk(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    disk.go.set()
+    with pytest.raises(OSError, match="No space left on device"):
+        train(task, optimizers.sgd(), epochs=epochs, folder=tmp_path, progress=False, on_epoch=rows.append)
+    assert [row["epoch"] for row in rows] == [1]
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_ends_early_waits_for_its_checkpoint(tmp_path, monkeypatch, error):
+    task, _, _ = regression()
+    disk = SlowDisk(monkeypatch)
+
+    def end(row):
+        threading.Timer(0.2, disk.go.set).start()
+        raise error
+
+    with pytest.raises(error):
+        train(task, optimizers.sgd(), epochs=2, folder=tmp_path, progress=False, on_epoch=end)
+    assert len(disk.written) == 1
+    assert read_run(tmp_path).metrics["epoch"] == [1]
 
 
 CHILD = """

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # loads scipy.special when it is used, which takes a tenth of a second
 from jaxtyping import Float, Int
-from scipy import special
 
 from gdlab.arguments import as_numbers, describe, require_callable, require_count, require_number, restated
 
@@ -87,7 +87,7 @@ def share_interval(hits: Int[np.ndarray, "..."] | int, total: int, level: float 
         raise TypeError(f"hits: expected integers, got {describe(hits)}")
     if counts.size and (counts.min() < 0 or counts.max() > total):
         raise ValueError(f"hits: expected counts from 0 to {total}, got {counts.min()} to {counts.max()}")
-    z = special.ndtri(0.5 + 0.5 * level)
+    z = scipy.special.ndtri(0.5 + 0.5 * level)
     share = counts / total
     scale = 2 * (total + z**2)
     middle = (2 * total * share + z**2) / scale
@@ -292,7 +292,7 @@ def _student(estimate: Any, samples: np.ndarray, level: float) -> Interval:
     equal = (samples == samples[..., :1]).all(axis=-1)
     finite = np.isfinite(samples).all(axis=-1)
     spread = np.where(finite[..., None], samples, 0.0).std(axis=-1, ddof=1)
-    half = np.where(finite, special.stdtrit(count - 1, 0.5 + 0.5 * level) * spread / np.sqrt(count), np.inf)
+    half = np.where(finite, scipy.special.stdtrit(count - 1, 0.5 + 0.5 * level) * spread / np.sqrt(count), np.inf)
     with np.errstate(invalid="ignore"):  # inf - inf, which is replaced
         low = np.where(equal, estimate, np.where(finite, estimate - half, -np.inf))[()]
         high = np.where(equal, estimate, np.where(finite, estimate + half, np.inf))[()]

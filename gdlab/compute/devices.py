@@ -10,6 +10,7 @@ import jaxlib
 import numpy as np
 
 from gdlab.arguments import describe
+from gdlab.compute import fusion
 
 
 def local_devices(devices: Any) -> list[jax.Device]:
@@ -108,5 +109,6 @@ def memory(device: jax.Device) -> float:
 
 
 def platform_of(device: jax.Device) -> str:
-    """Describe what the bits of a result depend on besides the program: the versions and the kind of device."""
-    return f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, {device.platform} {device.device_kind}"
+    """Describe what the bits of a result depend on besides the program: versions, device and fusion on CPUs."""
+    fused = ", multi-output fusion" if device.platform == "cpu" and fusion.in_force() else ""
+    return f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, {device.platform} {device.device_kind}{fused}"

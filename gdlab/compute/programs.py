@@ -18,6 +18,7 @@ SETTINGS = (
     "jax_default_prng_impl",
     "jax_threefry_partitionable",
     "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
     "jax_debug_nans",
     "jax_disable_jit",
 )
@@ -39,7 +40,7 @@ class Cache:
         Several threads that ask for the same object make it only once. An object is made anew, and not cached, if
         its key cannot be hashed.
         """
-        key = (key, tuple(getattr(jax.config, name) for name in SETTINGS))
+        key = _with_settings(key)
         try:
             hash(key)
         except TypeError:
@@ -59,12 +60,21 @@ class Cache:
                 found.set_exception(error)
         return found.result()
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Return whether the object for `key` and the current settings of JAX is there, so that `get` returns it."""
+        held = self._held.get(_with_settings(key))
+        return held is not None and held.done()
+
     def __len__(self) -> int:
         return len(self._held)
 
     def clear(self) -> None:
         """Remove all objects."""
         self._held.clear()
+
+
+def _with_settings(key: Any) -> Hashable:
+    return key, tuple(getattr(jax.config, name) for name in SETTINGS)
 
 
 def trace(

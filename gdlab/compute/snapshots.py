@@ -22,6 +22,9 @@ FIXED = frozenset(
 OPAQUE = frozenset({"eval", "exec", "compile", "globals", "open", "input", "__import__", "breakpoint"})
 """Builtins through which a function may read anything."""
 
+RULES = ("jvp", "fwd", "bwd", "vmap_rule")
+"""The attributes in which JAX's transformed functions hold the custom rules of the user."""
+
 LARGEST = 20_000
 """The largest number of objects in a snapshot; what reads more of them is not worth comparing."""
 
@@ -105,7 +108,7 @@ class _Reader:
             return Same(value) if isinstance(value, Signature) else value
         if isinstance(value, (types.ModuleType, type)):
             name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
-            return Same(value) if _is_fixed(name) else self._refuse()
+            return Same(value) if _is_fixed(name) and value is not np.random else self._refuse()
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.MethodType):
@@ -117,8 +120,9 @@ class _Reader:
         if kind is functools.partial:
             return self.read(value.func), self.read(value.args), self.read(value.keywords), self.read(vars(value))
         if callable(value) and hasattr(value, "__wrapped__") and _is_fixed(kind.__module__):
-            # A function that JAX has transformed, such as by jit: what was asked of JAX is part of its identity.
-            return Same(value), self.read(value.__wrapped__)
+            # A function that JAX has transformed, such as by jit: what was asked of JAX is part of its identity. Its
+            # custom rules, if it has any, are functions of their own.
+            return Same(value), self.read(value.__wrapped__), self.all(getattr(value, rule, None) for rule in RULES)
         return None
 
     def _array(self, array: np.ndarray) -> Hashable:
@@ -144,6 +148,8 @@ class _Reader:
         code, home = function.__code__, function.__globals__.get("__name__", "")
         if _is_fixed(home) and (function.__closure__ is None or _is_named(function)):
             return Same(function), Same(code)
+        if not _is_fixed(home) and _may_draw(function):
+            self._refuse()
         closure = [self._cell(cell) for cell in function.__closure__ or ()]
         own = Same(code), self.read(function.__defaults__), self.read(function.__kwdefaults__), tuple(closure)
         return own if _is_fixed(home) else (own, self.read(vars(function)), self._globals(function))
@@ -155,7 +161,7 @@ class _Reader:
             return "empty"
 
     def _globals(self, function: types.FunctionType) -> Hashable:
-        named, imported = _names(function.__code__)
+        named, imported, _ = _names(function.__code__)
         if named & OPAQUE or not all(map(_is_fixed, imported)):
             self._refuse()
         known = function.__globals__
@@ -169,6 +175,12 @@ def _is_fixed(module: str | None) -> bool:
     return (module or "").partition(".")[0] in FIXED
 
 
+def _may_draw(function: types.FunctionType) -> bool:
+    """Return whether the function may draw from NumPy's global generator, whose state is not among what it reads."""
+    named, imported, attributes = _names(function.__code__)
+    return "random" in attributes and ("numpy" in imported or any(function.__globals__.get(n) is np for n in named))
+
+
 def _is_named(function: types.FunctionType) -> bool:
     """Return whether the function is the one that its module holds under its name, such as a decorated one."""
     return function.__globals__.get("__name__") == function.__module__ and (
@@ -177,17 +189,20 @@ def _is_named(function: types.FunctionType) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of all global variables and of all imported modules in the code, including inner functions."""
-    named, imported = set(), set()
+def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Return the names of all global variables, imported modules and attributes in the code and in inner functions."""
+    named: set[str] = set()
+    imported: set[str] = set()
+    attributes: set[str] = set()
     for each in dis.get_instructions(code):
         if each.opname in ("LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL"):
             named.add(each.argval)
         elif each.opname == "IMPORT_NAME":
             imported.add(each.argval)
+        elif each.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(each.argval)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            more = _names(inner)
-            named |= more[0]
-            imported |= more[1]
-    return frozenset(named), frozenset(imported)
+            for found, more in zip((named, imported, attributes), _names(inner), strict=True):
+                found |= more
+    return frozenset(named), frozenset(imported), frozenset(attributes)

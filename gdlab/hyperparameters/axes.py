@@ -55,9 +55,11 @@ class Layout(NamedTuple):
           lanes: the numbers of the lanes, a range of them, or None.
           **category: the index in each category, such as optimizer=0, function=2.
         """
-        here = self.numbers[name].isel({d: i for d, i in category.items() if d in self.numbers[name].dims})
+        array = self.numbers[name]
+        here = array.values[tuple(category.get(str(d), slice(None)) for d in array.dims)]
+        dims = [str(d) for d in array.dims if d not in category]
         if lanes is None:
-            return np.asarray(here.values.reshape(-1)[0])
+            return np.asarray(here.reshape(-1)[0])
         if isinstance(lanes, range):  # the lanes of a setting are consecutive
             settings = np.arange(lanes.start // self.repeats, -(-lanes.stop // self.repeats))
             ends = np.minimum((settings + 1) * self.repeats, lanes.stop)
@@ -66,7 +68,7 @@ class Layout(NamedTuple):
             settings, counts = lanes // self.repeats, None
         places = np.unravel_index(settings, tuple(self.axes.values())) if self.axes else ()
         along = dict(zip(self.axes, places, strict=True))
-        found = np.broadcast_to(here.values[tuple(along[str(d)] for d in here.dims)], len(settings))
+        found = np.broadcast_to(here[tuple(along[d] for d in dims)], len(settings))
         return found if counts is None else np.repeat(found, counts)
 
     def padded_values(self, lanes: Any, length: int, dtype: Any, **category: int) -> list[np.ndarray]:

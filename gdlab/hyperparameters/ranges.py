@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import qmc
+import scipy  # loads scipy.stats when it is used, which takes half a second
 
 from gdlab.arguments import describe, require_choice, require_count, require_flag, require_number
 
@@ -112,12 +112,14 @@ def sample_hyperparameters(
 
 def _sobol(dim: int, count: int, seed: int) -> np.ndarray:
     powers = (count - 1).bit_length()
-    return qmc.Sobol(dim, rng=np.random.default_rng(seed)).random_base2(powers)[:count]
+    return scipy.stats.qmc.Sobol(dim, rng=np.random.default_rng(seed)).random_base2(powers)[:count]
 
 
 _SAMPLERS: dict[str, Callable[[int, int, int], np.ndarray]] = {
     "random": lambda dim, count, seed: np.random.default_rng(seed).random((count, dim)),
     "sobol": _sobol,
-    "halton": lambda dim, count, seed: qmc.Halton(dim, rng=np.random.default_rng(seed)).random(count),
-    "latin_hypercube": lambda dim, count, seed: qmc.LatinHypercube(dim, rng=np.random.default_rng(seed)).random(count),
+    "halton": lambda dim, count, seed: scipy.stats.qmc.Halton(dim, rng=np.random.default_rng(seed)).random(count),
+    "latin_hypercube": lambda dim, count, seed: scipy.stats.qmc.LatinHypercube(
+        dim, rng=np.random.default_rng(seed)
+    ).random(count),
 }

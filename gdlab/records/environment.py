@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from gdlab.compute import fusion
 from gdlab.compute.threads import usable_cores
 
 
@@ -20,7 +21,8 @@ def environment() -> dict[str, Any]:
 
     Returns:
       A dict with the date (UTC), the command, the versions of Python and of the packages, the processor, its number
-      of cores, the number of cores that this process may use, and the devices; in a git checkout also the commit.
+      of cores, the number of cores that this process may use, the devices, and whether XLA's fusion with several
+      outputs is in force on CPUs; in a git checkout also the commit.
     """
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "optax", "flax")}
     commit = git_commit()
@@ -33,6 +35,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "multi_output_fusion": fusion.in_force(),
         **({"git_commit": commit} if commit else {}),
     }
 

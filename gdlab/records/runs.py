@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,9 +129,21 @@ class RunFolder:
         Raises:
           FileNotFoundError: if the folder has been moved or deleted since it was opened.
         """
+        self.prepare(path, tree, note)()
+
+    def prepare(self, path: Path, tree: PyTree, note: Any = None) -> Callable[[], None]:
+        """Return a function that does what `save` does with these arguments, for another thread to call later.
+
+        It holds the numbers that the tree and the note have now: they are copied to the host, and whoever donates or
+        changes the tree afterwards changes nothing.
+        """
         arrays, note = arrays_of(tree), to_json(note, "note")
-        with self._held.writing(path.name) as temporary:
-            pack(temporary, arrays, note, self._belongs_to(path))
+
+        def write() -> None:
+            with self._held.writing(path.name) as temporary:
+                pack(temporary, arrays, note, self._belongs_to(path))
+
+        return write
 
     def load(self, path: Path, like: PyTree) -> tuple[PyTree, Any]:
         """Return the tree and the note of a file of the run.

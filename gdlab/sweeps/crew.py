@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gdlab.compute import interrupts
 from gdlab.compute.threads import Crew
 from gdlab.sweeps.space import Space
 from gdlab.sweeps.step import RUNNING
@@ -120,16 +121,23 @@ class LaneCrew:
         self.pools: dict[tuple[int, int], Pool] = {}
         self.busy = 0
         self.changed = threading.Condition()
-        self.crew = Crew(devices, on_stop=self._wake)
         workers = len(devices)
         lanes = sum(part.high - part.low for part in parts)
         rounds = max(math.ceil(lanes / (workers * program.chunk)), 1)  # the same number of calls for each worker
         shares = math.ceil(lanes / (rounds * workers) / program.tile) * program.tile
         self.most = min(program.chunk, shares)
+        calls = sum(math.ceil((part.high - part.low) / self.most) for part in parts)
+        self.crew = Crew(devices[:calls], on_stop=self._wake)
 
     def work(self) -> None:
-        """Run all lanes, in one thread per entry of the devices; an error in one thread stops all and is raised."""
-        self.crew.run(self._serve, range(len(self.crew.devices)))
+        """Run all lanes, in one thread per entry of the devices; an error in one thread stops all and is raised.
+
+        If there is one, it is the caller's own, because starting another would take as long as a small batch.
+        """
+        if len(self.crew.devices) > 1:
+            self.crew.run(self._serve, range(len(self.crew.devices)))
+        else:
+            self._serve(0, self.crew.devices[0])
 
     def _wake(self) -> None:
         with self.changed:
@@ -209,8 +217,7 @@ class LaneCrew:
         common = [values for values, differs in zip(numbers, self.differing, strict=True) if not differs]
         own = [values for values, differs in zip(numbers, self.differing, strict=True) if differs]
         tiles = np.int32(-(-len(lanes) // plan.tile))
-        arrays, own = jax.device_put((self._padded(function, lanes, state, device), own), device)
-        shared = list(shared)
+        arrays, shared = self._padded(function, lanes, state, device), list(shared)
         while True:
             t = self.marks[level - 1] if level else 0
             (values, reached, shared, arrays), own = program(
@@ -220,6 +227,7 @@ class LaneCrew:
             level += 1
             running = stop == RUNNING
             last = level == len(self.marks)
+            interrupts.check()
             if self.crew.stopped.is_set():  # an error in another thread, or an interrupt
                 return
             if last or 8 * np.count_nonzero(running) < 7 * len(lanes):

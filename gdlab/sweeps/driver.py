@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from gdlab.arguments import as_path, require_callable, require_choice, require_c
 from gdlab.compute.devices import local_devices
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
+from gdlab.compute.programs import Cache
 from gdlab.compute.promotion import standard_promotion
+from gdlab.compute.snapshots import snapshot
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained, optimizer_from
 from gdlab.records.blocks import Blocks
@@ -27,12 +29,18 @@ from gdlab.sweeps.identity import identify
 from gdlab.sweeps.labels import label
 from gdlab.sweeps.space import Space, make_space
 from gdlab.sweeps.step import AT_TARGET, LaneSpec, decode
-from gdlab.sweeps.tiles import compile_for, program_for
+from gdlab.sweeps.tiles import TiledProgram, compile_for, program_for
 from gdlab.sweeps.traces import LaneTrace, trace_lane
 from gdlab.version import VERSION
 
 PART = 1 << 18
 """The maximum number of lanes in a block."""
+
+TRACES = Cache(64)
+"""Traced lanes, by everything that their functions and factories read."""
+
+COMPILED = Cache(64)
+"""Compiled programs, by what they compute."""
 
 
 @heeded()
@@ -58,10 +66,11 @@ def sweep(
     """Descend from every start with every setting of the hyperparameters.
 
     Each optimizer is one compiled program, in which every descent is a lane (one run of the batch). Lanes that stop
-    leave the batch, and the remaining ones are merged, so that no lane waits for the slowest. Every call traces its
-    functions and factories, so data that they read from outside has the value of that moment; programs are kept by
-    what they compute, so the same sweep does not compile twice. Failures of arithmetic are results, not errors: a
-    start that is NaN gives a lane with `diverged` set.
+    leave the batch, and the remaining ones are merged, so that no lane waits for the slowest. Data that functions and
+    factories read from outside has the value of the moment: a call traces them, unless nothing that they read has
+    changed since the last time (`gdlab.compute.snapshots.snapshot`). Programs are kept by what they compute, so the
+    same sweep does not compile twice. Failures of arithmetic are results, not errors: a start that is NaN gives a lane
+    with `diverged` set.
 
     Args:
       fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS`, whose minimizers are then known. A mapping
@@ -217,8 +226,7 @@ class _Request:
         with self._bar() as tick:
             waiting = {index: self._resume(index, parts, blocks, tick) for index in range(len(labels))}
             todo = [index for index in waiting if waiting[index]]
-            # The programs of the next optimizers are compiled while this one runs.
-            programs = ahead(lambda index: self._program(lanes[index]), todo, usable_cores())
+            programs = self._programs([lanes[index] for index in todo])
             for index in todo:
                 self._run_one(index, next(programs), waiting[index], blocks, tick)
         self._gather(parts)
@@ -261,17 +269,36 @@ class _Request:
 
     def _trace(self, index: int) -> LaneTrace | HistoryTrace:
         space, spec = self.space, self.spec(index)
-        with explained(list(space.factories)[index], space.names):
+
+        def make() -> LaneTrace | HistoryTrace:
             if self.history:
                 return trace_history(spec, self.record, self.reduce, space.dim, space.starts.dtype)
             return trace_lane(spec, space.dim, space.starts.dtype)
 
+        with explained(list(space.factories)[index], space.names):
+            read = snapshot((spec, self.reduce))
+            key = (read, self.history, self.record, space.dim, space.starts.dtype)
+            return make() if read is None else TRACES.get(key, make)
+
+    def _programs(self, lanes: Sequence[LaneTrace | HistoryTrace]) -> Iterator[Any]:
+        """Return the programs of these lanes; those of the next optimizers are compiled while one runs."""
+        if all(isinstance(lane, HistoryTrace) or self._key(lane) in COMPILED for lane in lanes):
+            return map(self._program, lanes)
+        return ahead(self._program, lanes, usable_cores())
+
     def _program(self, lane: LaneTrace | HistoryTrace) -> Any:
-        if isinstance(lane, HistoryTrace):
-            return lane
+        return lane if isinstance(lane, HistoryTrace) else COMPILED.get(self._key(lane), lambda: self._compile(lane))
+
+    def _key(self, lane: LaneTrace) -> Hashable:
         layout = self.space.layout
-        each = -(-layout.lanes // len(self.threads))
-        program = program_for(lane, layout.differing(), each, self.chunk, self.backend)
+        digest = lane.digest or object()  # code behind a call into Python may change
+        return digest, tuple(layout.differing()), self._lanes_each(), self.chunk, self.devices[0]
+
+    def _lanes_each(self) -> int:
+        return -(-self.space.layout.lanes // len(self.threads))
+
+    def _compile(self, lane: LaneTrace) -> TiledProgram:
+        program = program_for(lane, self.space.layout.differing(), self._lanes_each(), self.chunk, self.backend)
         began = time.perf_counter()
         compile_for(program, self.devices[0])
         self.compile_seconds += time.perf_counter() - began

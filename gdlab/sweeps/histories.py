@@ -20,6 +20,9 @@ from gdlab.sweeps.traces import largest_array
 
 Reduce = Callable[[Descent], Any]
 
+PROGRAMS = Cache(64)
+"""Compiled programs, by what they compute."""
+
 
 class HistoryTrace(NamedTuple):
     """A lane as JAX has traced it: what decides both its program and the identity of its results.
@@ -28,11 +31,13 @@ class HistoryTrace(NamedTuple):
       closed: takes (start, which, *numbers) and returns the arrays that the result keeps of the lane.
       names: their names, in order.
       digest: a digest of the lane; None if it calls back into Python.
+      largest: the size in bytes of the largest array that it computes.
     """
 
     closed: core.ClosedJaxpr
     names: list[str]
     digest: str | None
+    largest: int
 
     def run(self, start: Any, which: Any, numbers: Sequence[Any]) -> dict[str, Any]:
         """Return what the result keeps of one lane, by name."""
@@ -45,7 +50,7 @@ def trace_history(spec: LaneSpec, record: str, reduce: Reduce | None, dim: int, 
     numbers = [jax.ShapeDtypeStruct((), dtype) for _ in spec.names]
     arguments = (jax.ShapeDtypeStruct((dim,), dtype), jax.ShapeDtypeStruct((), jnp.int32), numbers)
     closed, found = jax.make_jaxpr(lane, return_shape=True)(*arguments)
-    return HistoryTrace(closed, sorted(found), digest_jaxprs([closed]))
+    return HistoryTrace(closed, sorted(found), digest_jaxprs([closed]), largest_array(closed))
 
 
 def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable[..., dict[str, Any]]:
@@ -104,9 +109,10 @@ def run_histories(
     ledger: Ledger,
 ) -> None:
     """Run all lanes of the parts, `chunk` lanes per call."""
-    batch = jax.vmap(lane.run, (0, None, [0 if differs else None for differs in space.layout.differing()]))
+    differing = tuple(space.layout.differing())
+    batch = jax.vmap(lane.run, (0, None, [0 if differs else None for differs in differing]))
     lock = threading.Lock()
-    programs = Cache(len(set(devices)))
+    which = (lane.digest or object(), tuple(lane.names), differing, chunk)  # code behind a call into Python may change
     left = {part: part.high - part.low for part in parts}
 
     def call(job: tuple[Part, range], device: jax.Device) -> None:
@@ -115,7 +121,7 @@ def run_histories(
         numbers = space.values(factory, part.function, lanes, chunk)
         given = jax.device_put((starts, np.int32(part.function), numbers), device)
         with ledger.compiling():
-            program = programs.get(device, lambda: jax.jit(batch).lower(*given).compile())
+            program = PROGRAMS.get((which, device), lambda: jax.jit(batch).lower(*given).compile())
         found = {name: np.asarray(array)[: len(lanes)] for name, array in program(*given).items()}
         with lock:
             ledger.record(part, slice(lanes.start, lanes.stop), found)
@@ -126,11 +132,14 @@ def run_histories(
     ranges = [
         (part, range(low, min(low + chunk, part.high))) for part in parts for low in range(part.low, part.high, chunk)
     ]
-    Crew(devices).run(call, ranges)
+    if len(ranges) == 1 and (which, devices[0]) in PROGRAMS:
+        call(ranges[0], devices[0])  # starting a thread would take longer
+    else:
+        Crew(devices[: len(ranges)]).run(call, ranges)
 
 
 def history_chunk(lane: HistoryTrace, space: Space, max_steps: int, record: str) -> int:
     """Return the number of lanes per call, whose paths take at most 16 MiB, and whose largest arrays at most 64 MiB."""
     path = (max_steps + 1 if record == "path" else 1) * (space.dim + 1) * space.starts.dtype.itemsize
-    each = max(path, largest_array(lane.closed) / 4)
+    each = max(path, lane.largest / 4)
     return int(np.clip(1 << int(np.log2(max((1 << 24) / each, 1))), 1, 2048))

@@ -23,18 +23,20 @@ def label(
       reduced: whether a function of the caller made some of the arrays.
       attributes: the dataset's attributes.
     """
-    dims = ["optimizer", "function", *space.layout.axes, "start"]
-    shape = (len(space.factories), len(space.functions), *space.layout.axes.values(), space.starts.shape[1])
-    drop = [
-        name for name, keep in (("optimizer", space.named_factories), ("function", space.named_functions)) if not keep
-    ]
+    sizes = _sizes(space)
     variables = {}
     for name in (*(n for n in ORDER if n in arrays), *(n for n in arrays if n not in ORDER)):
-        array = arrays[name]
-        tail = array.shape[3:]
-        extra = _tail(name, len(tail), steps, reduced)
-        variables[name] = xr.DataArray(array.reshape(*shape, *tail), dims=[*dims, *extra]).isel(dict.fromkeys(drop, 0))
+        tail = arrays[name].shape[3:]
+        dims = [*sizes, *_tail(name, len(tail), steps, reduced)]
+        variables[name] = (dims, arrays[name].reshape(*sizes.values(), *tail))
     return xr.Dataset(variables, coords=_coordinates(space, None if reduced else steps), attrs=dict(attributes))
+
+
+def _sizes(space: Space) -> dict[str, int]:
+    """Return the dimensions that all variables have, with their lengths."""
+    sizes = {"optimizer": len(space.factories)} if space.named_factories else {}
+    sizes |= {"function": len(space.functions)} if space.named_functions else {}
+    return sizes | space.layout.axes | {"start": space.starts.shape[1]}
 
 
 def _tail(name: str, count: int, steps: int | None, reduced: bool) -> list[str]:

@@ -1,6 +1,6 @@
 """The space that a sweep covers: functions, optimizers, hyperparameters and starts, checked and laid out as lanes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,8 @@ from gdlab.arguments import (
     require_gradient,
     require_scalar_function,
 )
+from gdlab.compute.programs import Cache
+from gdlab.compute.snapshots import snapshot
 from gdlab.functions import Function
 from gdlab.hyperparameters.axes import Layout, lay_out
 from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments, require_values
@@ -103,9 +105,9 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
     points = lay_starts("starts", starts, list(plain), named_functions)
     one = jax.ShapeDtypeStruct(points.shape[2:], points.dtype)
     for found in plain.values():
-        require_scalar_function("fn", found, one)
+        _once(require_scalar_function, "fn", found, one)
         if gradient is None:
-            abstract_result("fn", jax.grad(found), one, takes="its gradient")
+            _once(_require_differentiable, "fn", found, one)
     categories = {"optimizer": list(factories) if named_factories else None, "function": list(plain)}
     layout = lay_out(hyperparameters, categories, RESULT_NAMES, points.shape[1])
     require_arguments(factories, layout.numbers)
@@ -122,6 +124,23 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
     )
 
 
+CHECKED = Cache(256)
+"""The checks that functions have passed, by what the functions read."""
+
+
+def _once(check: Callable[[str, Any, Any], Any], name: str, function: Any, point: Any) -> None:
+    """Call `check(name, function, point)`, unless the function has passed it and reads what it read then."""
+    read = snapshot(function)
+    if read is None:
+        check(name, function, point)
+    else:
+        CHECKED.get((check, name, read, point.shape, point.dtype), lambda: check(name, function, point))
+
+
+def _require_differentiable(name: str, fn: Any, point: Any) -> None:
+    abstract_result(name, jax.grad(fn), point, takes="its gradient")
+
+
 def _gradients(gradient: Any, names: list[str], named: bool, point: Any) -> tuple[GradientFunction, ...] | None:
     if gradient is None:
         return None
@@ -129,7 +148,7 @@ def _gradients(gradient: Any, names: list[str], named: bool, point: Any) -> tupl
     if isinstance(gradient, Mapping) != named or (named and list(given) != names):
         raise ValueError(f"gradient: expected a gradient for each of {names}, got {list(given)}")
     for slope in given.values():
-        require_gradient("gradient", slope, point)
+        _once(require_gradient, "gradient", slope, point)
     return tuple(given.values())
 
 
@@ -164,7 +183,8 @@ def _points(name: str, value: Any) -> np.ndarray:
             f"{name}: expected concrete points, got a traced value; call this outside jax.jit, or use descend inside"
         )
     try:
-        array = np.asarray(jnp.asarray(value))
+        usual = isinstance(value, np.ndarray) and value.dtype == jax.dtypes.canonicalize_dtype(value.dtype)
+        array = np.asarray(value if usual else jnp.asarray(value))
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected points of shape (starts, dim), got {describe(value)}") from None
     if not jnp.issubdtype(array.dtype, jnp.floating):

@@ -101,8 +101,8 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
 
     def verdict(
         state: State, now: Array, which: Array, found: Array, slope: Array, moved: Array
-    ) -> tuple[Array, Array]:
-        """Return `stop` and `first` after this step."""
+    ) -> tuple[Array, Array, Array]:
+        """Return `stop` and `first` after this step, and whether the lane makes it."""
         finite = jnp.isfinite(found) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(moved))
         running = state.stop == RUNNING
         stop = jnp.where(finite, RUNNING, -1 - now)
@@ -115,9 +115,16 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
             first = jnp.where(there & (first < 0), now, first)
             if spec.stop_at_target:
                 stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
-        return jnp.where(running, stop, state.stop), first
+        stop = jnp.where(running, stop, state.stop)
+        # The same as running & finite, but computed from `stop` alone, which spares a pass over each of the two.
+        moves = stop == RUNNING
+        if spec.tolerance is not None:
+            moves |= stop == now
+        if aimed and spec.stop_at_target:
+            moves |= stop == AT_TARGET + now
+        return stop, first, moves
 
-    # Its results are stored rather than recomputed at each use.
+    # Where marked functions are stored, so are its results, rather than recomputed at each use.
     value_and_slope = stored(value_and_slope)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
@@ -139,8 +146,7 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
             optimizer(numbers), state.optimizer, x, found, slope, lambda y: choose(which, spec.functions, y)
         )
         now = t + 1
-        stop, first = verdict(state, now, which, found, slope, moved)
-        go = (state.stop == RUNNING) & (stop >= RUNNING)  # it was running, and did not diverge
+        stop, first, go = verdict(state, now, which, found, slope, moved)
         # The optimizer's state may change after a lane has stopped: nothing reads it. Its dtypes stay the same.
         after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
         return State(jnp.where(go, moved, x), stop, first, after)

@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import Array
 
+from gdlab.compute import fusion
 from gdlab.compute.calls import metadata
 from gdlab.compute.devices import compile_with_first, loops_as_graphs, wide_vectors
 from gdlab.compute.programs import Cache, trace
@@ -154,8 +155,10 @@ def scalar_lane(lane: LaneTrace, backend: str) -> TracedLane:
     """Rewrite a lane over scalars, or leave it on arrays if it is too large for that."""
     traced = (lane.begin, lane.step, lane.look)
     try:
-        # On a GPU, a stored call would be a separate kernel, which is 12 times as slow on an H200.
-        scalar = [as_scalars(each, store=backend == "cpu", limit=MOST_OPERATIONS) for each in traced]
+        # Stored calls are of use on CPUs only, unless XLA itself stores what is used twice. On a GPU, each would be a
+        # separate kernel, which is 12 times as slow on an H200.
+        store = backend == "cpu" and not fusion.in_force()
+        scalar = [as_scalars(each, store=store, limit=MOST_OPERATIONS) for each in traced]
     except TooLargeError:
         begin_all, step_all, look_all = (_as_lists(core.jaxpr_as_fun(each)) for each in traced)
         return TracedLane(begin_all, step_all, look_all, lane.leaves, 1, False)

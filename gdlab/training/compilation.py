@@ -5,7 +5,7 @@ Both are cached. A traced program is used again only while nothing that it was t
 constants and trees of arguments and results.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -121,15 +121,25 @@ def trace_run(task: Functions, factory: Factory, names: tuple[str, ...], data: D
     `names` are those of the hyperparameters.
     """
     shapes = shapes_of(data)
-    leaves, structure = jax.tree.flatten(shapes)
 
     def make() -> TracedRun:
         start, epoch = functions_of(task, factory, names, "optimizer")
         arguments = [jax.ShapeDtypeStruct((), np.float32)] * len(names), jax.ShapeDtypeStruct((), np.uint32)
         return trace_both(device, start, epoch, arguments, (shapes,))
 
+    return kept_trace(task, factory, shapes, ("run", names, device), make)
+
+
+def kept_trace(
+    task: Functions, factory: Factory, shapes: Data, more: Hashable, make: Callable[[], TracedRun]
+) -> TracedRun:
+    """Return `make()`, or what it returned while nothing that the task and the factory read has changed since.
+
+    `shapes` are those of the data, and `more` is what else the programs depend on.
+    """
+    leaves, structure = jax.tree.flatten(shapes)
     read = snapshot((task, factory))
-    return make() if read is None else TRACED.get((read, names, tuple(leaves), structure, str(structure), device), make)
+    return make() if read is None else TRACED.get((read, tuple(leaves), structure, str(structure), more), make)
 
 
 def compile_run(traced: TracedRun) -> CompiledRun:

@@ -14,7 +14,15 @@ from jaxtyping import Float, UInt32
 from gdlab.compute.devices import memory
 from gdlab.compute.threads import Crew
 from gdlab.tasks.task import Data, Functions
-from gdlab.training.compilation import Program, TracedRun, functions_of, shapes_of, trace_both
+from gdlab.training.compilation import (
+    Program,
+    TracedRun,
+    compile_run,
+    functions_of,
+    kept_trace,
+    shapes_of,
+    trace_both,
+)
 from gdlab.training.epoch import Learner
 from gdlab.types import Factory
 
@@ -56,13 +64,18 @@ class Recipe(NamedTuple):
 
     def trace(self, width: int | None, device: jax.Device) -> TracedRun:
         """Trace and lower the programs for calls of `width` lanes (None: one lane, without vmap) on the device."""
-        start, epoch = functions_of(self.task, self.factory, self.names, self.argument)
-        if width is not None:
-            start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
-        shape = () if width is None else (width,)
-        values = [jax.ShapeDtypeStruct(shape, np.float32)] * len(self.names)
-        more = shapes_of(self.data), jax.ShapeDtypeStruct((), np.int32)
-        return trace_both(device, start, epoch, (values, jax.ShapeDtypeStruct(shape, np.uint32)), more)
+        shapes = shapes_of(self.data)
+
+        def make() -> TracedRun:
+            start, epoch = functions_of(self.task, self.factory, self.names, self.argument)
+            if width is not None:
+                start, epoch = jax.vmap(start), jax.vmap(epoch, in_axes=(0, 0, 0, None, None))
+            shape = () if width is None else (width,)
+            values = [jax.ShapeDtypeStruct(shape, np.float32)] * len(self.names)
+            more = shapes, jax.ShapeDtypeStruct((), np.int32)
+            return trace_both(device, start, epoch, (values, jax.ShapeDtypeStruct(shape, np.uint32)), more)
+
+        return kept_trace(self.task, self.factory, shapes, ("lanes", self.names, self.argument, width, device), make)
 
 
 class Lanes(NamedTuple):
@@ -99,11 +112,11 @@ def trace_lanes(recipe: Recipe, width: int | None, devices: Sequence[jax.Device]
 
 
 def compile_lanes(traced: Mapping[jax.Device, TracedRun], width: int | None) -> Lanes:
-    """Compile the traced programs; any thread may call this."""
-    compiled = {device: [Program(each, device) for each in both.lowered] for device, both in traced.items()}
+    """Compile the traced programs, or take those that are kept; any thread may call this."""
+    compiled = {device: compile_run(both) for device, both in traced.items()}
     return Lanes(
-        {device: both[0] for device, both in compiled.items()},
-        {device: both[1] for device, both in compiled.items()},
+        {device: both.begin for device, both in compiled.items()},
+        {device: both.epoch for device, both in compiled.items()},
         width,
     )
 

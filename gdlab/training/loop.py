@@ -119,7 +119,8 @@ def train(
         is that of the held-out examples if the task has any, otherwise that of the test set. None: never stop early.
       learning_rate: a number or a schedule over steps that is recorded after each epoch; it does not affect the run.
       checkpoint_every: the number of epochs between two checkpoints. A run that was killed repeats the epochs since
-        its last checkpoint. Default 1.
+        its last checkpoint. A checkpoint is written while the next epochs run; one that cannot be written ends the run
+        at the next one, or at its end. Default 1.
       progress: whether to show a progress bar of the epochs; a string is its label.
       on_epoch: called after each epoch with a mapping of its metrics, its number and its duration in seconds. A
         resumed run first calls it with the epochs from before.
@@ -193,8 +194,8 @@ def train(
         **({"hyperparameters": {name: float(value) for name, value in values.items()}} if values else {}),
     }
     described = {"task": {"name": task.name, **task.description}, "epochs": epochs, **(config or {})}
-    with RunFolder(folder, identity, described) as place:
-        return run.loop(place, label, progress is not False, on_epoch)
+    with RunFolder(folder, identity, described) as place, Checkpoints(place) as checkpoints:
+        return run.loop(checkpoints, label, progress is not False, on_epoch)
 
 
 @dataclasses.dataclass
@@ -223,12 +224,12 @@ class _Run:
 
     def loop(
         self,
-        place: RunFolder | None,
+        checkpoints: Checkpoints | None,
         label: str,
         progress: bool,
         on_epoch: Callable[[Mapping[str, Any]], None] | None,
     ) -> Training:
-        checkpoints = Checkpoints(place) if place else None
+        place = checkpoints.place if checkpoints else None
         learner = self._resume(checkpoints) if checkpoints else None
         if len(self.rows) > self.epochs:
             raise ValueError(
@@ -295,11 +296,8 @@ class _Run:
         return evaluation_params(learner.optimizer, learner.params), learner.state
 
     def _checkpoint(self, checkpoints: Checkpoints, learner: Learner) -> None:
-        checkpoints.save(Progress(learner, self.rows, self.seconds, self.best_epoch, self.best))
-        self._write_rows(checkpoints.place)
-
-    def _write_rows(self, place: RunFolder) -> None:
-        place.write_rows(map(self._shown, self.rows), self.seconds)
+        progress = Progress(learner, self.rows, self.seconds, self.best_epoch, self.best)
+        checkpoints.save(progress, map(self._shown, self.rows))
 
     def _resume(self, checkpoints: Checkpoints) -> Learner | None:
         """Return the learner of the folder's newest intact checkpoint, or None if there is none."""
@@ -310,7 +308,7 @@ class _Run:
         learner, self.rows, self.seconds, self.best_epoch, self.best = progress
         self.failed_at = int(learner.failed_at)
         if place.writable:
-            self._write_rows(place)
+            place.write_rows(map(self._shown, self.rows), self.seconds)
         if not self._over():
             compare_cores(place.starts, self.traced.device, place.folder)
         return jax.device_put(learner, jax.tree.leaves(self.data)[0].sharding)

@@ -1,7 +1,7 @@
 """The checkpoints of a run in its folder: each names its best model, and the one before it is kept as well."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from gdlab.compute.threads import usable_cores
+from gdlab.records.background import Writer
 from gdlab.records.checkpoints import CheckpointError
 from gdlab.records.runs import RunFolder
 from gdlab.training.epoch import Learner
@@ -36,29 +37,57 @@ class Progress(NamedTuple):
 class Checkpoints:
     """Saves and restores the progress of a run in its folder.
 
-    Two checkpoints are kept. If the disk damages the newest one, the run resumes from the one before it.
+    Two checkpoints are kept. If the disk damages the newest one, the run resumes from the one before it. They are
+    written in the background, so use this as a context manager, which waits for the last one.
     """
 
     def __init__(self, place: RunFolder):
         """Keep checkpoints in this folder."""
         self.place = place
+        self._writer = Writer()
         self._intact = False
         """Whether the folder's checkpoint is known to be intact, so that it may become the previous one."""
         self._best: int | None = None
         """The best epoch that this checkpoint refers to."""
 
-    def save(self, progress: Progress) -> None:
-        """Write a checkpoint, after its best model if that is new, and remove the models that are no longer needed."""
+    def __enter__(self) -> "Checkpoints":
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._writer.__exit__(*error)
+
+    def save(self, progress: Progress, shown: Iterable[dict[str, Any]]) -> None:
+        """Write a checkpoint in the background, after its best model if that is new, and then the rows of metrics.
+
+        Args:
+          progress: what the run has done. Its arrays are on the host before this returns, and may then be donated.
+          shown: the rows of metrics for metrics.jsonl.
+
+        Raises:
+          OSError: if the checkpoint before this one could not be written.
+        """
+        self._writer.wait()  # so that at most one copy is on the host
         place, best_epoch = self.place, progress.best_epoch
         kept = None if progress.best is None else best_epoch
+        write_best = None
         if kept is not None and kept != self._best:
-            place.save(place.best(kept), progress.best)
-        if self._intact:
-            place.keep_previous()
+            write_best = place.prepare(place.best(kept), progress.best)
         note = {"rows": progress.rows, "seconds": progress.seconds, "best_epoch": best_epoch}
-        place.save(place.checkpoint, progress.learner, note)
-        place.keep_best(*(epoch for epoch in {kept, self._best} if epoch is not None))
-        self._intact, self._best = True, kept
+        write_checkpoint = place.prepare(place.checkpoint, progress.learner, note)
+        shown, seconds = [*shown], [*progress.seconds]
+
+        def write() -> None:
+            if write_best:
+                write_best()
+            if self._intact:
+                place.keep_previous()
+            write_checkpoint()
+            place.keep_best(*(epoch for epoch in {kept, self._best} if epoch is not None))
+            self._intact, self._best = True, kept
+            place.write_rows(shown, seconds)
+
+        self._writer.start(write)
 
     def restore(self, like: Learner, model: PyTree) -> Progress | None:
         """Return the progress of the newest intact checkpoint, or None if there is none.

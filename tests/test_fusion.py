@@ -1,0 +1,60 @@
+"""`gdlab.compute.fusion`: the flags that importing gdlab sets, and whether XLA follows them."""
+
+import os
+import subprocess
+import sys
+
+import jaxlib.version
+import pytest
+
+from gdlab.compute import fusion
+
+FLAG = f"--xla_backend_extra_options={fusion.OPTIONS}"
+needs_known_version = pytest.mark.skipif(
+    not jaxlib.version.__version__.startswith(fusion.VERSIONS), reason="this version of jaxlib is not known"
+)
+
+
+@pytest.fixture
+def not_started(monkeypatch):
+    monkeypatch.setattr(fusion, "_has_started", lambda: False)
+
+
+@needs_known_version
+@pytest.mark.parametrize("before", ["", "--xla_force_host_platform_device_count=2"])
+def test_the_flag_joins_those_of_the_user(not_started, before):
+    environment = {"XLA_FLAGS": before} if before else {}
+    assert fusion.request(environment)
+    assert environment == {"XLA_FLAGS": f"{before} {FLAG}".strip()}
+    assert not fusion.request(environment)  # it is there already
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{fusion.SWITCH: "0"}, {"XLA_FLAGS": "--xla_backend_extra_options=xla_cpu_optimize_for_size"}],
+)
+def test_the_user_decides(not_started, environment):
+    before = dict(environment)
+    assert not fusion.request(environment)
+    assert environment == before
+
+
+def test_nothing_is_set_for_unknown_versions_or_after_the_start(not_started, monkeypatch):
+    monkeypatch.setattr(jaxlib.version, "__version__", "9.9.9")
+    assert not fusion.request({})
+    monkeypatch.undo()
+    assert fusion.in_force() in (True, False)  # this starts a backend
+    assert fusion._has_started()
+    assert not fusion.request({})
+
+
+@needs_known_version
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["", "import jax; jax.devices(); "])
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_xla_follows_the_flag_unless_it_has_started(first, switch):
+    code = f"{first}import gdlab; from gdlab.compute import fusion; print(fusion.in_force())"
+    environment = {**os.environ, fusion.SWITCH: switch, "JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == str(switch == "1" and not first)
