@@ -9,7 +9,7 @@ step, such as the time steps of an LSTM, count as often as they run. Programs ar
 Command: python -m benchmarks.gpu_programs [--only NAME ...]
 Needs `jax[cuda12]` or `jax[cuda13]` beside the CPU's packages; without them it says so and ends. All twelve write
 benchmarks/results/gpu_programs.json.
-Runtime: 10 minutes on one core.
+Runtime: 15 minutes on one core.
 """
 
 import dataclasses
@@ -192,7 +192,8 @@ def main(config: Config) -> None:
     rows = [[name, *map(str, cells(found))] for name, found in results.items()]
     print(Table(["program", "kernels a step", "the most frequent", "options"], rows).markdown())
     if set(results) == set(PROGRAMS):
-        write_json(RESULT, {"environment": environment(), "compiler": compiler, "programs": results})
+        how = environment() | {"command": "python -m benchmarks.gpu_programs"}
+        write_json(RESULT, {"environment": how, "compiler": compiler, "programs": results})
 
 
 def cells(found: dict[str, Any]) -> list[Any]:

@@ -107,6 +107,24 @@ def test_the_faster_strategy_is_chosen(task, monkeypatch):
         assert plan["vmap_is_faster_by"] == taken[0] / taken[1]
 
 
+def test_lanes_are_trained_one_after_another_where_vmap_fails(task, monkeypatch):
+    def compile_some(traced, width):
+        if width is not None:
+            raise jax.errors.JaxRuntimeError("NOT_FOUND: no algorithm worked\nand more")
+        return compile_lanes(traced, width)
+
+    monkeypatch.setattr("gdlab.training.many.compile_lanes", compile_some)
+    settings = dict(seeds=1, epochs=1, progress=False)
+    found = train_many(task, optimizers.sgd, {"learning_rate": [0.1, 0.2]}, **settings)
+    plan = json.loads(found.attrs["plan"])
+    assert (plan["strategy"], plan["width"]) == ("map", None)
+    assert plan["compared"].startswith("vmap failed: ")
+    assert plan["compared"].endswith("NOT_FOUND: no algorithm worked")
+    assert np.isfinite(found.test_loss).all()
+    with pytest.raises(jax.errors.JaxRuntimeError):  # asked for by name, it is not replaced
+        train_many(task, optimizers.sgd, {"learning_rate": [0.1, 0.2]}, strategy="vmap", chunk=2, **settings)
+
+
 @pytest.mark.slow
 def test_several_optimizers_and_points_of_a_search(task):
     factories = {"sgd": optimizers.sgd, "adam": optimizers.adam}

@@ -244,7 +244,7 @@ class LaneCrew:
             "first": host[plan.point_leaves + 1],
         }
         if not last:
-            lanes = np.asarray(lanes)
+            lanes = np.arange(lanes.start, lanes.stop) if isinstance(lanes, range) else lanes
             done = ~running
             found = {name: array[done] for name, array in found.items()}
         with self.changed:

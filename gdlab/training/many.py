@@ -13,7 +13,15 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from gdlab.arguments import as_path, require_choice, require_count, require_flag, require_instance, require_sequence
+from gdlab.arguments import (
+    as_path,
+    first_line,
+    require_choice,
+    require_count,
+    require_flag,
+    require_instance,
+    require_sequence,
+)
 from gdlab.compute import interrupts
 from gdlab.compute.devices import local_devices, platform_of
 from gdlab.compute.forks import require_unforked
@@ -66,7 +74,7 @@ def train_many(
       epochs: the number of epochs of each lane.
       strategy: "vmap" steps `chunk` lanes in one call; "map" steps the lanes one after another with a program that is
         compiled once; "auto" (the default) compiles both for the first optimizer, times some steps of each, and uses
-        the faster one for all optimizers.
+        the faster one for all optimizers, or "map" where "vmap" fails.
       chunk: the number of lanes per call. "auto" (the default): as many as fit into a share of the device's memory,
         judging by the compiled program of one lane, but at most 16 on a CPU.
       devices: the devices to use; each trains its own lanes. A CPU runs as many concurrent calls as it has cores.
@@ -242,11 +250,15 @@ class _Request:
         width = max(1, min(width, -(-self.lanes // len(self.threads))))
         if self.strategy == "vmap":
             return {"strategy": "vmap", "width": width}
-        both = one, self._compiled(0, width)
-        seeds = self._seeds(range(self.lanes))
-        taken = seconds_per_lane(
-            both, self.data, self._values(0, range(self.lanes)), seeds, self.threads, self.task.steps
-        )
+        every = range(self.lanes)
+        try:
+            both = one, self._compiled(0, width)
+            taken = seconds_per_lane(
+                both, self.data, self._values(0, every), self._seeds(every), self.threads, self.task.steps
+            )
+        except jax.errors.JaxRuntimeError as error:  # no algorithm for so many lanes, or no memory
+            self.programs[0, None] = one
+            return {"strategy": "map", "width": None, "compared": f"vmap failed: {first_line(error)}"}
         best = "map" if taken[0] <= taken[1] else "vmap"
         self.programs[0, None if best == "map" else width] = both[best == "vmap"]
         return {
