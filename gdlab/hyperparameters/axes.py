@@ -96,8 +96,8 @@ class Layout(NamedTuple):
         }
         for name, array in self.numbers.items():
             found |= {str(k): v for k, v in array.coords.items() if str(k) in self.axes}
-            kept = array.isel({dimension: 0 for dimension in dropped if dimension in array.dims})
-            found[name] = (kept.dims, kept.values)
+            kept = tuple(0 if dimension in dropped else slice(None) for dimension in array.dims)
+            found[name] = ([dimension for dimension in array.dims if dimension not in dropped], array.values[kept])
         return found
 
 

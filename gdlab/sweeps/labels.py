@@ -28,8 +28,9 @@ def label(
     for name in (*(n for n in ORDER if n in arrays), *(n for n in arrays if n not in ORDER)):
         tail = arrays[name].shape[3:]
         dims = [*sizes, *_tail(name, len(tail), steps, reduced)]
-        variables[name] = (dims, arrays[name].reshape(*sizes.values(), *tail))
-    return xr.Dataset(variables, coords=_coordinates(space, None if reduced else steps), attrs=dict(attributes))
+        variables[name] = xr.Variable(dims, arrays[name].reshape(*sizes.values(), *tail))
+    coordinates = xr.Coordinates(_coordinates(space, None if reduced else steps))  # xarray would index a dict twice
+    return xr.Dataset(variables, coords=coordinates, attrs=dict(attributes))
 
 
 def _sizes(space: Space) -> dict[str, int]:
