@@ -37,7 +37,8 @@ from benchmarks.resnet18 import STEMS, geometries
 from gdlab import models
 from gdlab.data import crop_and_flip, normalize
 from gdlab.models import products
-from gdlab.models.products import Geometry, choose
+from gdlab.models.geometry import Geometry
+from gdlab.models.products import choose
 from gdlab.records import environment, write_json
 
 RESULTS = Path(__file__).parent / "results"

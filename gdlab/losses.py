@@ -35,9 +35,11 @@ def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*b
     labels = _as_labels(labels, logits, "logits")
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     log_probabilities = jax.nn.log_softmax(wide, axis=-1)
-    # An index beyond the last class gives NaN, but a negative one would count from the end.
-    place = jnp.where(labels < 0, logits.shape[-1], labels)
-    return -jnp.take_along_axis(log_probabilities, place[..., None], axis=-1, mode="fill")[..., 0]
+    # A sum over one term, because the gradient of indexing is a scatter into an array of zeros, which is not fused.
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
+    is_label = labels[..., None] == jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
+    chosen = jnp.sum(jnp.where(is_label, log_probabilities, 0), axis=-1)
+    return jnp.where((labels >= 0) & (labels < logits.shape[-1]), -chosen, jnp.nan)
 
 
 def is_hit(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Bool[Array, "*batch"]:

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdlab.models import convolution, products
+from gdlab.models import convolution, portions, products
 from gdlab.models.convolution import convolve
-from gdlab.models.products import ALGORITHMS, Geometry, choose, takes_winograd
+from gdlab.models.geometry import Geometry
+from gdlab.models.products import ALGORITHMS, choose
+from gdlab.models.winograd import takes_winograd
 
 # Image, kernel, stride, padding: odd and even sizes, strides that leave pixels over, paddings wider than the kernel.
 GEOMETRIES = [
@@ -64,6 +66,7 @@ def takes(name, geometry):
 
 
 PAIRS = [(name, geometry) for name in ALGORITHMS for geometry in GEOMETRIES if takes(name, geometry)]
+PAIRS += [("winograd", Geometry((11, 12), (9, 9), 2, 0))]  # five taps per phase
 
 
 @pytest.mark.parametrize(("name", "geometry"), PAIRS, ids=str)
@@ -197,3 +200,15 @@ def test_bad_input_raises_an_error_of_one_line():
         with pytest.raises(ValueError, match=answer) as caught:
             convolve(*arguments)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 12, 64])
+def test_portions_of_a_batch_have_enough_rows_and_add_up(batch):
+    count = portions.count_portions(batch, 100)
+    assert batch % count == 0
+    assert count == {1: 1, 7: 1, 12: 4, 64: 16}[batch]  # at least three images, or all of a batch without such a part
+    x = np.random.default_rng(0).normal(size=(batch, 2))
+    squares = portions.map_portions(lambda x: x[:, 0] ** 2, jnp.asarray(x), 100)
+    np.testing.assert_allclose(squares, x[:, 0] ** 2, rtol=1e-15)
+    total = portions.sum_portions(lambda x, g: x.T @ g, jnp.asarray(x), jnp.asarray(x), 100)
+    np.testing.assert_allclose(total, x.T @ x, rtol=1e-12)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from gdlab.arguments import describe, require_count
 from gdlab.models import products
-from gdlab.models.products import Geometry
+from gdlab.models.geometry import Geometry
 
 
 def convolve(

@@ -24,6 +24,20 @@ def to_rank(x: Array, ndim: int) -> Array:
     return jax.lax.expand_dims(x, range(ndim - x.ndim))
 
 
+def multiply(x: Float[Array, "*batch inputs"], kernel: Array) -> Float[Array, "*batch outputs"]:
+    """Return x W as a product of two matrices, for any number of leading axes.
+
+    With several leading axes XLA copies both operands of the gradient of W into another order, which takes up to as
+    long as the product.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+
+
+def affine(x: Float[Array, "*batch inputs"], kernel: Array, bias: Array) -> Float[Array, "*batch outputs"]:
+    """Return x W + b."""
+    return multiply(x, kernel) + to_rank(bias, x.ndim)
+
+
 class Convolution(nn.Module):
     """A convolution with a square kernel.
 
@@ -83,7 +97,7 @@ class Linear(nn.Module):
         kernel, bias = self.initializer or uniform(limit), self.bias or uniform(limit)
         kernel = self.param("kernel", kernel, (x.shape[-1], self.outputs), param_dtype(self.dtype))
         bias = self.param("bias", bias, (self.outputs,), param_dtype(self.dtype))
-        return x @ kernel.astype(self.dtype) + to_rank(bias.astype(self.dtype), x.ndim)
+        return affine(x, kernel.astype(self.dtype), bias.astype(self.dtype))
 
 
 class BatchNorm(nn.Module):

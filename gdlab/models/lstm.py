@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, PyTree
 
 from gdlab.arguments import describe, require_count, require_instance, require_number
 from gdlab.models.initialization import fill, uniform
+from gdlab.models.layers import affine, multiply, param_dtype, require_dtype, shape_of
 from gdlab.models.layers import dropout as drop
-from gdlab.models.layers import param_dtype, require_dtype, shape_of, to_rank
 from gdlab.models.model import AKey, Model, checked
 
 
@@ -113,7 +113,8 @@ def lstm(
             hidden.append(last[0])
             cell.append(last[1])
         output = jax.tree.map(lambda leaf: leaf.astype(dtype), params["output"])
-        logits = jnp.swapaxes(dropped(x, keys[layers]), 0, 1) @ output["kernel"] + to_rank(output["bias"], x.ndim)
+        x = jnp.swapaxes(dropped(x, keys[layers]), 0, 1)
+        logits = affine(x, output["kernel"], output["bias"])
         return logits.astype(wide), Memory(jnp.stack(hidden).astype(wide), jnp.stack(cell).astype(wide))
 
     return checked(Model(init, apply))
@@ -123,18 +124,71 @@ def _layer(
     params: PyTree, x: Float[Array, "steps batch width"], hidden: Array, cell: Array
 ) -> tuple[Float[Array, "steps batch width"], tuple[Array, Array]]:
     """Apply one layer to all steps; the contribution of the inputs to the gates is a single product for all steps."""
-    from_below = x @ params["input"] + to_rank(params["bias"], x.ndim)
+    from_below = affine(x, params["input"], params["bias"])
+    outputs, last = _recurrence(from_below, params["hidden"], hidden.astype(x.dtype), cell.astype(x.dtype))
+    return outputs, (outputs[-1], last)
 
-    def step(carried: tuple[Array, Array], below: Array) -> tuple[tuple[Array, Array], Array]:
+
+def _all_steps(
+    below: Float[Array, "steps batch gates"], kernel: Float[Array, "width gates"], hidden: Array, cell: Array
+) -> tuple[Array, Array, Array]:
+    """Return the gates before their activation, the cells and the outputs of all steps."""
+
+    def step(carried: tuple[Array, Array], below: Array) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
         hidden, cell = carried
-        gates = below + hidden @ params["hidden"]
+        gates = below + hidden @ kernel
         input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis=-1)
         cell = jax.nn.sigmoid(forget_gate) * cell + jax.nn.sigmoid(input_gate) * jnp.tanh(candidate)
         hidden = jax.nn.sigmoid(output_gate) * jnp.tanh(cell)
+        return (hidden, cell), (gates, cell, hidden)
+
+    return jax.lax.scan(step, (hidden, cell), below)[1]
+
+
+@jax.custom_jvp
+def _recurrence(below: Array, kernel: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
+    """Return the outputs of all steps and the last cell.
+
+    The derivative is our own, because that of `jax.lax.scan` adds a term to the kernel's gradient in every step, and
+    each reads and writes an array as large as the kernel. Here the tangent of the kernel enters by a single product
+    with the outputs of all steps, so that its gradient is a single product too.
+    """
+    _, cells, outputs = _all_steps(below, kernel, hidden, cell)
+    return outputs, cells[-1]
+
+
+@_recurrence.defjvp
+def _recurrence_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
+    """Return the outputs and their tangents, which are linear in each other: only factors depend on the step."""
+    (below, kernel, hidden, cell), (below_dot, kernel_dot, hidden_dot, cell_dot) = primals, tangents
+    gates, cells, outputs = _all_steps(below, kernel, hidden, cell)
+    hidden_before, cell_before = (
+        jnp.concatenate([first[None], rest[:-1]]) for first, rest in ((hidden, outputs), (cell, cells))
+    )
+    input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis=-1)
+    opened, kept, shown = (jax.nn.sigmoid(gate) for gate in (input_gate, forget_gate, output_gate))
+    new, squashed = jnp.tanh(candidate), jnp.tanh(cells)
+    to_gates = jnp.concatenate(
+        [
+            new * opened * (1 - opened),
+            cell_before * kept * (1 - kept),
+            opened * (1 - jnp.square(new)),
+            squashed * shown * (1 - shown),
+        ],
+        axis=-1,
+    )
+    to_cell = shown * (1 - jnp.square(squashed))
+
+    def step(carried: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        (hidden, cell), (direct, kept, to_gates, to_cell) = carried, at
+        by_input, by_forgetting, by_candidate, by_output = jnp.split(to_gates * (direct + hidden @ kernel), 4, axis=-1)
+        cell = kept * cell + by_input + by_forgetting + by_candidate
+        hidden = by_output + to_cell * cell
         return (hidden, cell), hidden
 
-    last, outputs = jax.lax.scan(step, (hidden.astype(x.dtype), cell.astype(x.dtype)), from_below)
-    return outputs, last
+    direct = below_dot + multiply(hidden_before, kernel_dot)
+    (_, last), outputs_dot = jax.lax.scan(step, (hidden_dot, cell_dot), (direct, kept, to_gates, to_cell))
+    return (outputs, cells[-1]), (outputs_dot, last)
 
 
 def _require_memory(memory: Any, layers: int, width: int) -> None:
