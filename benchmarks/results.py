@@ -285,6 +285,21 @@ def oracles(found: Results) -> list[str]:
     ]
 
 
+def gpu_programs(found: Results) -> list[str]:
+    def cells(one: Any) -> tuple[str, str]:
+        most = sorted(one["kernels"].items(), key=lambda kind: -kind[1])[:3]
+        return f"{one['kernels_per_step']:,.0f}", ", ".join(f"{number} {kind}" for kind, number in most)
+
+    return [
+        "Kernels a step, counted in what XLA compiles for an H100. No GPU took part, and no speed follows. The kinds are "
+        "those of one pass of the loop, which takes up to four steps in a sweep.",
+        table(
+            ("program", "kernels a step", "the most frequent in a pass"),
+            [(name, *cells(one)) for name, one in found["programs"].items()],
+        ),
+    ]
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[Results], list[str]]], ...] = (
     ("ackley_descent", "The source article's first half: Ackley's function", ackley),
     ("optimizer_zoo", "The optimizers on four functions", zoo),
@@ -296,6 +311,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Results], list[str]]], ...] = (
     ("task_speed", "Speed of the six tasks", task_speed),
     ("scan_speed", "Speed of many trainings", scan_speed),
     ("gpu_first_run", "First runs on a GPU", gpu),
+    ("gpu_programs", "Programs for a GPU", gpu_programs),
     ("import_time", "Import time", imports),
     ("oracle_deviation", "Deviation from independent implementations", oracles),
 )
