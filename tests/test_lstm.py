@@ -1,6 +1,7 @@
 """The LSTM compared with torch.nn and with NumPy; its dropout, its memory and its task."""
 
 import dataclasses
+import importlib
 import itertools
 import math
 import os
@@ -16,6 +17,8 @@ import pytest
 from gdlab import losses, models, optimizers, tasks
 from gdlab.data import load_text, unigram_perplexity
 from gdlab.training import train
+
+lstm = importlib.import_module("gdlab.models.lstm")  # `gdlab.models.lstm` is the function of that name
 
 TFDS = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
 WIKITEXT = TFDS.parent / "text" / "wikitext2_small"
@@ -113,6 +116,27 @@ def test_two_windows_equal_pytorchs_forward_and_backward(dtype, layers):
         for name, ours in named_as_torch(gradient).items():
             grad = twin.get_parameter(name).grad.numpy()
             np.testing.assert_allclose(ours, grad, rtol=0, atol=tight * np.abs(grad).max(), err_msg=name)
+
+
+def test_derivatives_of_the_recurrence_are_those_of_its_loop():
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = ((3, 2, 8), (2, 8), (2, 2), (2, 2))  # steps, streams and gates; kernel; hidden; cell
+    at = tuple(jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+
+    def from_loop(*arguments):
+        _, cells, outputs = lstm._all_steps(*arguments)
+        return outputs, cells[-1]
+
+    def derivatives(fn):
+        def value(*arguments):
+            outputs, cell = fn(*arguments)
+            return jnp.sum(jnp.sin(outputs)) + jnp.sum(cell**2)
+
+        gradient = jax.grad(value, (0, 1, 2, 3))
+        return jax.jit(lambda at: jax.jvp(gradient, at, tuple(map(jnp.cos, at))))(at)  # of first and second order
+
+    for got, expected in zip(*map(jax.tree.leaves, map(derivatives, (lstm._recurrence, from_loop))), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-13)
 
 
 def built(width, layers, dropout, *, input, hidden, biases):

@@ -124,9 +124,13 @@ def takes_winograd(geometry: Geometry) -> bool:
 
 
 def fills_tiles(geometry: Geometry) -> bool:
-    """Whether the tiles are at least half full."""
+    """Whether the tiles are at least half full, and with a stride at least four per image.
+
+    A stride makes for more channels, and a single tile per image does not make up for transforming their kernel.
+    """
     tile = TILES[Phases.of(geometry).taps]
-    return math.prod(tile * ceil(n, tile) for n in geometry.outputs) <= 2 * math.prod(geometry.outputs)
+    tiles = math.prod(ceil(n, tile) for n in geometry.outputs)
+    return tiles * tile**2 <= 2 * math.prod(geometry.outputs) and (geometry.stride == 1 or tiles >= 4)
 
 
 def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -157,13 +161,8 @@ def kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
         tiles = _tiles(matrices.image, x, count, tile, phases.padding, phases.stride)
         return [jax.lax.dot_general(part, outputs, (((1,), (1,)), ((0,), (0,)))) for part in tiles]
 
-    def taps(products: Array) -> Array:
-        points = len(matrices.kernel)
-        rows = _combine(matrices.kernel.T, list(products.reshape(points, points, *products.shape[1:])), 0)
-        return _combine(matrices.kernel.T, [rows[:, j] for j in range(points)], 1)
-
     products = sum_portions(multiplied, x, g, math.prod(count))
-    kernel = jnp.stack([stored_call(taps, part) for part in products])
+    kernel = jnp.stack([_transform_taps(matrices.kernel.T, part) for part in products])
     return phases.unsort_taps(kernel, geometry.kernel[0])
 
 
@@ -176,10 +175,6 @@ def _correlate(x: Array, kernel: Array, padding: int, outputs: Sequence[int], *,
     matrices, tile = transforms(size), TILES[size]
     count = [ceil(n, tile) for n in outputs]
     points = len(matrices.output)
-
-    def taps(kernel: Array) -> Array:
-        rows = _combine(matrices.kernel, list(kernel), 0)
-        return _combine(matrices.kernel, [rows[:, j] for j in range(size)], 1).reshape(-1, *kernel.shape[2:])
 
     def pixels(rows: Array) -> Array:
         y = _combine(matrices.output.T, list(rows), 4)  # (images, tiles, rows, tiles, columns, channels)
@@ -195,8 +190,14 @@ def _correlate(x: Array, kernel: Array, padding: int, outputs: Sequence[int], *,
         products = sum(parts[1:], parts[0]).reshape(points, points, x.shape[0], *count, -1)
         return stored_call(pixels, stored_call(lambda y: _combine(matrices.output.T, list(y), 3), products))
 
-    kernels = [stored_call(taps, part) for part in kernel]
+    kernels = [_transform_taps(matrices.kernel, part).reshape(points**2, *part.shape[2:]) for part in kernel]
     return map_portions(correlated, x, math.prod(count))
+
+
+def _transform_taps(matrix: np.ndarray, taps: Array) -> Array:
+    """Transform the rows and columns of taps by a matrix, as a product, which is faster than loops over the taps."""
+    both = jnp.asarray(np.kron(matrix, matrix), taps.dtype)
+    return (both @ taps.reshape(both.shape[1], -1)).reshape(len(matrix), len(matrix), *taps.shape[-2:])
 
 
 def _tiles(matrix: np.ndarray, x: Array, count: Sequence[int], tile: int, padding: int, stride: int) -> list[Array]:
