@@ -291,8 +291,8 @@ def gpu_programs(found: Results) -> list[str]:
         return f"{one['kernels_per_step']:,.0f}", ", ".join(f"{number} {kind}" for kind, number in most)
 
     return [
-        "Kernels a step, counted in what XLA compiles for an H100. No GPU took part, and no speed follows. The kinds are "
-        "those of one pass of the loop, which takes up to four steps in a sweep.",
+        "Kernels a step, counted in what XLA compiles for an H100. No GPU took part, and no speed follows. The kinds "
+        "are those of one pass of the loop, which takes up to four steps in a sweep.",
         table(
             ("program", "kernels a step", "the most frequent in a pass"),
             [(name, *cells(one)) for name, one in found["programs"].items()],
