@@ -10,7 +10,7 @@ over jitted runs, and against building and compiling the optimizer for each sett
 
 Command: python -m benchmarks.sweep_speed (needs the extras `bench` and `oracle`, and gcc)
 Writes benchmarks/results/sweep_speed.json.
-Runtime: about 7 minutes on 2 CPU cores.
+Runtime: about 8 minutes on 2 CPU cores.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ from gdlab.optimizers import momentum
 from gdlab.records import environment, write_json
 
 ROOT = Path(__file__).parents[1]
-ROUNDS = 3
+ROUNDS = 2
 STEPS = 500
 
 ONCE = """
@@ -100,11 +100,11 @@ def in_a_process(n: int, pinned: bool, repeats: int) -> dict[str, float]:
 
 
 def in_turn(case: str, n: int) -> dict[str, float]:
-    """Time gdlab and the C program on all cores, alternating 15 times; return medians and their ratios."""
+    """Time gdlab and the C program on all cores, in turns; return medians and their ratios."""
     starts = starts_of(case, n)
     gdlab_case(case, starts, STEPS)
     ours, plain, tuned = [], [], []
-    for _ in range(15):
+    for _ in range(15 if n < 10**6 else 7):
         began = time.perf_counter()
         gdlab_case(case, starts, STEPS)
         ours.append(time.perf_counter() - began)
