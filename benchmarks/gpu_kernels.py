@@ -72,7 +72,9 @@ def kernels(program: dict[str, list[Operation]], name: str, depth: int, loops: l
             loops.append(Loop(depth, each.trips is not None, inner))
             total += Counter({label: count * (each.trips or 0) for label, count in inner.items()})
         elif each.kind == "conditional":
-            total += max((kernels(program, branch, depth, loops) for branch in each.called), key=Counter.total)
+            branches = [kernels(program, branch, depth, loops) for branch in each.called]
+            longest: Counter[str] = max(branches, key=Counter.total)
+            total += longest
         elif each.kind in ("call", "async-start"):
             for part in each.called:
                 total += kernels(program, part, depth, loops)

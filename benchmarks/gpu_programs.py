@@ -92,7 +92,8 @@ def sweep_of(device: Any, function: str, optimizer: str, dim: int = 2) -> Found:
     )
     lane = trace_lane(spec, dim, np.dtype(np.float32))
     program = tiles.program_for(lane, [False], 1_000_000, None, device.platform)
-    return Found(tiles.compile_for(program, device).as_text(), None, program.unrolled)
+    compiled: Any = tiles.compile_for(program, device)
+    return Found(compiled.as_text(), None, program.unrolled)
 
 
 def training_of(device: Any, task: Task) -> Found:
@@ -131,7 +132,7 @@ def words(batch: int = 20, count: int = 10_000) -> Task:
         return tasks.ptb_lstm(batch_size=batch)
 
 
-SMALL = {"stem": "cifar", "head": "linear"}
+SMALL: dict[str, Any] = {"stem": "cifar", "head": "linear"}
 PROGRAMS: dict[str, Callable[[Any], Found]] = {
     "sweep, Ackley 2-D, Adam": lambda device: sweep_of(device, "ackley", "adam"),
     "sweep, Rosenbrock 10-D, momentum": lambda device: sweep_of(device, "rosenbrock", "momentum", 10),
