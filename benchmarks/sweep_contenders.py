@@ -127,9 +127,7 @@ def jax_scan(starts: Points, steps: int) -> Points:
 
 def gdlab_sweep(starts: Points, steps: int) -> Points:
     """Descend with `gdlab.sweep`."""
-    fn = gdlab.FUNCTIONS["ackley"].fn
-    ds = gdlab.sweep(fn, adam, {"learning_rate": [RATE]}, starts, max_steps=steps, progress=False)
-    return np.asarray(ds["point"].values[0])
+    return gdlab_case("ackley", starts, steps)
 
 
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp")

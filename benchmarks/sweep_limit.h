@@ -1,8 +1,8 @@
 /* What the C programs of the speed benchmark share: reading, tiles, threads, timing and writing.
 
-   A case defines DIM, TILE and State, which begins with the arrays x[DIM][TILE] and lowest[TILE], then the functions
-   prepare(steps), which is called once, and step(state, count, k), and then calls MAIN. The rest of a state begins
-   with zeros.
+   A case defines DIM, TILE and State, which begins with the arrays x[DIM][TILE] and lowest[TILE], and the function
+   step(state, count, k), and ends with MAIN(prepare), where prepare(steps) is called once, or MAIN(NOTHING). The rest of
+   a state begins with zeros.
 
    Command: gcc FLAGS sweep_limit_CASE.c -lm -o limit
             ./limit STARTS STEPS THREADS REPEATS INPUT OUTPUT
@@ -50,8 +50,10 @@ static void stop(const char *message, const char *what) {
   exit(1);
 }
 
+#define NOTHING(steps) ((void)(steps))
+
 /* The loop over tiles: of one size for each thread, at most TILE. A tile takes all its steps before the next begins. */
-#define MAIN                                                                                                          \
+#define MAIN(prepare)                                                                                                 \
   static void sweep(Work w) {                                                                                         \
     prepare(w.steps);                                                                                                 \
     long rounds = (w.starts + (long)w.threads * TILE - 1) / ((long)w.threads * TILE);                                 \

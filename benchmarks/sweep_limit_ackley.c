@@ -93,4 +93,4 @@ static inline void step(State *s, int count, int k) {
   }
 }
 
-MAIN
+MAIN(prepare)

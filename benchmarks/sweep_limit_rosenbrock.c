@@ -10,8 +10,6 @@ typedef struct {
   _Alignas(64) float x[DIM][TILE], lowest[TILE], v[DIM][TILE];
 } State;
 
-static void prepare(int steps) { (void)steps; }
-
 static inline void step(State *s, int count, int k) {
   (void)k;
 #pragma omp simd
@@ -34,4 +32,4 @@ static inline void step(State *s, int count, int k) {
   }
 }
 
-MAIN
+MAIN(NOTHING)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import jaxlib.version
 import pytest
 
@@ -46,6 +47,14 @@ def test_nothing_is_set_for_unknown_versions_or_after_the_start(not_started, mon
     assert fusion.in_force() in (True, False)  # this starts a backend
     assert fusion._has_started()
     assert not fusion.request({})
+
+
+def test_without_a_cpu_backend_the_fusion_is_not_in_force(monkeypatch):
+    def fails(**_):
+        raise RuntimeError("Unknown backend cpu")
+
+    monkeypatch.setattr(jax, "local_devices", fails)
+    assert fusion.in_force.__wrapped__() is False
 
 
 @needs_known_version

@@ -1,10 +1,10 @@
 """XLA's fusion of operations with several outputs on CPUs, which gdlab switches on.
 
-It halves the time of a small ResNet's step, but XLA does not do it unless a flag of the process asks for it: it is not
-an option of a single compilation. XLA reads the flag when the first backend starts, that is, when a program first uses
-a device. So importing gdlab sets the flag (see `request`), unless a backend has started, `XLA_FLAGS` already says
-anything about `xla_backend_extra_options`, or `GDLAB_MULTI_OUTPUT_FUSION=0` forbids it. Results change in their last
-digits only.
+It makes the step of a small ResNet faster (`benchmarks/NOTES.md`), but XLA does not do it unless a flag of the
+process asks for it: it is not an option of a single compilation. XLA reads the flag when the first backend starts,
+that is, when a program first uses a device. So importing gdlab sets the flag (see `request`), unless a backend has
+started, `XLA_FLAGS` already says anything about `xla_backend_extra_options`, or `GDLAB_MULTI_OUTPUT_FUSION=0` forbids
+it. Results change in their last digits only.
 
 A loop that writes many arrays needs many comparisons of addresses before LLVM may vectorize it, more than LLVM makes by
 default; a second option raises that limit.
@@ -54,7 +54,10 @@ def in_force() -> bool:
     import jax  # not above, since importing gdlab does not import JAX
     import jax.numpy as jnp
 
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    try:
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS names other platforms only
+        return False
     with jax.disable_jit(False):
         two = jax.jit(lambda x: (x + 1, x * x), in_shardings=place, out_shardings=place)
         text = two.lower(jax.ShapeDtypeStruct((512,), jnp.float32)).compile().as_text()

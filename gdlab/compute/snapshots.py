@@ -5,12 +5,14 @@ import dis
 import functools
 import hashlib
 import types
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from inspect import Signature
 from typing import Any
 
 import jax
 import numpy as np
+
+from gdlab.compute.programs import Cache
 
 FIXED = frozenset(
     {"abc", "builtins", "cmath", "collections", "copyreg", "dataclasses", "enum", "functools", "inspect", "itertools"}
@@ -67,6 +69,15 @@ def snapshot(value: Any) -> Hashable | None:
         return _Reader().read(value)
     except (_UnknownError, RecursionError):
         return None
+
+
+def kept(cache: Cache, objects: Any, key: Hashable, make: Callable[[], Any]) -> Any:
+    """Return `make()`, or what it returned for `key` while nothing that the objects read has changed since.
+
+    Where it cannot be known what they read, `make` is called every time.
+    """
+    read = snapshot(objects)
+    return make() if read is None else cache.get((read, key), make)
 
 
 class _Reader:

@@ -19,7 +19,7 @@ from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
 from gdlab.compute.programs import Cache
 from gdlab.compute.promotion import standard_promotion
-from gdlab.compute.snapshots import snapshot
+from gdlab.compute.snapshots import kept
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained, optimizer_from
 from gdlab.records.blocks import Blocks
@@ -276,9 +276,9 @@ class _Request:
             return trace_lane(spec, space.dim, space.starts.dtype)
 
         with explained(list(space.factories)[index], space.names):
-            read = snapshot((spec, self.reduce))
-            key = (read, self.history, self.record, space.dim, space.starts.dtype)
-            return make() if read is None else TRACES.get(key, make)
+            key = (self.history, self.record, space.dim, space.starts.dtype)
+            found: LaneTrace | HistoryTrace = kept(TRACES, (spec, self.reduce), key, make)
+            return found
 
     def _programs(self, lanes: Sequence[LaneTrace | HistoryTrace]) -> Iterator[Any]:
         """Return the programs of these lanes; those of the next optimizers are compiled while one runs."""

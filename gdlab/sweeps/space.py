@@ -17,7 +17,7 @@ from gdlab.arguments import (
     require_scalar_function,
 )
 from gdlab.compute.programs import Cache
-from gdlab.compute.snapshots import snapshot
+from gdlab.compute.snapshots import kept
 from gdlab.functions import Function
 from gdlab.hyperparameters.axes import Layout, lay_out
 from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments, require_values
@@ -130,11 +130,7 @@ CHECKED = Cache(256)
 
 def _once(check: Callable[[str, Any, Any], Any], name: str, function: Any, point: Any) -> None:
     """Call `check(name, function, point)`, unless the function has passed it and reads what it read then."""
-    read = snapshot(function)
-    if read is None:
-        check(name, function, point)
-    else:
-        CHECKED.get((check, name, read, point.shape, point.dtype), lambda: check(name, function, point))
+    kept(CHECKED, function, (check, name, point.shape, point.dtype), lambda: check(name, function, point))
 
 
 def _require_differentiable(name: str, fn: Any, point: Any) -> None:

@@ -116,7 +116,7 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
             if spec.stop_at_target:
                 stop = jnp.where(there & (stop == RUNNING), AT_TARGET + now, stop)
         stop = jnp.where(running, stop, state.stop)
-        # The same as running & finite, but computed from `stop` alone, which spares a pass over each of the two.
+        # This is running & finite, computed from `stop` alone, so that neither of the two becomes an array of its own.
         moves = stop == RUNNING
         if spec.tolerance is not None:
             moves |= stop == now

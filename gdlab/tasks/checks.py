@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from gdlab.arguments import abstract_result, describe
 from gdlab.compute.programs import Cache
-from gdlab.compute.snapshots import snapshot
+from gdlab.compute.snapshots import kept
 from gdlab.tasks.task import Data, Functions, Task, abstract_batch, count_examples
 
 CHECKED = Cache(8)
@@ -46,11 +46,8 @@ def require_task(name: str, task: Any) -> tuple[str, ...]:
     functions, shapes = task.functions, _shapes(task.data)
     leaves, structure = jax.tree.flatten(shapes)
     with jax.disable_jit(False):
-        read = snapshot(functions)
-        if read is None:
-            return _check(name, functions, shapes)
-        key = (read, tuple((leaf.shape, leaf.dtype) for leaf in leaves), str(structure))
-        found: tuple[str, ...] = CHECKED.get(key, lambda: _check(name, functions, shapes))
+        key = (tuple((leaf.shape, leaf.dtype) for leaf in leaves), str(structure))
+        found: tuple[str, ...] = kept(CHECKED, functions, key, lambda: _check(name, functions, shapes))
         return found
 
 

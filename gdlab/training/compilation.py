@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from gdlab.compute.devices import compile_with_first, repeatable
 from gdlab.compute.programs import Cache, digest_programs, trace
-from gdlab.compute.snapshots import snapshot
+from gdlab.compute.snapshots import kept
 from gdlab.tasks.task import Data, Functions
 from gdlab.training.epoch import Learner, Summary, begin, run_epoch
 from gdlab.training.guards import build
@@ -138,8 +138,8 @@ def kept_trace(
     `shapes` are those of the data, and `more` is what else the programs depend on.
     """
     leaves, structure = jax.tree.flatten(shapes)
-    read = snapshot((task, factory))
-    return make() if read is None else TRACED.get((read, tuple(leaves), structure, str(structure), more), make)
+    found: TracedRun = kept(TRACED, (task, factory), (tuple(leaves), structure, str(structure), more), make)
+    return found
 
 
 def compile_run(traced: TracedRun) -> CompiledRun:
