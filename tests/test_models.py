@@ -1,6 +1,7 @@
 """ResNet18 compared with PyTorch's layers under torchvision's names, and with NumPy where PyTorch is missing."""
 
 import math
+from functools import partial
 
 import chex
 import jax
@@ -8,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdlab.models import HEADS, STEMS, cifar_stem, load_torchvision, resnet18, two_layer_head
+from gdlab.models import HEADS, STEMS, cifar_stem, load_torchvision, normalization, resnet18, two_layer_head
 from gdlab.models.initialization import constant, fill, normal, uniform
-from gdlab.models.layers import BatchNorm, Convolution, max_pool
+from gdlab.models.layers import Convolution, max_pool
+from gdlab.models.normalization import BatchNorm
 
 WIDTH = 16
 
@@ -163,6 +165,68 @@ def test_batch_norm_is_the_formula_with_the_unbiased_variance_kept():
         np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5) * scale + bias, rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(changed["batch_stats"]["mean"], mean)
         np.testing.assert_array_equal(changed["batch_stats"]["var"], var)
+
+
+def plain_batch_norm(x, scale, bias, mean, var, train):
+    rows = x.reshape(-1, x.shape[-1])
+    mean, var = jnp.where(train, rows.mean(0), mean), jnp.where(train, rows.var(0), var)
+    return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+
+def lane_of_batch_norm(train):
+    """Return the layer as a function of all that it can be differentiated by, and its arguments in float64."""
+
+    def apply(x, scale, bias, mean, var):
+        variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "var": var}}
+        return BatchNorm(dtype=jnp.float64).apply(variables, x, train, mutable=["batch_stats"])[0]
+
+    rng = np.random.default_rng(0)
+    return apply, (rng.normal(size=(4, 3, 2, 5)) * 3 + 1, *rng.uniform(0.5, 2, (4, 5)))
+
+
+def close(found, expected, tolerance=1e-11):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("train", [True, np.True_, np.False_])
+def test_batch_norm_has_the_derivatives_of_its_formula(train):
+    apply, arguments = lane_of_batch_norm(train)
+    expected = partial(plain_batch_norm, train=train)
+    weights = np.random.default_rng(1).normal(size=(4, 3, 2, 5))
+    every = tuple(range(5))
+
+    def losses(fn):
+        return lambda *arguments: jnp.sum(weights * jnp.sin(fn(*arguments)))
+
+    ours, theirs = (jax.grad(losses(fn), every) for fn in (apply, expected))
+    close(jax.jit(ours)(*arguments), theirs(*arguments))
+    directions = tuple(np.cos(each) for each in arguments)
+    close(*(jax.jvp(fn, arguments, directions) for fn in (apply, expected)))
+    close(*(jax.jvp(fn, arguments, directions)[1] for fn in (ours, theirs)), tolerance=1e-9)
+    lanes = tuple(np.stack([each, 2 * each]) for each in arguments)
+    close(jax.vmap(ours)(*lanes), jax.vmap(theirs)(*lanes))
+
+
+def test_sums_of_batch_norm_on_a_gpu_are_the_same(monkeypatch):
+    """There moments take one pass, and short maps of few channels are summed as matrices with more columns."""
+    apply, arguments = lane_of_batch_norm(True)
+    gradient = jax.grad(lambda *arguments: jnp.sum(jnp.sin(apply(*arguments))), tuple(range(5)))
+    expected = apply(*arguments), gradient(*arguments)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, cpu, default: default(*given))
+    close((apply(*arguments), gradient(*arguments)), expected)
+    monkeypatch.setattr(normalization, "LEAST", 1)
+    monkeypatch.setattr(normalization, "WIDE", 20)
+    assert normalization._folded((4, 3, 2, 5)) == (6, 4, 5)
+    close((apply(*arguments), gradient(*arguments)), expected)
+
+
+def test_one_pass_over_values_far_from_zero_keeps_their_variance(monkeypatch):
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, cpu, default: default(*given))
+    x = np.random.default_rng(0).normal(1e4, 1, (4096, 3)).astype(np.float32)
+    mean, var = normalization._moments(x)
+    np.testing.assert_allclose(mean, x.astype(np.float64).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(var, x.astype(np.float64).var(0), rtol=1e-3)  # E[x^2] - E[x]^2 loses all digits
 
 
 @pytest.mark.parametrize("size", [1, 4, 7])

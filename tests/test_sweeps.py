@@ -289,6 +289,13 @@ def test_dropping_lanes_does_not_change_a_bit(whole, monkeypatch):
     assert_same_bits(race(), whole)  # one run to the end: no lane leaves early
 
 
+@pytest.mark.parametrize("chunk", [64, 4])
+def test_fetching_as_from_a_gpu_does_not_change_a_bit(whole, chunk, monkeypatch):
+    """A GPU counts running lanes, and divides and joins the coordinates of points; a host does so for a CPU."""
+    monkeypatch.setattr(crew, "in_place", lambda device: False)
+    assert_same_bits(race(chunk=chunk), whole)
+
+
 def test_stopped_lanes_leave_and_the_rest_is_merged(monkeypatch):
     # 64 quick lanes and 8 slow ones in 8 calls; the slow ones finish in few calls, all together.
     calls = []

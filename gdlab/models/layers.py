@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from gdlab.arguments import describe, first_line, require_count, require_floating, require_sequence
 from gdlab.models.convolution import convolve
-from gdlab.models.initialization import Initializer, constant, normal, uniform
+from gdlab.models.initialization import Initializer, normal, uniform
 
 
 def param_dtype(dtype: Any) -> Any:
@@ -98,49 +98,6 @@ class Linear(nn.Module):
         kernel = self.param("kernel", kernel, (x.shape[-1], self.outputs), param_dtype(self.dtype))
         bias = self.param("bias", bias, (self.outputs,), param_dtype(self.dtype))
         return affine(x, kernel.astype(self.dtype), bias.astype(self.dtype))
-
-
-class BatchNorm(nn.Module):
-    """Batch normalization as in PyTorch (Ioffe & Szegedy 2015).
-
-    Each channel is normalized to mean 0 and variance 1, then scaled and shifted. Training uses the mean and the biased
-    variance of the batch, and moves the running statistics by the fraction `momentum` towards the mean and the unbiased
-    variance of the batch. The layer of Flax uses the biased variance there, and its momentum is 1 minus this one.
-    `train` may be traced. Statistics are computed and stored in float32 or float64.
-    """
-
-    momentum: float = 0.1
-    eps: float = 1e-5
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "*batch channels"], train: bool | Bool[Array, ""]
-    ) -> Float[Array, "*batch channels"]:
-        """Return the normalized values; statistics are taken over all axes but the last."""
-        if not self.is_initializing() and not self.has_variable("batch_stats", "mean"):
-            raise ValueError(f"state: expected the running statistics that init(key) returns, got none of {self.name}")
-        channels, wide = x.shape[-1:], param_dtype(self.dtype)
-        scale = self.param("scale", constant(1.0), channels, wide)
-        bias = self.param("bias", constant(0.0), channels, wide)
-        running_mean = self.variable("batch_stats", "mean", constant(0.0), None, channels, wide)
-        running_var = self.variable("batch_stats", "var", constant(1.0), None, channels, wide)
-        mean, var = running_mean.value, running_var.value
-        if train is not False:
-            axes, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
-            if train is True and count == 1:
-                raise ValueError(f"batch normalization: expected at least 2 values per channel, got shape {x.shape}")
-            batch_mean = jnp.mean(x, axes, wide)
-            batch_var = jnp.mean(jnp.square(x.astype(wide) - to_rank(batch_mean, x.ndim)), axes)
-            unbiased = batch_var * (count / max(count - 1, 1))
-            if not self.is_initializing():
-                for running, batch in ((running_mean, batch_mean), (running_var, unbiased)):
-                    moved = running.value + self.momentum * (jax.lax.stop_gradient(batch) - running.value)
-                    running.value = jnp.where(train, moved, running.value)
-            mean, var = jnp.where(train, batch_mean, mean), jnp.where(train, batch_var, var)
-        factor = scale * jax.lax.rsqrt(var + self.eps)
-        mean, factor, bias = (to_rank(part, x.ndim) for part in (mean, factor, bias))
-        return ((x.astype(wide) - mean) * factor + bias).astype(self.dtype)
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, train: bool | Bool[Array, ""], key: Any) -> Float[Array, "*shape"]:

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float
 
 from gdlab.arguments import require_callable, require_count
 from gdlab.models.classifier import Head, Mode, classifier, linear_head, residual_stages
-from gdlab.models.layers import BatchNorm, Convolution, Linear, apply_layers, max_pool
+from gdlab.models.layers import Convolution, Linear, apply_layers, max_pool
 from gdlab.models.model import Model
+from gdlab.models.normalization import BatchNorm
 from gdlab.types import NameTable
 
 BLOCKS = (2, 2, 2, 2)

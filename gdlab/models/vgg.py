@@ -10,8 +10,9 @@ from jaxtyping import Array
 from gdlab.arguments import require_count
 from gdlab.models.classifier import Mode, classifier, linear_head
 from gdlab.models.initialization import constant, normal
-from gdlab.models.layers import BatchNorm, Convolution, max_pool_pairs
+from gdlab.models.layers import Convolution, max_pool_pairs
 from gdlab.models.model import Model
+from gdlab.models.normalization import BatchNorm
 
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 """The channels of each stage, as multiples of `width`, and its number of convolutions; a pool follows each stage."""

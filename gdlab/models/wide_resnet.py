@@ -10,8 +10,9 @@ from jaxtyping import Array
 from gdlab.arguments import require_count, require_number
 from gdlab.models.classifier import Block, Mode, classifier, linear_head, residual_stages
 from gdlab.models.initialization import constant
-from gdlab.models.layers import BatchNorm, Convolution, dropout
+from gdlab.models.layers import Convolution, dropout
 from gdlab.models.model import Model
+from gdlab.models.normalization import BatchNorm
 
 
 class PreActivationBlock(nn.Module):

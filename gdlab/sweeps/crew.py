@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gdlab.compute import interrupts
@@ -80,6 +82,29 @@ class Pool:
         self.pieces = [(lanes[most:], [array[most:] for array in state])] if len(lanes) > most else []
         self.size = max(len(lanes) - most, 0)
         return lanes[:most], [array[:most] for array in state]
+
+
+def in_place(device: jax.Device) -> bool:
+    """Return whether the host reads and writes the device's arrays without copying them."""
+    return bool(device.platform == "cpu")
+
+
+@jax.jit
+def as_rows(columns: Sequence[jax.Array]) -> jax.Array:
+    """Return the columns as one array of shape (rows, columns)."""
+    return jnp.stack(columns, axis=-1)
+
+
+@jax.jit
+def as_columns(rows: jax.Array) -> list[jax.Array]:
+    """Return the columns of an array."""
+    return list(rows.T)
+
+
+@jax.jit
+def count_running(stop: jax.Array, lanes: jax.Array) -> jax.Array:
+    """Return how many of the first `lanes` lanes are running."""
+    return jnp.sum((stop == RUNNING) & (jnp.arange(len(stop)) < lanes))
 
 
 LONGEST = 20_000
@@ -223,37 +248,44 @@ class LaneCrew:
             (values, reached, shared, arrays), own = program(
                 tiles, np.int32(t), np.int32(self.marks[level]), np.int32(function), common, own, shared, arrays
             )
-            stop = np.asarray(arrays[plan.point_leaves])[: len(lanes)]
             level += 1
-            running = stop == RUNNING
             last = level == len(self.marks)
+            going = self._running(arrays[plan.point_leaves], len(lanes), device)
             interrupts.check()
             if self.crew.stopped.is_set():  # an error in another thread, or an interrupt
                 return
-            if last or 8 * np.count_nonzero(running) < 7 * len(lanes):
+            if last or 8 * going < 7 * len(lanes):
                 break
-        # The rest of the state is fetched only if lanes go on from it.
-        read = arrays if not last and running.any() else arrays[: plan.point_leaves + 2]
-        host = [array[: len(lanes)] for array in jax.device_get(read)]
-        points = host[: plan.point_leaves]
-        found = {
-            "point": np.stack(points, axis=-1) if points[0].ndim == 1 else points[0],
-            "value": np.asarray(values)[: len(lanes)],
-            "reached": np.asarray(reached)[: len(lanes)],
-            "stop": stop,
-            "first": host[plan.point_leaves + 1],
-        }
+        # Only what is used is fetched: from a GPU that takes longer than the steps.
+        points = arrays[: plan.point_leaves]
+        together: Any = partial(np.stack, axis=-1) if in_place(device) else as_rows
+        read = {"value": values, "point": together(points) if points[0].ndim == 1 else points[0]}
+        if not (last and going == len(lanes)):
+            read["stop"] = arrays[plan.point_leaves]
+        if self.space.minimizers is not None:
+            read |= {"reached": reached, "first": arrays[plan.point_leaves + 1]}
+        found, host = jax.tree.map(
+            lambda array: array[: len(lanes)], jax.device_get((read, arrays if going and not last else []))
+        )
+        stop = found.setdefault("stop", np.broadcast_to(np.int32(RUNNING), len(lanes)))
         if not last:
             lanes = np.arange(lanes.start, lanes.stop) if isinstance(lanes, range) else lanes
+            running = stop == RUNNING
             done = ~running
             found = {name: array[done] for name, array in found.items()}
         with self.changed:
             self._settle(function, lanes if last else lanes[done], found)
-            if not last and running.any():
+            if not last and going:
                 place = (function, level)
                 if place not in self.pools:
                     self.pools[place] = Pool([np.asarray(leaf) for leaf in shared])
                 self.pools[place].add(lanes[running], [array[running] for array in host])
+
+    def _running(self, stop: jax.Array, lanes: int, device: jax.Device) -> int:
+        """Return how many lanes are running; a GPU counts them itself, since it takes long to fetch all of `stop`."""
+        if in_place(device):
+            return int(np.count_nonzero(np.asarray(stop)[:lanes] == RUNNING))
+        return int(count_running(stop, np.int32(lanes)))
 
     def _settle(self, function: int, lanes: LaneNumbers, found: dict[str, np.ndarray]) -> None:
         for part in [part for part in self.open if part.function == function]:
@@ -286,6 +318,11 @@ class LaneCrew:
         given = state
         if given is None:
             starts = self.space.points(function, lanes)
+            if len(starts) == plan.chunk and device.platform != "cpu":  # no copy on the host
+                begun = jax.device_put(starts, device)
+                return [*(_as_columns(begun) if like[0].ndim == 1 else [begun]), *blank_state(plan, device)][
+                    : len(like)
+                ]
             given = list(starts.T) if like[0].ndim == 1 else [starts]
         full: list[Any] = []
         for leaf, values in zip(like, given, strict=False):

@@ -183,7 +183,7 @@ class _Request:
     def __post_init__(self) -> None:
         self.history = self.record == "path" or self.reduce is not None
         self.backend = self.devices[0].platform
-        self.threads = thread_devices(self.devices, callers=2)
+        self.threads = thread_devices(self.devices, callers=4)
         self.arrays: dict[str, np.ndarray] = {}  # each of shape (optimizers, functions, lanes, ...)
         self.compile_seconds = 0.0
 
@@ -295,7 +295,8 @@ class _Request:
         return digest, tuple(layout.differing()), self._lanes_each(), self.chunk, self.devices[0]
 
     def _lanes_each(self) -> int:
-        return -(-self.space.layout.lanes // len(self.threads))
+        """Return the lanes of a thread on a CPU, and those of a device elsewhere, since a call should fill it."""
+        return -(-self.space.layout.lanes // len(self.threads if self.backend == "cpu" else self.devices))
 
     def _compile(self, lane: LaneTrace) -> TiledProgram:
         program = program_for(lane, self.space.layout.differing(), self._lanes_each(), self.chunk, self.backend)

@@ -162,14 +162,21 @@ def decode(arrays: Mapping[str, np.ndarray], max_steps: int, aimed: bool) -> dic
       max_steps: the maximum number of steps.
       aimed: whether minimizers are known.
     """
-    stop = arrays["stop"]
-    at_target = stop >= AT_TARGET
-    steps = np.where(stop == RUNNING, max_steps, np.where(stop < 0, -1 - stop, stop - AT_TARGET * at_target))
+    stop, value = arrays["stop"], arrays["value"]
+    steps = np.full(stop.shape, max_steps, np.int32)
+    converged, diverged = np.zeros(stop.shape, bool), ~np.isfinite(value)
+    ended = stop != RUNNING
+    if ended.any():  # otherwise several passes over arrays of all lanes change nothing
+        code = stop[ended]
+        at_target = code >= AT_TARGET
+        steps[ended] = np.where(code < 0, -1 - code, code - AT_TARGET * at_target)
+        converged[ended] = (code > 0) & ~at_target
+        diverged[ended] |= code < 0
     found = {
-        "value": arrays["value"],
+        "value": value,
         "point": arrays["point"],
-        "steps": steps.astype(np.int32),
-        "converged": (stop > 0) & ~at_target,
-        "diverged": (stop < 0) | ~np.isfinite(arrays["value"]),
+        "steps": steps,
+        "converged": converged,
+        "diverged": diverged,
     }
     return found | ({"reached": arrays["reached"], "first_reached": arrays["first"]} if aimed else {})
