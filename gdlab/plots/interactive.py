@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gdlab.arguments import require_choice, require_count
+from gdlab.arguments import require_choice, require_count, require_instance
 from gdlab.functions import Function, evaluate_grid
 from gdlab.functions.function import require_function
 from gdlab.plots import webpage
@@ -80,7 +80,8 @@ def surface(
     if steps is not None:
         require_count("steps", steps, low=0)
     tracks = as_tracks({} if paths is None else paths)
-    if not isinstance(function, Grid):
+    require_instance("function", function, (Function, Grid), "a Function, or a Grid as evaluate_grid returns")
+    if isinstance(function, Function):
         require_function("function", function, 2)
         function = evaluate_grid(function)
     grid = as_grid(function)

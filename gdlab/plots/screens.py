@@ -6,19 +6,23 @@ VisPy loads one OpenGL library for the whole process when it is imported, so `bl
 import contextlib
 import ctypes.util
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from gdlab.arguments import first_line
+
 WINDOW = "glfw"
 """VisPy's name of what opens a window; it comes with the extra `vispy`."""
 
-OFF_SCREEN = ("egl", "osmesa")
-
 SIZE = (960, 720)
 """The width and the height of a window and of a picture."""
+
+REMEDY = "Debian's packages libegl1, libgl1, libgl1-mesa-dri and libfontconfig1 draw without a display"
+NOTHING = f"backend: expected a display, EGL or OSMesa for VisPy to draw with, got none that works; {REMEDY}"
 
 FINER = 2
 """Off-screen there are so many pixels along each side for one of the picture, which averages them for smooth edges."""
@@ -32,20 +36,31 @@ def has_display() -> bool:
 
 
 def import_vispy() -> ModuleType:
-    """Import `vispy.scene`, with the OpenGL library of OSMesa if there is neither a display nor EGL.
+    """Import `vispy.scene`, with an OpenGL library that can draw here.
 
     Raises:
       ImportError: if VisPy is not installed.
+      OSError: if a library is missing that it draws with.
     """
-    found = ctypes.util.find_library
-    if "vispy" not in sys.modules and not has_display() and not found("EGL") and (osmesa := found("OSMesa")):
-        os.environ.setdefault("VISPY_GL_LIB", osmesa)
+    if importlib.util.find_spec("vispy") is None:
+        raise ImportError("backend: expected the package vispy, got none installed; run pip install 'gdlab[vispy]'")
+    if "vispy" not in sys.modules and sys.platform == "linux":
+        _choose_library()
     try:
         return importlib.import_module("vispy.scene")
-    except ImportError:
-        raise ImportError(
-            "backend: expected the package vispy, got none installed; run pip install 'gdlab[vispy]'"
-        ) from None
+    except (ImportError, OSError) as error:
+        raise OSError(f"backend: expected VisPy to load, got {first_line(error)}; {REMEDY}") from None
+
+
+def _choose_library() -> None:
+    """Let VisPy load OSMesa, which is a whole OpenGL library, if there is no other that draws here."""
+    found = ctypes.util.find_library
+    if "VISPY_GL_LIB" in os.environ or (found("GL") and (has_display() or found("EGL"))):
+        return
+    osmesa = found("OSMesa")
+    if osmesa is None:
+        raise OSError(NOTHING)
+    os.environ["VISPY_GL_LIB"] = osmesa
 
 
 def blank_canvas(title: str, keys: Mapping[str, Any]) -> tuple[Any, bool]:
@@ -62,20 +77,17 @@ def blank_canvas(title: str, keys: Mapping[str, Any]) -> tuple[Any, bool]:
     scene = import_vispy()
     application = importlib.import_module("vispy.app").Application
     common = {"title": title, "keys": dict(keys), "bgcolor": "white", "show": False}
-    window = {"size": SIZE, "config": {"samples": 4}}
+    window = {"size": SIZE, "dpi": 96, "config": {"samples": 4}}
     picture = {"size": (FINER * SIZE[0], FINER * SIZE[1]), "dpi": FINER * 96}
     software = "osmesa" in os.environ.get("VISPY_GL_LIB", "").lower()
-    names = ("osmesa",) if software else ((WINDOW,) if has_display() else ()) + OFF_SCREEN
+    names = ("osmesa",) if software else (*((WINDOW,) if has_display() else ()), "egl")
     for name in names:
         if name == "egl":
             _prepare_egl()
         windowed = name == WINDOW
         with contextlib.suppress(Exception):  # each toolkit says in its own way that it is not there or does not work
             return scene.SceneCanvas(app=application(name), **common, **(window if windowed else picture)), windowed
-    raise OSError(
-        "backend: expected a display, EGL or OSMesa for VisPy to draw with, got none that works; "
-        "plotly needs none, and Debian's packages libegl1 and libgl1-mesa-dri draw without a display"
-    )
+    raise OSError(NOTHING)
 
 
 def _prepare_egl() -> None:
