@@ -264,7 +264,8 @@ IN_A_PROCESS = """
 import sys
 import numpy as np
 from gdlab import Grid
-from gdlab.plots import interactive
+from gdlab.plots import interactive, screens
+screens.SIZE = (400, 300)
 side = np.linspace(-1, 1, 41)
 ramp = Grid(side, side, np.add.outer(0 * side, side))
 table = interactive.surface(ramp, {"along": np.stack([side, 0 * side], axis=1)}, backend="vispy", title="ramp")
@@ -274,7 +275,7 @@ print(table._canvas.app.backend_name, flush=True)
 
 
 @pytest.mark.slow
-def test_osmesa_draws_the_picture_too(bare, tmp_path):
+def test_osmesa_draws_the_picture_too(small, bare, tmp_path):
     library = ctypes.util.find_library("OSMesa")
     if library is None:
         pytest.skip("OSMesa is not installed")

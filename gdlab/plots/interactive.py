@@ -5,7 +5,7 @@ They need the extras `interactive` (plotly) and `vispy`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from gdlab.plots.relief import drape
 from gdlab.plots.screens import blank_canvas, has_display
 from gdlab.plots.turntable import Turntable
 from gdlab.types import Grid
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 __all__ = ["BACKENDS", "has_display", "require_backend", "save", "show", "surface"]
 
@@ -50,7 +47,7 @@ def surface(
     steps: int | None = None,
     title: str = "",
     labels: tuple[str, str, str] = ("x₁", "x₂", "value"),
-) -> "go.Figure | Turntable":
+) -> Any:
     """Draw a function's surface, with descents slightly above it.
 
     A long step follows the ground between its ends. Plotly's figure can be turned in a notebook or in any browser;
@@ -97,7 +94,7 @@ def surface(
     return webpage.figure_of(grid, trails, title, labels)
 
 
-def save(figure: "go.Figure | Turntable", path: str | Path) -> None:
+def save(figure: Any, path: str | Path) -> None:
     """Write a surface to a file, atomically.
 
     Args:
@@ -111,7 +108,7 @@ def save(figure: "go.Figure | Turntable", path: str | Path) -> None:
     webpage.write_page(figure, with_suffix(path, BACKENDS["plotly"]))
 
 
-def show(figure: "go.Figure | Turntable") -> Path | None:
+def show(figure: Any) -> Path | None:
     """Open a surface: VisPy's in a window, until it is closed; plotly's in the browser.
 
     Args:

@@ -4,7 +4,6 @@ A graphics card draws it, or Mesa's software where there is none. It needs the e
 (`pip install 'gdlab[vispy]'`).
 """
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from gdlab.arguments import as_path, require_count, require_number
+from gdlab.plots.canvas import value_format
 from gdlab.plots.frame import BLACK, Frame, plain
 from gdlab.plots.relief import AZIMUTH, ELEVATION, Trail, box_of, extent, shades, triangles
 from gdlab.plots.screens import FINER, blank_canvas, import_vispy
@@ -198,8 +198,7 @@ def _colour_bar(scene: Any, limits: tuple[float, float], pixel: int) -> Any:
     from vispy.color import Colormap
 
     colours = Colormap(colormaps[SURFACE_MAP](np.linspace(0, 1, 64)))
-    digits = max(0, 2 - math.floor(math.log10((limits[1] - limits[0]) or 1.0)))
-    ends = tuple(f"{round(end, digits) + 0.0:.6g}" for end in limits)
+    ends = tuple(map(value_format(np.array(limits)), limits))
     bar = scene.widgets.ColorBarWidget(colours, "right", clim=ends, label_color=BLACK, border_width=0)
     bar.width_max = 130 * pixel
     return bar

@@ -4,7 +4,7 @@ import tempfile
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from gdlab.plots.screens import has_display
 from gdlab.plots.style import PALETTE
 from gdlab.records.files import atomic_path
 from gdlab.types import Grid
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 def import_plotly() -> Any:
@@ -30,7 +27,7 @@ def import_plotly() -> Any:
     return plotly.graph_objects
 
 
-def figure_of(grid: Grid, trails: Mapping[str, Trail], title: str, labels: tuple[str, str, str]) -> "go.Figure":
+def figure_of(grid: Grid, trails: Mapping[str, Trail], title: str, labels: tuple[str, str, str]) -> Any:
     """Draw the surface and the descents on it; hovering shows numbers, and a click on a name hides its descent."""
     go = import_plotly()
     bar = {"title": {"text": labels[2]}, "len": 0.6}
@@ -73,13 +70,13 @@ def require_figure(figure: Any) -> None:
     require_instance("figure", figure, import_plotly().Figure, "what gdlab.plots.interactive.surface returns")
 
 
-def write_page(figure: "go.Figure", path: Path) -> None:
+def write_page(figure: Any, path: Path) -> None:
     """Write one web page that needs no network, atomically."""
     with atomic_path(path) as temporary:
         figure.write_html(temporary, include_plotlyjs=True)
 
 
-def open_page(figure: "go.Figure") -> Path:
+def open_page(figure: Any) -> Path:
     """Write the page to a new temporary folder, and open it in the browser if there is a display; returns its path."""
     page = Path(tempfile.mkdtemp(prefix="gdlab-")) / "surface.html"
     write_page(figure, page)
