@@ -17,6 +17,7 @@ from gdlab.arguments import (
     require_number,
     require_scalar_function,
 )
+from gdlab.optimizers.protocol import take_update, with_any_arguments
 from gdlab.types import GradientFunction, Number, ScalarFunction
 
 
@@ -60,6 +61,7 @@ def move(
     value: Array,
     gradient: Array,
     value_fn: ScalarFunction,
+    grad_fn: GradientFunction,
 ) -> tuple[Array, optax.OptState]:
     """Take one step of the optimizer; both `descend` and the lanes of a sweep use it.
 
@@ -73,11 +75,12 @@ def move(
       value: the value of the function at x.
       gradient: its gradient at x.
       value_fn: the function, for optimizers that evaluate it themselves.
+      grad_fn: its gradient, likewise.
 
     Returns:
       The new point and the new state.
     """
-    updates, state = optimizer.update(gradient, state, x, value=value, grad=gradient, value_fn=value_fn)
+    updates, state = take_update(optimizer, gradient, state, x, value=value, value_fn=value_fn, grad_fn=grad_fn)
     return optax.apply_updates(x, updates), state
 
 
@@ -100,8 +103,8 @@ def descend(
       fn: a function of one point of shape (dim,) that returns a scalar. For a `Function` of `gdlab.functions`, pass
         its `.fn`.
       optimizer: an optax transformation. To vmap over its hyperparameters, build it inside the mapped function. Its
-        `update` also receives `value`, `grad` and `value_fn`, for optimizers that use them (line searches, Polyak
-        steps). Optimizers that need more than these (SAM, Sophia) cannot be used here.
+        `update` also receives `value`, `grad`, `value_fn` and `grad_fn`, if it takes them; see
+        `gdlab.optimizers.protocol`.
       start: one point of shape (dim,), of floating-point dtype, which is the dtype of the descent.
       max_steps: the largest number of steps, a Python integer.
       tolerance: the tolerance of the stopping rule in the units of x, >= 0; may be traced. None runs all steps. A
@@ -134,15 +137,18 @@ def descend(
     require_scalar_function("fn", fn, start)
     slope = jax.grad(fn) if gradient is None else gradient
     require_gradient("gradient", slope, start)
-    optimizer = optax.with_extra_args_support(optimizer)
+    optimizer = with_any_arguments(optimizer)
+
+    def cast_slope(x: Array) -> Array:
+        return slope(x).astype(x.dtype)
 
     def running(state: _State) -> Array:
         return ~(state.converged | state.diverged) & (state.steps < max_steps)
 
     def step(state: _State) -> _State:
         x = state.point
-        g, value = slope(x).astype(x.dtype), fn(x)
-        moved, optimizer_state = move(optimizer, state.optimizer, x, value, g, fn)
+        g, value = cast_slope(x), fn(x)
+        moved, optimizer_state = move(optimizer, state.optimizer, x, value, g, fn, cast_slope)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g)) & jnp.all(jnp.isfinite(moved))
         converged = jnp.array(False) if tolerance is None else finite & (jnp.sum(jnp.abs(moved - x)) < tolerance)
         new = _State(jnp.where(finite, moved, x), optimizer_state, state.steps + 1, converged, ~finite)

@@ -557,13 +557,6 @@ def test_progress_is_shown_and_can_be_silent(capsys):
 # Bad input -----------------------------------------------------------------------------------------------------------
 
 
-def random_steps(learning_rate):
-    def update(updates, key, params=None):
-        return updates, key
-
-    return optax.GradientTransformation(lambda params: jax.random.key(0), update)
-
-
 def branching(learning_rate):
     return optax.sgd(learning_rate if learning_rate > 0 else 1.0)
 
@@ -645,11 +638,6 @@ ONE = [[1.0, 1.0]]
             dict(reduce=lambda d: {"learning_rate": d.steps}),
             ValueError,
             "not reserved for the result, got 'learning_rate'",
-        ),
-        (
-            dict(factory=random_steps),
-            TypeError,
-            "expected an optimizer whose state holds numbers, got one with random keys",
         ),
         (dict(factory=branching, record="path"), TypeError, "branching reads the value of an argument in Python"),
         (
