@@ -150,7 +150,7 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
             leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
             for leaf, kind in zip(leaves, kinds, strict=True)
         ]
-        return structure.unflatten(keys)
+        return jax.tree.unflatten(structure, keys)
 
     def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
         value, there = look(x, which)
