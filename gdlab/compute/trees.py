@@ -4,6 +4,7 @@ Only floating-point arrays move. Whatever else a tree holds, such as the activat
 random keys, stays as it is.
 """
 
+import functools
 from collections.abc import Callable
 from numbers import Number
 from typing import Any, NamedTuple
@@ -37,10 +38,10 @@ def open_point(name: str, value: Any) -> OpenTree:
     Raises:
       TypeError: if nothing in it is floating-point.
     """
-    if _is_array_like(value):
+    if is_array_like(value):
         return OpenTree(_as_floating(name, value))
     leaves, structure = jax.tree.flatten(value)
-    moves = [_is_floating(leaf) for leaf in leaves]
+    moves = [is_floating(leaf) for leaf in leaves]
     if not any(moves):
         raise TypeError(f"{name}: expected floating-point numbers, got none in {describe(value)}")
     params = jax.tree.unflatten(
@@ -58,7 +59,7 @@ def open_point(name: str, value: Any) -> OpenTree:
     return OpenTree(params, close)
 
 
-def _is_array_like(value: Any) -> bool:
+def is_array_like(value: Any) -> bool:
     """Return whether this is one array, a number, or nested lists of numbers; None and strings count as one leaf."""
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return all(isinstance(leaf, Number) or getattr(leaf, "ndim", None) == 0 for leaf in jax.tree.leaves(value))
@@ -76,7 +77,8 @@ def _as_floating(name: str, value: Any) -> jax.Array:
     return array
 
 
-def _is_floating(leaf: Any) -> bool:
+def is_floating(leaf: Any) -> bool:
+    """Return whether this is a floating-point array or number."""
     return isinstance(leaf, float) or (hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating)))
 
 
@@ -90,5 +92,5 @@ def all_finite(tree: Any) -> jax.Array:
 
 def distance(tree: Any, other: Any) -> jax.Array:
     """Return the sum of the absolute differences of two trees."""
-    apart = jax.tree.map(lambda a, b: jnp.sum(jnp.abs(a - b)), tree, other)
-    return sum(jax.tree.leaves(apart)[1:], start=jax.tree.leaves(apart)[0])
+    apart = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(jnp.abs(a - b)), tree, other))
+    return functools.reduce(jnp.add, apart)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from gdlab.compute.calls import stored
 from gdlab.descent import move
 from gdlab.optimizers.protocol import with_any_arguments
+from gdlab.sweeps.trees import Tree
 from gdlab.types import Factory, GradientFunction, ScalarFunction
 
 RUNNING = 0
@@ -36,6 +37,7 @@ class LaneSpec(NamedTuple):
       tolerance: the tolerance at which a lane has converged, or None.
       target: the distance within which a point has reached a minimizer.
       stop_at_target: whether a lane stops there.
+      tree: the tree of a point, which functions that reduce a descent see; None if points are vectors.
     """
 
     functions: tuple[ScalarFunction, ...]
@@ -47,6 +49,7 @@ class LaneSpec(NamedTuple):
     tolerance: float | None
     target: float | None
     stop_at_target: bool
+    tree: Tree | None = None
 
 
 class State(NamedTuple):
