@@ -310,6 +310,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Results], list[str]]], ...] = (
     ("training_speed", "Speed of training", training_speed),
     ("task_speed", "Speed of the six tasks", task_speed),
     ("scan_speed", "Speed of many trainings", scan_speed),
+    ("gpu_second_run", "Runs on a GPU", gpu),
     ("gpu_first_run", "First runs on a GPU", gpu),
     ("gpu_programs", "Programs for a GPU", gpu_programs),
     ("import_time", "Import time", imports),

@@ -342,11 +342,22 @@ def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
 
 
 def require_gradient(name: str, gradient: Any, x: Any) -> None:
-    """Raise unless `gradient` is callable and returns an array of x's shape, as determined by abstract evaluation."""
+    """Raise unless `gradient` is callable and returns arrays of x's tree and shapes, found by abstract evaluation."""
     got = abstract_result(name, gradient, x, takes=_point_shown(x))
-    if getattr(got, "shape", None) != x.shape:
+    if not hasattr(x, "shape"):
+        expected, came = _shapes_by_place(x), _shapes_by_place(got)
+        if came != expected:
+            raise ValueError(
+                f"{name}: expected a function that returns arrays like the start's, {expected}, got {came}"
+            )
+    elif getattr(got, "shape", None) != x.shape:
         came = f"shape {got.shape}" if hasattr(got, "shape") else f"a {type(got).__name__}"
         raise ValueError(f"{name}: expected a function that returns the start's shape {x.shape}, got {came}")
+
+
+def _shapes_by_place(tree: Any) -> str:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return ", ".join(f"{jax.tree_util.keystr(where)} of shape {tuple(leaf.shape)}".strip() for where, leaf in leaves)
 
 
 def _point_shown(x: Any) -> str:

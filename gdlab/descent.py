@@ -1,14 +1,14 @@
 """One descent: a function, an optimizer and a starting point form a pure program that jit compiles and vmap batches."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gdlab.arguments import (
-    as_point,
     describe,
     is_optimizer,
     require_choice,
@@ -17,15 +17,17 @@ from gdlab.arguments import (
     require_number,
     require_scalar_function,
 )
-from gdlab.types import GradientFunction, Number, ScalarFunction
+from gdlab.compute.trees import all_finite, distance, open_point
+from gdlab.optimizers.protocol import take_update, with_any_arguments
+from gdlab.types import Number
 
 
 class Descent(NamedTuple):
     """The result of a descent; under `jax.vmap` every field has the batch axes in front.
 
     Attributes:
-      path: the recorded points, beginning with the start. After a stop, the last point is repeated. With
-        record="last" it holds the last point only.
+      path: the recorded points, beginning with the start: the start's array, or each array of its tree, with an axis in
+        front. After a stop, the last point is repeated. With record="last" it holds the last point only.
       value: the function values at these points.
       steps: the number of steps taken, including the one that met the tolerance.
       converged: whether the tolerance was met.
@@ -33,20 +35,21 @@ class Descent(NamedTuple):
         point, or at the start, with 0 steps, if the start is not finite.
     """
 
-    path: Float[Array, "recorded dim"]
+    path: PyTree[Float[Array, "recorded ..."]]
     value: Float[Array, " recorded"]
     steps: Int[Array, ""]
     converged: Bool[Array, ""]
     diverged: Bool[Array, ""]
 
     @property
-    def point(self) -> Array:
-        """The last point of the descent, of shape (dim,)."""
-        return self.path[..., -1, :]
+    def point(self) -> Any:
+        """The last point of the descent, shaped like the start."""
+        axis = self.value.ndim - 1
+        return jax.tree.map(lambda path: jax.lax.index_in_dim(jnp.asarray(path), -1, axis, keepdims=False), self.path)
 
 
 class _State(NamedTuple):
-    point: Array
+    point: PyTree
     optimizer: optax.OptState
     steps: Array
     converged: Array
@@ -56,11 +59,12 @@ class _State(NamedTuple):
 def move(
     optimizer: optax.GradientTransformationExtraArgs,
     state: optax.OptState,
-    x: Array,
+    x: Any,
     value: Array,
-    gradient: Array,
-    value_fn: ScalarFunction,
-) -> tuple[Array, optax.OptState]:
+    gradient: Any,
+    value_fn: Callable[[Any], Array],
+    grad_fn: Callable[[Any], Any],
+) -> tuple[Any, optax.OptState]:
     """Take one step of the optimizer; both `descend` and the lanes of a sweep use it.
 
     A lane is one run of the batch. What follows a step (when to stop, what to keep) differs: a descent freezes its
@@ -73,22 +77,23 @@ def move(
       value: the value of the function at x.
       gradient: its gradient at x.
       value_fn: the function, for optimizers that evaluate it themselves.
+      grad_fn: its gradient, likewise.
 
     Returns:
       The new point and the new state.
     """
-    updates, state = optimizer.update(gradient, state, x, value=value, grad=gradient, value_fn=value_fn)
+    updates, state = take_update(optimizer, gradient, state, x, value=value, value_fn=value_fn, grad_fn=grad_fn)
     return optax.apply_updates(x, updates), state
 
 
 def descend(
-    fn: ScalarFunction,
+    fn: Callable[[Any], Any],
     optimizer: optax.GradientTransformation,
-    start: Any,
+    start: PyTree,
     *,
     max_steps: int,
     tolerance: Number | None = None,
-    gradient: GradientFunction | None = None,
+    gradient: Callable[[Any], Any] | None = None,
     record: str = "path",
 ) -> Descent:
     """Descend `fn` from `start` until sum |x_new - x| < tolerance or until `max_steps` steps are taken.
@@ -97,17 +102,19 @@ def descend(
     loop every time. In a batch, a stopped lane (one run of the batch) keeps its state while the others continue.
 
     Args:
-      fn: a function of one point of shape (dim,) that returns a scalar. For a `Function` of `gdlab.functions`, pass
-        its `.fn`.
+      fn: a function of one point that returns a scalar. For a `Function` of `gdlab.functions`, pass its `.fn`.
       optimizer: an optax transformation. To vmap over its hyperparameters, build it inside the mapped function. Its
-        `update` also receives `value`, `grad` and `value_fn`, for optimizers that use them (line searches, Polyak
-        steps). Optimizers that need more than these (SAM, Sophia) cannot be used here.
-      start: one point of shape (dim,), of floating-point dtype, which is the dtype of the descent.
+        `update` also receives `value`, `grad`, `value_fn` and `grad_fn`, if it takes them; see
+        `gdlab.optimizers.protocol`.
+      start: one point: an array of floating-point dtype, which is the dtype of the descent, or a tree of such arrays
+        (dicts, tuples, dataclasses, modules of Equinox or Flax NNX). What else a tree holds, such as activation
+        functions and integers, stays as it is: `fn` receives it, the optimizer and the result have None in its place.
       max_steps: the largest number of steps, a Python integer.
       tolerance: the tolerance of the stopping rule in the units of x, >= 0; may be traced. None runs all steps. A
         small learning rate meets any tolerance at once, and so does a first update of zero (a warm-up), so a
         converged descent is not necessarily at a minimum. Default None.
-      gradient: a function `gradient(x)`: any of `gdlab.gradients`, or one of your own. Default `jax.grad(fn)`.
+      gradient: a function `gradient(x)` that returns a tree like what moves of x: any of `gdlab.gradients`, or one of
+        your own. Default `jax.grad(fn)`.
       record: "path" keeps all max_steps + 1 points in memory and runs as a scan, which is reverse-differentiable.
         "last" keeps only the last point and stops the loop when every lane of the batch has stopped. Default "path".
 
@@ -130,22 +137,27 @@ def descend(
     if tolerance is not None:
         require_number("tolerance", tolerance, 0.0)
     require_choice("record", record, ("path", "last"))
-    start = as_point("start", start)
+    given = open_point("start", start)
+    start, fn = given.params, given.on(fn)
     require_scalar_function("fn", fn, start)
-    slope = jax.grad(fn) if gradient is None else gradient
+    slope = jax.grad(fn) if gradient is None else given.on(gradient)
     require_gradient("gradient", slope, start)
-    optimizer = optax.with_extra_args_support(optimizer)
+    optimizer = with_any_arguments(optimizer)
+
+    def cast_slope(x: Any) -> Any:
+        return jax.tree.map(lambda g, leaf: g.astype(leaf.dtype), slope(x), x)
 
     def running(state: _State) -> Array:
         return ~(state.converged | state.diverged) & (state.steps < max_steps)
 
     def step(state: _State) -> _State:
         x = state.point
-        g, value = slope(x).astype(x.dtype), fn(x)
-        moved, optimizer_state = move(optimizer, state.optimizer, x, value, g, fn)
-        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g)) & jnp.all(jnp.isfinite(moved))
-        converged = jnp.array(False) if tolerance is None else finite & (jnp.sum(jnp.abs(moved - x)) < tolerance)
-        new = _State(jnp.where(finite, moved, x), optimizer_state, state.steps + 1, converged, ~finite)
+        g, value = cast_slope(x), fn(x)
+        moved, optimizer_state = move(optimizer, state.optimizer, x, value, g, fn, cast_slope)
+        finite = jnp.isfinite(value) & all_finite(g) & all_finite(moved)
+        converged = jnp.array(False) if tolerance is None else finite & (distance(moved, x) < tolerance)
+        point = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, x)
+        new = _State(point, optimizer_state, state.steps + 1, converged, ~finite)
         go = running(state)
 
         # All dtypes follow the start, because a traced float32 hyperparameter must not widen a bfloat16 state.
@@ -154,19 +166,19 @@ def descend(
 
         return jax.tree.map(freeze, jax.tree.map(jnp.asarray, new), state)
 
-    lost = ~(jnp.all(jnp.isfinite(start)) & jnp.isfinite(fn(start)))
+    lost = ~(all_finite(start) & jnp.isfinite(fn(start)))
     begun = jax.tree.map(jnp.asarray, optimizer.init(start))
     state = _State(start, begun, jnp.zeros([], jnp.int32), jnp.array(False), lost)
     if record == "path":
 
-        def recorded_step(state: _State, _: None) -> tuple[_State, Array]:
+        def recorded_step(state: _State, _: None) -> tuple[_State, Any]:
             state = step(state)
             return state, state.point
 
         state, points = jax.lax.scan(recorded_step, state, length=max_steps)
-        path = jnp.concatenate([start[None], points])
+        path = jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), start, points)
     else:
         state = jax.lax.while_loop(running, step, state)
-        path = state.point[None]
+        path = jax.tree.map(lambda leaf: leaf[None], state.point)
     value = jax.vmap(fn)(path)
     return Descent(path, value, state.steps, state.converged, state.diverged | ~jnp.isfinite(value[-1]))

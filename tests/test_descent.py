@@ -1,4 +1,6 @@
+import dataclasses
 import math
+from typing import NamedTuple
 
 import chex
 import jax
@@ -6,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from gdlab import FUNCTIONS, OPTIMIZERS, check_gradient, descend, finite_difference
 from gdlab.gradients import Scheme
@@ -213,17 +216,17 @@ def test_one_compilation_serves_all_values():
         (
             {"start": jnp.ones((9, 2))},
             ValueError,
-            r"start: expected one point of shape \(dim,\), got shape \(9, 2\); for many",
+            r"rosenbrock: expected one point of shape \(dim,\), got shape \(9, 2\); for many",
         ),
-        ({"start": "here"}, TypeError, "start: expected a vector of floating-point numbers, got 'here'"),
+        ({"start": "here"}, TypeError, "start: expected floating-point numbers, got 'here'"),
         ({"max_steps": 0}, ValueError, "max_steps: expected an integer of at least 1, got 0"),
         ({"max_steps": 10.0}, TypeError, "max_steps: expected an integer, got 10.0"),
         ({"tolerance": -1e-3}, ValueError, r"tolerance: expected a number in \[0, inf\), got -0.001"),
         ({"record": "all"}, ValueError, "record: expected one of path, last; got 'all'"),
         ({"record": np.array(["path"])}, ValueError, "record: expected one of path, last; got an array"),
         ({"gradient": jax.value_and_grad(ROSENBROCK)}, ValueError, r"the start's shape \(2,\), got a tuple"),
-        ({"start": None}, TypeError, "start: expected a vector of floating-point numbers, got None"),
-        ({"start": [[1.0], [2.0, 3.0]]}, TypeError, "start: expected a vector of floating-point numbers, got a list"),
+        ({"start": None}, TypeError, "start: expected floating-point numbers, got None"),
+        ({"start": [[1.0], [2.0, 3.0]]}, TypeError, "start: expected floating-point numbers, got a list"),
         ({"start": [1j, 2.0]}, TypeError, "start: expected floating-point numbers, got dtype complex128$"),
         ({"max_steps": 2**31}, ValueError, r"max_steps: expected an integer below 2\^31"),
         ({"optimizer": optax.GradientTransformation}, TypeError, "optimizer: expected an optax.GradientTransformation"),
@@ -245,3 +248,135 @@ def test_bad_input_is_refused(change, error, message):
 def test_a_traced_step_count_is_refused():
     with pytest.raises(TypeError, match="max_steps: expected a Python integer"):
         jax.jit(lambda n: descend(ROSENBROCK, adam(0.1), jnp.ones(2), max_steps=n))(3)
+
+
+# Points that are trees ---------------------------------------------------------------------------------------------
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Pair:
+    first: jax.Array
+    second: jax.Array
+
+
+class Named(NamedTuple):
+    matrix: jax.Array
+    scalar: jax.Array
+
+
+MATRIX, SCALAR = np.arange(6.0).reshape(2, 3) - 2, np.float64(1.5)
+TREES = {
+    "dict": {"layer": {"kernel": MATRIX}, "bias": SCALAR},
+    "tuple": (MATRIX, SCALAR),
+    "named tuple": Named(MATRIX, SCALAR),
+    "dataclass": Pair(MATRIX, SCALAR),
+    "list with None": [MATRIX, None, SCALAR],
+    "with what stays": {
+        "kernel": MATRIX,
+        "name": "layer",
+        "count": 3,
+        "key": np.arange(2, dtype=np.uint32),
+        "x": SCALAR,
+    },
+}
+
+
+def halves(tree):
+    """Return sum((k + 1) x_k^2) / 2 over the numbers of a tree, in the order of its floating-point leaves."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)]
+    flat = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+    return jnp.sum(jnp.arange(1, flat.size + 1) * flat**2) / 2
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_a_descent_of_a_tree_is_that_of_all_its_numbers(kind):
+    start = TREES[kind]
+    numbers = [leaf for leaf in jax.tree.leaves(start) if getattr(leaf, "dtype", None) == np.float64]
+    flat = np.concatenate([np.ravel(leaf) for leaf in numbers])
+    options = {"max_steps": 30, "tolerance": 0.1}
+    expected = descend(halves, sgd(0.1), flat, **options)
+    found = descend(halves, sgd(0.1), start, **options)
+    assert 0 < int(found.steps) == int(expected.steps) < 30
+    np.testing.assert_allclose(found.value, expected.value, rtol=1e-12)
+    ends = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found.point)])
+    np.testing.assert_allclose(ends, expected.point, rtol=1e-12)
+    assert [leaf.shape for leaf in jax.tree.leaves(found.path)] == [(31, *leaf.shape) for leaf in numbers]
+    if kind != "with what stays":
+        assert jax.tree.structure(found.point) == jax.tree.structure(start)
+    else:
+        assert found.point["name"] is None
+        assert found.point["count"] is None
+
+
+def by_spectrum(rate):
+    """Move each matrix by its gradient over the largest singular value: what depends on shapes."""
+
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda g: -rate * g / jnp.linalg.norm(g, 2 if g.ndim == 2 else None), updates), state
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+def test_an_optimizer_sees_the_matrices_of_a_tree():
+    kernel, bias = MATRIX, np.ones(3)
+    fn = lambda p: jnp.sum(p["kernel"] ** 2) / 2 + jnp.sum(p["bias"] ** 2) / 2  # noqa: E731
+    found = descend(fn, by_spectrum(0.1), {"kernel": kernel, "bias": bias}, max_steps=5)
+    for _ in range(5):
+        kernel = kernel - 0.1 * kernel / np.linalg.svd(kernel)[1][0]
+        bias = bias - 0.1 * bias / np.linalg.norm(bias)
+    np.testing.assert_allclose(found.point["kernel"], kernel, rtol=1e-9)
+    np.testing.assert_allclose(found.point["bias"], bias, rtol=1e-9)
+
+
+def test_trees_are_mapped_over():
+    kernels = np.stack([MATRIX, -MATRIX, 2 * MATRIX])
+    run = jax.vmap(lambda kernel: descend(halves, sgd(0.1), {"kernel": kernel, "bias": np.ones(2)}, max_steps=3))
+    found = run(kernels)
+    one = descend(halves, sgd(0.1), {"kernel": kernels[2], "bias": np.ones(2)}, max_steps=3)
+    np.testing.assert_allclose(found.point["kernel"][2], one.point["kernel"], rtol=1e-12)
+    assert found.path["bias"].shape == (3, 4, 2)
+    assert found.point["bias"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("start", [2.0, MATRIX, np.float32(3.0)])
+def test_scalars_and_matrices_are_points(start):
+    found = descend(lambda x: jnp.sum(x**2) / 2, sgd(0.5), start, max_steps=4)
+    np.testing.assert_allclose(found.point, np.asarray(start) / 16, rtol=1e-6)
+    assert found.point.shape == np.shape(start)
+
+
+def test_modules_of_nnx_are_points():
+    module = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    x = jnp.ones((4, 3))
+    found = descend(lambda m: jnp.mean((m(x) - 1) ** 2), adam(0.1), module, max_steps=60, record="last")
+    assert float(found.value[-1]) < 1e-2 < float(jnp.mean((module(x) - 1) ** 2))
+    assert {leaf.shape for leaf in jax.tree.leaves(found.point)} == {(3, 2), (2,)}
+
+
+def test_modules_of_equinox_are_points():
+    eqx = pytest.importorskip("equinox")
+    module = eqx.nn.MLP(3, 1, 4, 1, activation=jnp.tanh, key=jax.random.key(0))
+    x = jnp.ones(3)
+    found = descend(lambda m: jnp.sum((m(x) - 1) ** 2), adam(0.1), module, max_steps=60, record="last")
+    assert float(found.value[-1]) < 1e-2 < float(jnp.sum((module(x) - 1) ** 2))
+    trained = eqx.combine(found.point, module)
+    np.testing.assert_allclose(jnp.sum((trained(x) - 1) ** 2), found.value[-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "gradient", "error", "message"),
+    [
+        ({"a": 1, "b": "text"}, None, TypeError, "start: expected floating-point numbers, got none in a dict"),
+        ({"a": np.ones(2)}, lambda p: p["a"], ValueError, "gradient: expected a function that returns arrays like the"),
+        (
+            {"a": np.ones(2)},
+            lambda p: {"a": 1.0},
+            ValueError,
+            r"gradient: .* \['a'\] of shape \(2,\), got \['a'\] of shape \(\)",
+        ),
+    ],
+)
+def test_bad_trees_are_refused(start, gradient, error, message):
+    with pytest.raises(error, match=message):
+        descend(lambda p: jnp.sum(p["a"] ** 2), sgd(0.1), start, max_steps=3, gradient=gradient)

@@ -17,7 +17,7 @@ app.command(data, name="data", help="Prepare data sets, and see which ones are t
 
 @app.command(name="list")
 def list_kind(
-    kind: tyro.conf.Positional[Literal["optimizers", "functions", "tasks", "data", "experiments"]], /
+    kind: tyro.conf.Positional[Literal["optimizers", "functions", "matrices", "tasks", "data", "experiments"]], /
 ) -> None:
     """List what gdlab has of one kind, one line each.
 

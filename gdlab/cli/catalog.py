@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gdlab.data.datasets import DATASETS, find
-from gdlab.functions import FUNCTIONS, Function
+from gdlab.functions import FUNCTIONS, MATRIX_FUNCTIONS, Function
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.tasks import TASKS
 
@@ -30,6 +30,11 @@ def optimizer_lines() -> list[str]:
 def function_lines() -> list[str]:
     """Each test function with its domain and its source."""
     return table((name, domain(one), one.source) for name, one in FUNCTIONS.items())
+
+
+def matrix_lines() -> list[str]:
+    """Each function of matrices with the first line of what it says of itself."""
+    return table((name, summary(make)) for name, make in MATRIX_FUNCTIONS.items())
 
 
 def task_lines() -> list[str]:
@@ -62,6 +67,7 @@ def experiment_lines() -> list[str]:
 KINDS: dict[str, Callable[[], list[str]]] = {
     "optimizers": optimizer_lines,
     "functions": function_lines,
+    "matrices": matrix_lines,
     "tasks": task_lines,
     "data": data_lines,
     "experiments": experiment_lines,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gdlab.cli.catalog import domain
-from gdlab.functions import FUNCTIONS, Function
+from gdlab.functions import FUNCTIONS, MATRIX_FUNCTIONS, Function
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.tasks import TASKS
 from gdlab.types import UnknownNameError, nearest
@@ -26,9 +26,11 @@ def page(name: str) -> str:
         return "\n".join([written("gdlab.optimizers", OPTIMIZERS[name]), "", *deviations(name)])
     if name in FUNCTIONS:
         return function_page(FUNCTIONS[name])
+    if name in MATRIX_FUNCTIONS:
+        return written("gdlab.functions.matrices", MATRIX_FUNCTIONS[name])
     if name in TASKS:
         return written("gdlab.tasks", TASKS[name])
-    near = nearest(name, [*OPTIMIZERS, *FUNCTIONS, *TASKS])
+    near = nearest(name, [*OPTIMIZERS, *FUNCTIONS, *MATRIX_FUNCTIONS, *TASKS])
     offer = f"nearest: {', '.join(near)}" if near else "see gdlab list optimizers, functions or tasks"
     raise UnknownNameError(f"name: expected an optimizer, a function or a task, got {name!r}; {offer}")
 

@@ -318,11 +318,10 @@ class LaneCrew:
         given = state
         if given is None:
             starts = self.space.points(function, lanes)
-            if len(starts) == plan.chunk and device.platform != "cpu":  # no copy on the host
+            if len(starts) == plan.chunk and not in_place(device):  # no copy on the host
                 begun = jax.device_put(starts, device)
-                return [*(_as_columns(begun) if like[0].ndim == 1 else [begun]), *blank_state(plan, device)][
-                    : len(like)
-                ]
+                points = as_columns(begun) if like[0].ndim == 1 else [begun]
+                return points + blank_state(plan, device)[len(points) :]
             given = list(starts.T) if like[0].ndim == 1 else [starts]
         full: list[Any] = []
         for leaf, values in zip(like, given, strict=False):

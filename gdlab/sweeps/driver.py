@@ -86,7 +86,8 @@ def sweep(
         names. Values are converted to the starts' dtype. Arguments that shape a program (flags, window lengths)
         cannot be swept.
       starts: a floating-point array of shape (starts, dim), whose dtype is used for all arithmetic; or a mapping
-        with such an array for each function.
+        with such an array for each function. For points that are matrices or trees, as in `descend`, an array or a tree
+        whose arrays have an axis of starts in front, such as the result of a `jax.vmap`.
       max_steps: the maximum number of steps, as in `descend`.
       tolerance: the tolerance at which a lane has converged, as in `descend`. Default None, which runs all steps.
       gradient: the gradient of `fn`, as in `descend`; a mapping if `fn` is one. Default None, automatic
@@ -111,10 +112,10 @@ def sweep(
 
     Returns:
       A dataset with the dimensions "optimizer" and "function" (for mappings), those of the hyperparameters, and
-      "start". Its variables are `value`, `point` (also along "coordinate"), `steps`, `converged` and `diverged`, as
-      in `Descent`, and, where minimizers are known, `reached` (whether the last point lies at one) and
-      `first_reached` (the first step at which the point lies at one; -1 if there is none). Its attributes record
-      the settings and devices, and how long compiling and running took.
+      "start". Its variables are `value`, `point` (also along "coordinate"; for trees, one variable for each array, such
+      as `point/layer/kernel`), `steps`, `converged` and `diverged`, as in `Descent`, and, where minimizers are known,
+      `reached` (whether the last point lies at one) and `first_reached` (the first step at which the point lies at one;
+      -1 if there is none). Its attributes record the settings and devices, and how long compiling and running took.
 
     Raises:
       TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
@@ -200,6 +201,7 @@ class _Request:
             self.tolerance,
             self.target,
             self.stop_at_target,
+            space.tree,
         )
 
     def parts(self) -> list[Part]:

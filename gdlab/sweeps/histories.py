@@ -74,6 +74,8 @@ def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable
                 found["first_reached"] = jnp.where(near.any(), jnp.argmax(near), -1).astype(jnp.int32)
         if reduce is None:
             return found | {"value": descent.value, "point": descent.path}
+        if spec.tree is not None:
+            descent = descent._replace(path=jax.vmap(spec.tree.params)(descent.path))
         kept = reduced(reduce, descent)
         clash = sorted(set(kept) & ({*found, *RESULT_NAMES, *spec.names} - {"value", "point"}))
         if clash:

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from gdlab.compute.devices import platform_of
 from gdlab.compute.programs import digest_array, digest_jaxprs
+from gdlab.optimizers.protocol import take_update, with_any_arguments
 from gdlab.sweeps.space import Space
 from gdlab.types import Factory
 
@@ -35,9 +35,9 @@ def identify(space: Space, digests: Sequence[str], settings: Any, device: jax.De
     def step_of(build: Factory) -> Callable[..., Any]:
         def step(x: Any, g: Any, *values: Any) -> Any:
             optimizer = build(**dict(zip(space.names, values, strict=True)))
-            full = optax.with_extra_args_support(optimizer)
+            full = with_any_arguments(optimizer)
             fn = next(iter(space.functions.values()))
-            return full.update(g, full.init(x), x, value=jnp.sum(x), grad=g, value_fn=fn)
+            return take_update(full, g, full.init(x), x, value=jnp.sum(x), value_fn=fn, grad_fn=jax.grad(fn))
 
         return step
 

@@ -1,6 +1,6 @@
 """The arrays of a sweep as a labelled dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,12 @@ def label(
       attributes: the dataset's attributes.
     """
     sizes = _sizes(space)
-    variables = {}
+    variables: dict[str, Any] = {}
     for name in (*(n for n in ORDER if n in arrays), *(n for n in arrays if n not in ORDER)):
         tail = arrays[name].shape[3:]
         dims = [*sizes, *_tail(name, len(tail), steps, reduced)]
-        variables[name] = xr.Variable(dims, arrays[name].reshape(*sizes.values(), *tail))
+        values = arrays[name].reshape(*sizes.values(), *tail)
+        variables |= _per_leaf(space, name, dims, values) if dims[-1] == "coordinate" else {name: (dims, values)}
     coordinates = xr.Coordinates(_coordinates(space, None if reduced else steps))  # xarray would index a dict twice
     return xr.Dataset(variables, coords=coordinates, attrs=dict(attributes))
 
@@ -47,18 +48,33 @@ def _tail(name: str, count: int, steps: int | None, reduced: bool) -> list[str]:
     return [f"{name}_{i}" for i in range(count)]
 
 
+def _per_leaf(space: Space, name: str, dims: Sequence[str], values: np.ndarray) -> dict[str, Any]:
+    """Return points as one variable, or as one for each leaf of their tree, called "name/leaf"."""
+    if space.tree is None:
+        return {name: (tuple(dims), values)}
+    found = {}
+    for leaf, shape, part in space.tree.parts():
+        along = [f"{leaf or 'coordinate'}_{axis}" for axis in range(len(shape))]
+        found["/".join(filter(None, (name, leaf)))] = (
+            (*dims[:-1], *along),
+            values[..., part].reshape(*values.shape[:-1], *shape),
+        )
+    return found
+
+
 def _coordinates(space: Space, steps: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "start": np.arange(space.starts.shape[1], dtype=np.int32),
-        "coordinate": np.arange(space.dim, dtype=np.int32),
     }
+    if space.tree is None:
+        found["coordinate"] = np.arange(space.dim, dtype=np.int32)
     if space.named_factories:
         found["optimizer"] = list(space.factories)
     if space.named_functions:
         found["function"] = list(space.functions)
-        found["start_point"] = (("function", "start", "coordinate"), np.array(space.starts))
+        found |= _per_leaf(space, "start_point", ("function", "start", "coordinate"), np.array(space.starts))
     else:
-        found["start_point"] = (("start", "coordinate"), np.array(space.starts[0]))
+        found |= _per_leaf(space, "start_point", ("start", "coordinate"), np.array(space.starts[0]))
     if steps is not None:
         found["step"] = np.arange(steps + 1, dtype=np.int32)
     named = {"optimizer": space.named_factories, "function": space.named_functions}

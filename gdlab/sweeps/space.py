@@ -21,6 +21,7 @@ from gdlab.compute.snapshots import kept
 from gdlab.functions import Function
 from gdlab.hyperparameters.axes import Layout, lay_out
 from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments, require_values
+from gdlab.sweeps.trees import Tree, flatten, is_tree
 from gdlab.types import Factory, GradientFunction, ScalarFunction
 
 RESULT_NAMES = (
@@ -55,6 +56,7 @@ class Space(NamedTuple):
       starts: the starts of each function.
       minimizers: the minimizers of each function, repeated to equal counts; None if those of any function are
         unknown.
+      tree: the tree of a point, of which all the above hold the vectors; None if points are vectors.
     """
 
     functions: dict[str, ScalarFunction]
@@ -65,6 +67,7 @@ class Space(NamedTuple):
     layout: Layout
     starts: Float[np.ndarray, "functions starts dim"]
     minimizers: Float[np.ndarray, "functions count dim"] | None
+    tree: Tree | None = None
 
     @property
     def dim(self) -> int:
@@ -102,6 +105,12 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
         found = entry.fn if isinstance(entry, Function) else entry
         require_callable("fn", found)
         plain[name] = found
+    tree = None
+    if is_tree(starts, list(plain), named_functions):
+        starts, tree = flatten("starts", starts)
+        plain = {name: tree.function(found) for name, found in plain.items()}
+        factories = {name: tree.factory(make) for name, make in factories.items()}
+        gradient = tree.gradients(gradient)
     points = lay_starts("starts", starts, list(plain), named_functions)
     one = jax.ShapeDtypeStruct(points.shape[2:], points.dtype)
     for found in plain.values():
@@ -121,6 +130,7 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
         layout,
         points,
         _minimizers(functions, minimizers, named_functions, points.shape[2]),
+        tree,
     )
 
 

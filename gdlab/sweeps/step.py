@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from gdlab.compute.calls import stored
 from gdlab.descent import move
+from gdlab.optimizers.protocol import with_any_arguments
+from gdlab.sweeps.trees import Tree
 from gdlab.types import Factory, GradientFunction, ScalarFunction
 
 RUNNING = 0
@@ -35,6 +37,7 @@ class LaneSpec(NamedTuple):
       tolerance: the tolerance at which a lane has converged, or None.
       target: the distance within which a point has reached a minimizer.
       stop_at_target: whether a lane stops there.
+      tree: the tree of a point, which functions that reduce a descent see; None if points are vectors.
     """
 
     functions: tuple[ScalarFunction, ...]
@@ -46,6 +49,7 @@ class LaneSpec(NamedTuple):
     tolerance: float | None
     target: float | None
     stop_at_target: bool
+    tree: Tree | None = None
 
 
 class State(NamedTuple):
@@ -82,6 +86,16 @@ def is_near(spec: LaneSpec, x: Array, which: Any) -> Array:
     aims = jnp.expand_dims(aims.astype(x.dtype), tuple(range(x.ndim - 1)))
     squares = jnp.sum((x[..., None, :] - aims) ** 2, axis=-1)
     return jnp.any(squares <= jnp.asarray(spec.target, x.dtype) ** 2, axis=-1)
+
+
+def is_key(leaf: Any) -> bool:
+    """Return whether this is an array of random keys."""
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def numeric(tree: Any) -> Any:
+    """Return the tree with the data of random keys in place of the keys, since a lane holds numbers."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
 
 
 def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State], Callable[..., tuple[Array, Array]]]:
@@ -128,7 +142,18 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
     value_and_slope = stored(value_and_slope)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+        return with_any_arguments(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+
+    kinds: list[Any] = []
+    """For each leaf of the optimizer's state, the kind of a random key, or None; known once a lane has begun."""
+
+    def restored(state: optax.OptState) -> optax.OptState:
+        leaves, structure = jax.tree.flatten(state)
+        keys = [
+            leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
+            for leaf, kind in zip(leaves, kinds, strict=True)
+        ]
+        return jax.tree.unflatten(structure, keys)
 
     def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
         value, there = look(x, which)
@@ -137,18 +162,26 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
         first = jnp.where(there, 0, -1).astype(jnp.int32)
         if spec.stop_at_target:
             stop = jnp.where(there & fine, AT_TARGET, stop)
-        return State(x, stop, first, jax.tree.map(jnp.asarray, optimizer(numbers).init(x)))
+        begun = optimizer(numbers).init(x)
+        kinds[:] = [jax.random.key_impl(leaf) if is_key(leaf) else None for leaf in jax.tree.leaves(begun)]
+        return State(x, stop, first, jax.tree.map(jnp.asarray, numeric(begun)))
 
     def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
         x = state.point
         found, slope = value_and_slope(x, which)
         moved, after = move(
-            optimizer(numbers), state.optimizer, x, found, slope, lambda y: choose(which, spec.functions, y)
+            optimizer(numbers),
+            restored(state.optimizer),
+            x,
+            found,
+            slope,
+            lambda y: choose(which, spec.functions, y),
+            lambda y: value_and_slope(y, which)[1],
         )
         now = t + 1
         stop, first, go = verdict(state, now, which, found, slope, moved)
         # The optimizer's state may change after a lane has stopped: nothing reads it. Its dtypes stay the same.
-        after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), after, state.optimizer)
+        after = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), numeric(after), state.optimizer)
         return State(jnp.where(go, moved, x), stop, first, after)
 
     return begin, step, look

@@ -47,11 +47,6 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any) -> LaneTrace:
         return flat
 
     begun, leaves = jax.make_jaxpr(flat_begin, return_shape=True)(x, count, *numbers)
-    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves):
-        raise TypeError(
-            "factory: expected an optimizer whose state holds numbers, got one with random keys; store "
-            "jax.random.key_data(key) instead"
-        )
 
     def flat_step(*flat: Any) -> list[Any]:
         before = layout.unflatten(flat[: len(leaves)])

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from gdlab.compute.promotion import standard_promotion
 from gdlab.optimizers import evaluation_params
+from gdlab.optimizers.protocol import take_update, with_any_arguments
 from gdlab.tasks.task import Data, Functions, count_examples, metric_names
 from gdlab.training.guards import blamed
 
@@ -77,7 +78,7 @@ def run_epoch(
     `limit` bounds the number of training steps, for measuring how long they take; it may be traced. Each evaluation is
     shortened by the same factor.
     """
-    full = optax.with_extra_args_support(optimizer)
+    full = with_any_arguments(optimizer)
     # Each use of a key adds a fraction of a second to the compilation on a CPU, so there are few of them here.
     key = jax.random.fold_in(root_key(seed), learner.epoch + 1)
     for_order, for_steps, for_evaluation = jax.random.split(key, 3)
@@ -99,13 +100,16 @@ def run_epoch(
         def value(params: PyTree) -> Array:
             return task.loss(params, learner.state, batch, step_key)[0]
 
+        def slope(params: PyTree) -> PyTree:
+            return jax.tree.map(steepest, jax.grad(value)(params))
+
         with blamed("task.loss", "a function that JAX can differentiate with respect to params"):
             (loss, (state, metrics)), gradient = jax.value_and_grad(task.loss, has_aux=True)(
                 learner.params, learner.state, batch, step_key
             )
         gradient = jax.tree.map(steepest, gradient)
-        updates, after = full.update(
-            gradient, learner.optimizer, learner.params, value=loss, grad=gradient, value_fn=value
+        updates, after = take_update(
+            full, gradient, learner.optimizer, learner.params, value=loss, value_fn=value, grad_fn=slope
         )
         params = optax.apply_updates(learner.params, updates)
         failed = (learner.failed_at == 0) & ~jnp.isfinite(loss)

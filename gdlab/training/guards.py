@@ -11,6 +11,7 @@ import optax
 from gdlab.arguments import describe, is_optimizer, require_optimizer, restated
 from gdlab.compute.promotion import standard_promotion
 from gdlab.hyperparameters.factories import READS
+from gdlab.optimizers.protocol import with_any_arguments
 from gdlab.tasks.checks import difference
 from gdlab.types import Factory
 
@@ -64,7 +65,7 @@ def guarded(
       optimizer: the optimizer.
       names: the names of the hyperparameters that are traced.
     """
-    inner = optax.with_extra_args_support(optimizer)
+    inner = with_any_arguments(optimizer)
 
     def init(params: optax.Params) -> optax.OptState:
         expected = "an optimizer that can be initialized with the params of the task"

@@ -99,11 +99,11 @@ def train(
 
     Args:
       task: the data, the model and the loss; see `gdlab.tasks.Task`.
-      optimizer: any optax transformation. Its `update` also receives `value`, `grad` and `value_fn`, for optimizers
-        that need them. Gradients of complex parameters are conjugated, as optax expects. The numbers that an optimizer
-        of gdlab was called with are passed to the compiled program, so that a loop over `adam(rate)` compiles once
-        (except with x64 enabled, and within `optax.chain`). With `hyperparameters`, a function that returns a
-        transformation, such as `adam` itself.
+      optimizer: any optax transformation. Its `update` also receives `value`, `grad`, `value_fn` and `grad_fn`, if it
+        takes them; see `gdlab.optimizers.protocol`. Gradients of complex parameters are conjugated, as optax expects.
+        The numbers that an optimizer of gdlab was called with are passed to the compiled program, so that a loop over
+        `adam(rate)` compiles once (except with x64 enabled, and within `optax.chain`). With `hyperparameters`, a
+        function that returns a transformation, such as `adam` itself.
       epochs: the number of epochs of the whole run.
       hyperparameters: numbers by name, with which the function `optimizer` is called. They are passed to the compiled
         program as float32 values, so other values for the same function need no new tracing or compilation.
