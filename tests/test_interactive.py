@@ -204,7 +204,6 @@ def test_missing_packages_and_libraries_are_one_line(bare):
         for call in (interactive.require_backend, lambda name: interactive.surface(RAMP, backend=name)):
             with pytest.raises(ImportError, match=rf"^backend: .* {backend}, .*; run pip install 'gdlab\[{extra}\]'$"):
                 call(backend)
-    bare.undo()
 
 
 def test_neither_a_display_nor_a_library_is_one_line(bare):
