@@ -11,7 +11,7 @@ Protocol: the sound experiment uses automatic differentiation, a tolerance that 
 ten methods from 1,000 random starts in [-5, 5]^2, each method at the learning rate (one of 13, with cosine decay) that
 did best on 256 other starts.
 
-Command:   python experiments/ackley_descent.py [--out DIR]
+Command:   python experiments/ackley_descent.py [--out DIR] [--interactive [--backend vispy]]
 Expect:    139 and 127 epochs with the printed quotient, 1 with the other gradients; every sound descent from (-2, -2)
            ends in the local minimum (-1.974, -1.974); plain gradient descent reaches the global minimum from over 95%
            of the random starts at a learning rate near 0.2, and from 2% at 0.01.
@@ -23,7 +23,7 @@ import dataclasses
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ from gdlab.arguments import as_path, require_count, require_number
 from gdlab.compute.interrupts import command
 from gdlab.gradients import Scheme
 from gdlab.optimizers import momentum, sgd
+from gdlab.plots import interactive
 from gdlab.records import staged_folder, write_json
 from gdlab.schedules import cosine
 from gdlab.types import Factory
@@ -56,6 +57,7 @@ METHODS: dict[str, Factory] = {
     "momentum 0.9": partial(momentum, momentum=0.9),
     **{name: OPTIMIZERS[name] for name in ("nesterov", "adam", "adamw", "adamax", "adagrad", "adadelta", "rmsprop")},
 }
+Paths = dict[str, np.ndarray]
 RATES = np.geomspace(1e-3, 10, 13)
 
 
@@ -83,7 +85,9 @@ class Config:
     """A descent reaches the global minimum if it ends within this distance of it."""
     seed: int = 0
     interactive: bool = False
-    """Also write a surface that can be rotated in the browser (needs the extra `interactive`)."""
+    """Also write a surface to turn with these descents on it, and open it if there is a display."""
+    backend: Literal["plotly", "vispy"] = "plotly"
+    """What draws it: plotly, as a page (extra `interactive`), or vispy, in a window and a picture (extra `vispy`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
@@ -186,9 +190,9 @@ def draw_article(config: Config, grid: Grid, folder: Path) -> None:
     plots.save(plots.paths(grid, paths, minimizers=MINIMIZERS, title=title), folder / "paths_printed_quotient.png")
 
 
-def draw_sound(config: Config, grid: Grid, tuned: dict[str, float], shares: dict[str, Any], folder: Path) -> None:
-    """Draw all methods from one start at their tuned learning rates, and the shares of starts at every rate."""
-    racers = {}
+def draw_sound(config: Config, grid: Grid, tuned: dict[str, float], shares: dict[str, Any], folder: Path) -> Paths:
+    """Draw all methods from one start at their tuned rates, and the shares at every rate; returns the paths."""
+    racers: Paths = {}
     for name, factory in METHODS.items():
         optimizer = factory(cosine(tuned[name], config.steps))
         racers[f"{name}, lr {tuned[name]:.2g}"] = walk(optimizer, (-2.4, 1.7), max_steps=config.steps)
@@ -204,10 +208,7 @@ def draw_sound(config: Config, grid: Grid, tuned: dict[str, float], shares: dict
     series = {name: (RATES, share) for name, share in shares.items()}
     figure = plots.curves(series, title=title, labels=("peak learning rate", "share"), log_y=False)
     plots.save(figure, folder / "share_of_starts.png")
-    if config.interactive:
-        from gdlab.plots import interactive
-
-        interactive.write_html(folder / "ackley_surface.html", interactive.surface(grid, racers, title="Ackley"))
+    return racers
 
 
 def one_start_table(records: list[dict[str, Any]]) -> Table:
@@ -230,7 +231,7 @@ def one_start_table(records: list[dict[str, Any]]) -> Table:
 def main(config: Config) -> None:
     jax.config.update("jax_enable_x64", True)  # the article's counts hold in float64
     if config.interactive:
-        import gdlab.plots.interactive  # noqa: F401  # a missing extra is reported before the work
+        interactive.require_backend(config.backend)  # a missing extra is reported before the work
     began = time.perf_counter()
     with staged_folder(config.out) as folder:
         records = from_one_start(config)
@@ -245,11 +246,16 @@ def main(config: Config) -> None:
         print(f"sgd at learning rate 0.01: {100 * low:.1f}%. The step size matters more than the choice of method.\n")
         grid = evaluate_grid(ACKLEY, -3.0, 3.0)
         draw_article(config, grid, folder)
-        draw_sound(config, grid, {r["method"]: r["learning_rate"] for r in starts}, shares, folder)
+        racers = draw_sound(config, grid, {r["method"]: r["learning_rate"] for r in starts}, shares, folder)
         write_json(folder / "starts.json", starts)
         write_json(folder / "shares.json", {"learning_rates": RATES, "shares": shares})
         write_json(folder / "results.json", records)
+        if config.interactive:
+            turned = interactive.surface(grid, racers, backend=config.backend, steps=25, title="Ackley's function")
+            interactive.save(turned, folder / f"ackley_interactive{interactive.BACKENDS[config.backend]}")
     print(f"Written to {config.out} in {time.perf_counter() - began:.0f} s")
+    if config.interactive and interactive.has_display():
+        interactive.show(turned)
 
 
 if __name__ == "__main__":

@@ -42,10 +42,13 @@ def test_the_articles_epochs_are_139_and_127():
 
 
 @pytest.mark.slow
-def test_ackley_descent(tmp_path, capsys):
+def test_ackley_descent(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gdlab.plots.interactive.has_display", lambda: False)  # opens no browser
     experiment = load("ackley_descent")
     out = tmp_path / "out"
-    experiment.main(experiment.Config(out=out, starts=40, tuning_starts=20, steps=100))
+    plotly = importlib.util.find_spec("plotly") is not None
+    experiment.main(experiment.Config(out=out, starts=40, tuning_starts=20, steps=100, interactive=plotly))
+    assert (out / "ackley_interactive.html").exists() == plotly
     records = json.loads((out / "results.json").read_text())
     assert {"method", "momentum", "gradient", "learning_rate", "epochs", "converged", "point"} <= set(records[0])
     require_the_articles_counts(records)

@@ -195,23 +195,6 @@ def test_race_shows_each_path_up_to_the_same_step_and_the_gif_plays(tmp_path):
         plots.race(GRID, TRACKS, frames=1)
 
 
-def test_interactive_surface(tmp_path):
-    interactive = pytest.importorskip("gdlab.plots.interactive", reason="the extra `interactive` is not installed")
-    grid = Grid(
-        np.linspace(0, 1, 11), np.linspace(0, 2, 21), np.add.outer(np.linspace(0, 2, 21), np.linspace(0, 1, 11))
-    )
-    figure = interactive.surface(grid, {"walk": np.array([[0.25, 0.5], [0.5, 1.5], [9.0, 9.0]])}, title="plane")
-    surface, walk = figure.data
-    np.testing.assert_array_equal(surface.z, grid.z)
-    np.testing.assert_allclose(
-        walk.z, [0.75 + 0.03, 2.0 + 0.03]
-    )  # x + y, lifted by 1% of the range; points outside are left out
-    interactive.write_html(tmp_path / "plane.html", figure)
-    page = (tmp_path / "plane.html").read_text()
-    assert "<script src=" not in page  # no network
-    assert "walk" in page
-
-
 def test_basins_colour_each_start_by_its_minimum():
     minima = np.array([[0.0, 0.0], [1.0, 1.0]])
     labels = np.array([[0, 1, 1], [SETTLED_NOWHERE, DIVERGED, 0]])

@@ -30,15 +30,35 @@ def list_kind(
 
 
 @app.command(name="show")
-def show(name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")], /) -> None:
+def show(
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
+    /,
+    *,
+    interactive: bool = False,
+    backend: Literal["plotly", "vispy"] | None = None,
+    save: Path | None = None,
+) -> None:
     """Show what is known of one optimizer, test function or task.
 
     Args:
         name: An optimizer, a test function or a task, such as adam.
+        interactive: Open the surface of a test function, to turn it.
+        backend: What draws the surface: plotly, on a page of the browser, or vispy, in a window. Default: plotly.
+        save: Write the surface to this file instead, FILE.html (plotly) or FILE.png (vispy).
     """
-    from gdlab.cli.pages import page
+    if not interactive:
+        for option, value in (("backend", backend), ("save", save)):
+            if value is not None:
+                raise ValueError(f"{option}: expected --interactive beside it, got none")
+        from gdlab.cli.pages import page
 
-    print(page(name))
+        print(page(name))
+        return
+    from gdlab.cli.surfaces import open_surface
+
+    file = open_surface(name, backend, save)
+    if file is not None:
+        print(f"Written to {file}")
 
 
 @app.command(name="check")
