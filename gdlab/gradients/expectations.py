@@ -14,6 +14,7 @@ from gdlab.arguments import (
     require_callable,
     require_choice,
     require_count,
+    require_flag,
     require_key,
     require_number,
     restated,
@@ -31,6 +32,7 @@ def score_function(
     *,
     samples: int,
     baseline: str | Number | None = "leave_one_out",
+    with_value: bool = False,
 ) -> Callable[[Any, Any], Any]:
     """Return an estimator of grad E f(x) = E (f(x) - b) grad log p(x), where x has the density p of the parameters.
 
@@ -63,12 +65,14 @@ def score_function(
         for those of distrax and TensorFlow Probability, `sample(seed=..., sample_shape=...)` is called.
       samples: the number of samples of one estimate.
       baseline: "leave_one_out", "mean", a number, or None for 0. Default "leave_one_out", which needs two samples.
+      with_value: whether the mean of the values of `fn` is returned too. Default False.
 
     Returns:
-      The function `gradient(params, key)`, whose result has the structure, shapes and dtypes of the parameters, a
-      pytree of floating-point arrays. It works under jit and vmap. It raises TypeError or ValueError if the parameters
-      or the key are none, if the distribution lacks a method, if a shape does not fit, or if a value of `fn` is not
-      finite; the last can be seen only outside jit, and inside it makes the estimate NaN.
+      The function `gradient(params, key)`, or `value_and_gradient(params, key)` with `with_value`. The gradient has the
+      structure, shapes and dtypes of the parameters, a pytree of floating-point arrays. It works under jit and vmap. It
+      raises TypeError or ValueError if the parameters are not floating-point, if the key is none, if the distribution
+      lacks a method, if a shape does not fit, or if a value of `fn` is not finite; under jit, which does not know the
+      values, the last makes the gradient NaN.
 
     Raises:
       TypeError: if `fn` or `distribution` is not callable, or `samples` or `baseline` is of another type.
@@ -82,7 +86,7 @@ def score_function(
       Mohamed, Rosca, Figurnov and Mnih, "Monte Carlo Gradient Estimation in Machine Learning", 2020, Journal of Machine
         Learning Research 21 (https://arxiv.org/abs/1906.10652).
     """
-    _require_estimator(fn, distribution, samples)
+    _require_estimator(fn, distribution, samples, with_value)
     if isinstance(baseline, str):
         require_choice("baseline", baseline, BASELINES)
         if samples < 2:
@@ -90,7 +94,7 @@ def score_function(
     elif baseline is not None:
         require_number("baseline", baseline)
 
-    def gradient(params: PyTree, key: PRNGKeyArray) -> PyTree:
+    def estimate(params: PyTree, key: PRNGKeyArray) -> PyTree:
         _require_drawable(params, key)
         x = jax.lax.stop_gradient(_draw(distribution, params, key, samples))
         values = _values(fn, x)
@@ -107,13 +111,14 @@ def score_function(
             terms = terms if weights.shape == terms.shape else terms.sum(axis=tuple(range(1, terms.ndim)))
             return jnp.sum(weights * terms)
 
-        return jax.grad(surrogate)(params)
+        gradient = jax.grad(surrogate)(params)
+        return (values.mean(axis=0), gradient) if with_value else gradient
 
-    return gradient
+    return estimate
 
 
 def reparameterized(
-    fn: Callable[[Any], Any], distribution: Callable[[Any], Any], *, samples: int
+    fn: Callable[[Any], Any], distribution: Callable[[Any], Any], *, samples: int, with_value: bool = False
 ) -> Callable[[Any, Any], Any]:
     """Return an estimator of grad E f(x) = E grad f(x(params)), the pathwise gradient.
 
@@ -127,9 +132,10 @@ def reparameterized(
       distribution: a function of the parameters that returns an object with `sample` and `log_prob`, as in
         `score_function`; its samples must be differentiable.
       samples: the number of samples of one estimate.
+      with_value: whether the mean of the values of `fn` is returned too. Default False.
 
     Returns:
-      The function `gradient(params, key)`, as that of `score_function`.
+      The function `gradient(params, key)` or `value_and_gradient(params, key)`, as that of `score_function`.
 
     Raises:
       TypeError: if `fn` or `distribution` is not callable, or `samples` is not an integer.
@@ -138,9 +144,9 @@ def reparameterized(
     References:
       Kingma and Welling, "Auto-Encoding Variational Bayes", 2014 (https://arxiv.org/abs/1312.6114).
     """
-    _require_estimator(fn, distribution, samples)
+    _require_estimator(fn, distribution, samples, with_value)
 
-    def gradient(params: PyTree, key: PRNGKeyArray) -> PyTree:
+    def estimate(params: PyTree, key: PRNGKeyArray) -> PyTree:
         _require_drawable(params, key)
 
         def surrogate(params: PyTree) -> tuple[Array, Array]:
@@ -155,11 +161,11 @@ def reparameterized(
                 raise ValueError(f"fn: expected a function that returns one number, got shape {values.shape[1:]}")
             return values.mean(), values
 
-        estimate, values = jax.grad(surrogate, has_aux=True)(params)
+        gradient, values = jax.grad(surrogate, has_aux=True)(params)
         _require_finite(values)
-        return estimate
+        return (values.mean(), gradient) if with_value else gradient
 
-    return gradient
+    return estimate
 
 
 def _less_baseline(values: Array, baseline: str | Number | None) -> Array:
@@ -171,8 +177,8 @@ def _less_baseline(values: Array, baseline: str | Number | None) -> Array:
     return values if baseline is None else values - baseline
 
 
-def _require_estimator(fn: Any, distribution: Any, samples: Any) -> None:
-    """Raise unless these are two functions and a number of samples."""
+def _require_estimator(fn: Any, distribution: Any, samples: Any, with_value: Any) -> None:
+    """Raise unless these are two functions, a number of samples and a flag."""
     require_callable("fn", fn)
     methods = [getattr(distribution, method, None) for method in ("sample", "log_prob")]
     if all(map(callable, methods)) and not isinstance(distribution, type):
@@ -182,6 +188,7 @@ def _require_estimator(fn: Any, distribution: Any, samples: Any) -> None:
         )
     require_callable("distribution", distribution)
     require_count("samples", samples)
+    require_flag("with_value", with_value)
 
 
 def _require_drawable(params: Any, key: Any) -> None:

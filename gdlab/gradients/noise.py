@@ -1,0 +1,88 @@
+"""The mean of many estimates of a gradient, along the directions of a check, and how far it is from its expectation."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy  # loads scipy.special when it is used, which takes a tenth of a second
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from gdlab.arguments import require_callable, restated
+from gdlab.gradients.ladder import component_along, directions, everywhere
+
+FALSE_ALARM = 1e-3
+"""The share of unbiased gradients for which any interval of a check is meant to miss, at most."""
+
+
+class Noise(NamedTuple):
+    """What the estimates of one leaf say along each direction.
+
+    Attributes:
+      mean: their mean.
+      error: the standard error of the mean.
+      half: half the length of the confidence interval of the expectation; 0 if all estimates are equal.
+    """
+
+    mean: np.ndarray
+    error: np.ndarray
+    half: np.ndarray
+
+
+def average(
+    gradient: Any, x: PyTree, key: PRNGKeyArray, estimates: int, coordinates: int, leaf_keys: Array
+) -> list[Noise]:
+    """Return the noise of each leaf, from so many independent estimates.
+
+    Args:
+      gradient: the function of x and a key.
+      x: the point.
+      key: the random key of the estimates.
+      estimates: their number.
+      coordinates: the largest number of directions of a leaf.
+      leaf_keys: the random keys that select the directions.
+    """
+    leaves = jax.tree.leaves(x)
+
+    def along_all(key: PRNGKeyArray) -> list[Array]:
+        components = jax.tree.leaves(gradient(x, key))
+        return [_along(components[k], leaf, leaf_keys[k], coordinates) for k, leaf in enumerate(leaves)]
+
+    keys = jax.random.split(key, estimates)
+    block = max(1, min(estimates, 256, 2**22 // max(sum(jnp.size(leaf) for leaf in leaves), 1)))
+    seen = jax.jit(lambda keys: jax.lax.map(along_all, keys, batch_size=block))(keys)
+    count = sum(one.shape[1] for one in seen)
+    return [_summarize(np.asarray(one, float), count) for one in seen]
+
+
+def require_noisy_gradient(gradient: Any, x: PyTree, key: PRNGKeyArray) -> PyTree:
+    """Return the shapes of `gradient(x, key)`; raise unless JAX can trace it."""
+    require_callable("gradient", gradient)
+    try:
+        return jax.eval_shape(lambda x, key: gradient(x, key), x, key)
+    except Exception as error:  # the user's function may raise anything
+        raise restated(error, "gradient", "a function of x and a key that JAX can trace") from error
+
+
+def _along(component: Array, leaf: Any, leaf_key: Array, coordinates: int) -> Array:
+    """Return one estimate of a leaf's gradient along each direction of the check."""
+    dtype = jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+    flat = jnp.ravel(component).astype(dtype)
+    spread = everywhere(leaf_key, flat.shape, dtype)
+    return jax.vmap(lambda index: component_along(flat, index, spread))(directions(flat.size, coordinates, leaf_key))
+
+
+def _summarize(seen: np.ndarray, count: int) -> Noise:
+    """Return the mean of estimates along the first axis, and the interval, one of `count` that hold together.
+
+    It is Student's with Bonferroni's correction, widened by what the skewness of the estimates moves its ends, to first
+    order: (2 t^2 + 1) skewness / (6 sqrt(n)) standard errors (Hall, "The Bootstrap and Edgeworth Expansion", 1992).
+    """
+    n = len(seen)
+    with np.errstate(all="ignore"):  # estimates that are not finite
+        mean, spread = seen.mean(axis=0), seen.std(axis=0, ddof=1)
+        skewness = np.abs(((seen - mean) ** 3).mean(axis=0)) / spread**3
+        t = scipy.special.stdtrit(n - 1, 1 - FALSE_ALARM / (2 * max(count, 1)))
+        error = spread / np.sqrt(n)
+        half = error * (t + (2 * t**2 + 1) * skewness / (6 * np.sqrt(n)))
+    return Noise(mean, error, np.where(spread > 0, half, 0.0))
