@@ -1,14 +1,16 @@
 """REINFORCE on a bandit and on a cart-pole, both written in JAX, under five optimizers: what does the optimizer change?
 
-Claim: CLAIM
+Claim: on the cart-pole, all policies of AdaGrad, RMSprop and Adam learn to hold the pole for 500 steps within 60
+updates, and about half of those of SGD and momentum. The norm of the gradient grows 30- to 120-fold as episodes become
+longer, so no single rate suits SGD at the beginning and at the end; dividing by the size of past gradients does. On the
+bandit, whose gradient hardly grows, all five come within 4% of the best arm's reward, and Adam closest.
 
-Protocol: the gradient is that of `gdlab.gradients.score_function`: the mean over the episodes of an update of sum_t
-(G_t - b_t) grad log pi(a_t | s_t). Here G_t is the sum of the rewards from step t on, and the baseline b_t is its mean
-over the other episodes. The policy of the bandit is a softmax of one logit per arm, that of the cart-pole a network
-with one hidden layer. Each optimizer has its own learning rate from a common grid, chosen on seeds of their own: of the
-rates whose mean return over the last tenth of the updates is within 1% of the best, the one with the highest mean over
-all updates. It is judged on other seeds, all in one program. The return of an update is exact for the bandit (sum_i p_i
-r_i), and the mean over its episodes for the cart-pole.
+Protocol: the gradient is the mean over the episodes of an update of sum_t (G_t - b_t) grad log pi(a_t | s_t), where G_t
+is the sum of the rewards from step t on, and b_t its mean over the other episodes. The policy of the bandit is a
+softmax of one logit per arm, that of the cart-pole a network with one hidden layer. Each optimizer has its own learning
+rate from a common grid, chosen on other seeds: of the rates whose mean return over the last tenth of the updates is
+within 1% of the best, the one with the highest mean over all updates. The return of an update is exact for the bandit
+(sum_i p_i r_i), and the mean over its episodes for the cart-pole.
 
 Command:   python experiments/policy_gradient.py [--out DIR] [--optimizers adam ...] [--seeds 32]
 Expect:    the table of benchmarks/results/policy_gradient.json: a mean return above 475 of 500 on the cart-pole.
@@ -28,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from jax.nn import softmax
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
@@ -35,6 +38,7 @@ from gdlab import OPTIMIZERS, plots
 from gdlab.analysis import intervals
 from gdlab.analysis import statistics as st
 from gdlab.analysis.arrivals import share_cells, share_record
+from gdlab.analysis.learning_curves import bands
 from gdlab.analysis.tables import Table
 from gdlab.arguments import as_path, require_count, require_names
 from gdlab.compute.interrupts import command
@@ -46,9 +50,8 @@ from gdlab.records import staged_folder, write_json
 # problems", 1983, with the constants of gymnasium's CartPole-v1 (https://gymnasium.farama.org).
 GRAVITY, CART, POLE, HALF_LENGTH, FORCE = 9.8, 1.0, 0.1, 0.5, 10.0  # m/s^2, kg, kg, m, N
 TAU, FARTHEST, STEEPEST, HORIZON = 0.02, 2.4, np.pi / 15, 500  # s per Euler step, m, rad, steps
-START = 0.05  # an episode starts with all four numbers uniform in [-0.05, 0.05]
-UNITS = np.array([2.4, 2.0, 0.2, 2.0], np.float32)  # what the policy's network divides the state by
-HIDDEN = 8  # units
+START, HIDDEN = 0.05, 8  # each number of the first state is uniform in [-0.05, 0.05]; units of the policy's network
+UNITS = np.array([2.4, 2.0, 0.2, 2.0], np.float32)  # what that network divides the state by
 ARMS = np.linspace(-1.0, 1.0, 10, dtype=np.float32)  # the arms' mean rewards; noise of standard deviation 1 is added
 
 
@@ -111,10 +114,6 @@ def returns_to_go(episode: tuple[Array, Array, Array]) -> Array:
     return jnp.cumsum(episode[2][::-1].astype(jnp.float32))[::-1]  # a reward of 1 for each step begun upright
 
 
-def expected_reward(logits: Array, sampled: Array) -> Array:
-    return jax.nn.softmax(logits) @ ARMS
-
-
 class Problem(NamedTuple):
     """A problem of reinforcement learning."""
 
@@ -127,9 +126,11 @@ class Problem(NamedTuple):
     updates: int
 
 
+BANDIT = (lambda key: jnp.zeros(10), pulls, lambda pull: pull[1], lambda logits, _: softmax(logits) @ ARMS)
+CART_POLE = (first_network, episodes, returns_to_go, lambda _, returns: returns[0])
 PROBLEMS = {
-    "bandit": Problem(lambda key: jnp.zeros(10), pulls, lambda pull: pull[1], expected_reward, 0.95, 1e-3, 100),
-    "cart-pole": Problem(first_network, episodes, returns_to_go, lambda params, sampled: sampled[0], 475.0, 1e-4, 60),
+    "bandit": Problem(*BANDIT, goal=0.95, lowest_rate=1e-3, updates=100),
+    "cart-pole": Problem(*CART_POLE, goal=475.0, lowest_rate=1e-4, updates=60),
 }
 
 
@@ -144,8 +145,7 @@ class Config:
     """Number of learning rates to try, each 2.5 times the one before."""
     tuning_seeds: int = 16
     seeds: int = 32
-    episodes: int = 16
-    """Number of episodes per update."""
+    episodes: int = 16  # per update
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
@@ -176,22 +176,18 @@ def trainer(config: Config, problem: Problem) -> Callable[..., tuple[Array, Arra
     return jax.jit(jax.vmap(train, (None, 0, 0)))
 
 
-def last_returns(curves: np.ndarray) -> np.ndarray:
-    return curves[..., -max(curves.shape[-1] // 10, 1) :].mean(axis=-1)
-
-
 def study(config: Config, problem: Problem) -> dict[str, dict[str, Any]]:
     """Tune each optimizer's learning rate on seeds of their own, and judge it on others."""
     train, found = trainer(config, problem), {}
     rates = problem.lowest_rate * 2.5 ** np.arange(config.rates)
     lanes, seeds = (grid.ravel() for grid in np.meshgrid(rates, config.seeds + np.arange(config.tuning_seeds)))
+    # Each call has as many lanes as are judged, so that one program serves both.
+    places = [np.arange(k, k + config.seeds) % len(lanes) for k in range(0, len(lanes), config.seeds)]
     for choice, name in enumerate(config.optimizers):
-        parts = []
-        for start in range(0, len(lanes), config.seeds):  # as many lanes as are judged, so one program serves both
-            place = np.arange(start, start + config.seeds) % len(lanes)
-            parts.append(train(choice, lanes[place], seeds[place])[0])
-        tuning = np.concatenate(parts)[: len(lanes)].reshape(config.tuning_seeds, config.rates, -1)
-        last = last_returns(tuning).T
+        tuning = np.concatenate([train(choice, lanes[place], seeds[place])[0] for place in places])[
+            : len(lanes)
+        ].reshape(config.tuning_seeds, config.rates, -1)
+        last = tuning[:, :, -(problem.updates // 10) :].mean(axis=2).T
         good = last.mean(axis=1) >= 0.99 * last.mean(axis=1).max()
         best = int(np.argmax(np.where(good, tuning.mean(axis=(0, 2)), -np.inf)))
         curves, norms = map(np.asarray, train(choice, np.full(config.seeds, rates[best]), np.arange(config.seeds)))
@@ -200,17 +196,17 @@ def study(config: Config, problem: Problem) -> dict[str, dict[str, Any]]:
 
 
 def measure(problem: Problem, found: dict[str, Any]) -> dict[str, Any]:
-    curves, growth = found["curves"], found["norms"].max(axis=1) / found["norms"][:, 0]
-    mean, low, high = map(float, intervals.seeds_interval(last_returns(curves)))
-    reached = curves >= problem.goal
+    norms, reached = found["norms"], found["curves"] >= problem.goal
+    returns = found["curves"][:, -(problem.updates // 10) :].mean(axis=1)
+    mean, low, high = map(float, intervals.seeds_interval(returns))
     first = np.where(reached.any(axis=1), 1 + reached.argmax(axis=1), -1)
     return {
         "learning_rate": float(found["rates"][found["best"]]),
         "at_edge": found["best"] in (0, len(found["rates"]) - 1),
         **{"return": mean, "return_low": low, "return_high": high},
-        **share_record(last_returns(curves) >= problem.goal),
+        **share_record(returns >= problem.goal),
         "updates_to_goal": float(st.quartiles(st.steps_or_never(first)).median),
-        "gradient_growth": float(np.median(growth)),
+        "gradient_growth": float(np.median(norms.max(axis=1) / norms[:, 0])),
     }
 
 
@@ -220,50 +216,45 @@ def tabulate(records: list[dict[str, Any]]) -> Table:
         rate = f"{r['learning_rate']:.3g}" + ("*" if r["at_edge"] else "")
         returns = f"{r['return']:.4g}", f"{r['return_low']:.4g} to {r['return_high']:.4g}"
         updates = f"{r['updates_to_goal']:.0f}" if np.isfinite(r["updates_to_goal"]) else "never"
-        growth = f"{r['gradient_growth']:.0f}"
-        rows.append((r["problem"], r["optimizer"], rate, *returns, *share_cells(r), updates, growth))
+        last = updates, f"{r['gradient_growth']:.0f}"
+        rows.append((r["problem"], r["optimizer"], rate, *returns, *share_cells(r), *last))
     head = ("problem", "optimizer", "rate", "return", "95% interval", "solved", "95% interval", "updates", "growth")
     return Table(head, rows, "Each optimizer at its tuned learning rate (*: at an end of the grid), on other seeds.")
 
 
-def draw(found: dict[str, dict[str, dict[str, Any]]], seeds: int) -> Figure:
-    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
-    for axes, (title, by_name) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
-        for index, (name, one) in enumerate(by_name.items()):
-            style, at = plots.line_style(index), np.arange(1, 1 + one["curves"].shape[1])
-            mean, low, high = intervals.seeds_interval(one["curves"].T)
-            axes.fill_between(at, low, high, color=style["color"], alpha=0.18, lw=0)
-            axes.plot(at, mean, lw=1.7, label=name, **style)
-        axes.axhline(PROBLEMS[title].goal, color="0.6", lw=0.8, zorder=1)
-        axes.set(xlabel="update", ylabel="mean return", title=f"{title}, mean and 95% interval of {seeds} seeds")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
-    return figure
+def draw(title: str, found: dict[str, dict[str, Any]]) -> dict[str, Figure]:
+    curves = plots.learning(
+        bands({name: list(one["curves"]) for name, one in found.items()}),
+        title=f"{title}: mean and 95% interval over {len(next(iter(found.values()))['curves'])} seeds",
+        label="mean return",
+    )
+    curves.axes[0].set_xlabel("update")
+    curves.axes[0].axhline(PROBLEMS[title].goal, color="0.6", lw=0.8, zorder=1)
+    rates = plots.sensitivity(
+        next(iter(found.values()))["rates"],
+        {name: intervals.seeds_interval(one["tuning"]) for name, one in found.items()},
+        title=f"{title}: what the rates are chosen by",
+        labels=("learning rate", "mean return, last tenth of the updates"),
+    )
+    return {"curves": curves, "rates": rates}
 
 
 def main(config: Config) -> None:
     began = time.perf_counter()
     with staged_folder(config.out) as folder:
-        found = {title: study(config, problem) for title, problem in PROBLEMS.items()}
         records = []
-        for title, by_name in found.items():
-            for name, one in by_name.items():
-                records.append({"problem": title, "optimizer": name, **measure(PROBLEMS[title], one)})
-            scores = {name: intervals.seeds_interval(one["tuning"]) for name, one in by_name.items()}
-            label = ("learning rate", "mean return of the last tenth of the updates")
-            figure = plots.sensitivity(one["rates"], scores, title=f"{title}, tuning seeds", labels=label)
-            plots.save_indexed(figure, folder / f"rates_{title.replace('-', '_')}.png")
+        for title, problem in PROBLEMS.items():
+            found = study(config, problem)
+            records += [{"problem": title, "optimizer": name, **measure(problem, one)} for name, one in found.items()]
+            for kind, figure in draw(title, found).items():
+                plots.save_indexed(figure, folder / f"{title.replace('-', '_')}_{kind}.png")
         table = tabulate(records)
         table.write(folder / "table")
-        plots.save_indexed(draw(found, config.seeds), folder / "curves.png")
         write_json(folder / "results.json", records)
-    goals = ", ".join(f"{problem.goal:g} on the {title}" for title, problem in PROBLEMS.items())
-    print(
-        f"{table.text()}\n\nreturn: mean over {config.seeds} seeds and the last tenth of the updates\n"
-        f"solved: share of seeds where it reaches {goals}\nupdates: median over seeds until one update does\n"
-        "growth: largest norm of the gradient relative to the first one, median over seeds\n"
-        f"Written to {config.out} in {time.perf_counter() - began:.0f} s"
-    )
+    goals = " and ".join(f"{problem.goal:g} on the {title}" for title, problem in PROBLEMS.items())
+    print(f"{table.text()}\n\nreturn: of the last tenth of the updates; solved: share of seeds with {goals};")
+    print("updates: median until one reaches that; growth: the gradient's largest norm over its first, median.")
+    print(f"Written to {config.out} in {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The normal and the categorical distribution: what the gradients of expectations need of them, and no more."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ class Normal:
       ValueError: if the shapes do not broadcast, or if a scale that is not traced is not positive.
     """
 
-    def __init__(self, mean: Shaped[Array, "..."], scale: Shaped[Array, "..."] = 1.0):
+    def __init__(self, mean: Shaped[Any, "..."] | float, scale: Shaped[Any, "..."] | float = 1.0):
         centre, width = as_array("mean", mean, REAL), as_array("scale", scale, REAL)
         if not isinstance(width, jax.core.Tracer) and not (np.asarray(width) > 0).all():
             raise ValueError(f"scale: expected positive numbers, got {np.asarray(width).min()}")
@@ -47,7 +49,7 @@ class Normal:
         require_key("key", key)
         return self.mean + self.scale * jax.random.normal(key, (*shape, *self.mean.shape), self.mean.dtype)
 
-    def log_prob(self, x: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    def log_prob(self, x: Shaped[Any, "..."]) -> Float[Array, "..."]:
         """Return the logarithm of the density of each number of `x`, whose shape ends in that of the parameters."""
         z = (jnp.asarray(x) - self.mean) / self.scale
         return -0.5 * z**2 - jnp.log(self.scale) - 0.5 * np.log(2 * np.pi)
@@ -64,7 +66,7 @@ class Categorical:
       ValueError: if there is no axis of categories.
     """
 
-    def __init__(self, logits: Shaped[Array, "*batch categories"]):
+    def __init__(self, logits: Float[Any, "*batch categories"]):
         self.logits = as_array("logits", logits)
         if self.logits.ndim == 0 or self.logits.shape[-1] == 0:
             raise ValueError(f"logits: expected at least one category along the last axis, got {self.logits.shape}")
@@ -79,7 +81,7 @@ class Categorical:
         require_key("key", key)
         return jax.random.categorical(key, self.logits, shape=(*shape, *self.logits.shape[:-1]))
 
-    def log_prob(self, x: Int[Array, "..."]) -> Float[Array, "..."]:
+    def log_prob(self, x: Int[Any, "..."]) -> Float[Array, "..."]:
         """Return the logarithm of the probability of each category of `x`, whose shape ends in that of the rows."""
         index = jnp.asarray(x)
         rows = jnp.broadcast_to(jax.nn.log_softmax(self.logits), (*index.shape, self.logits.shape[-1]))

@@ -174,7 +174,7 @@ def _less_baseline(values: Array, baseline: str | Number | None) -> Array:
         return (values - values.mean(axis=0)) * (len(values) / (len(values) - 1))
     if baseline == "mean":
         return values - values.mean(axis=0)
-    return values if baseline is None else values - baseline
+    return values if baseline is None else values - jnp.asarray(baseline)
 
 
 def _require_estimator(fn: Any, distribution: Any, samples: Any, with_value: Any) -> None:

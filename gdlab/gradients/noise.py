@@ -52,7 +52,7 @@ def average(
     block = max(1, min(estimates, 256, 2**22 // max(sum(jnp.size(leaf) for leaf in leaves), 1)))
     seen = jax.jit(lambda keys: jax.lax.map(along_all, keys, batch_size=block))(keys)
     count = sum(one.shape[1] for one in seen)
-    return [_summarize(np.asarray(one, float), count) for one in seen]
+    return [summarize(np.asarray(one, float), count) for one in seen]
 
 
 def require_noisy_gradient(gradient: Any, x: PyTree, key: PRNGKeyArray) -> PyTree:
@@ -72,7 +72,7 @@ def _along(component: Array, leaf: Any, leaf_key: Array, coordinates: int) -> Ar
     return jax.vmap(lambda index: component_along(flat, index, spread))(directions(flat.size, coordinates, leaf_key))
 
 
-def _summarize(seen: np.ndarray, count: int) -> Noise:
+def summarize(seen: np.ndarray, count: int) -> Noise:
     """Return the mean of estimates along the first axis, and the interval, one of `count` that hold together.
 
     It is Student's with Bonferroni's correction, widened by what the skewness of the estimates moves its ends, to first
