@@ -167,7 +167,7 @@ def trainer(config: Config, problem: Problem) -> Callable[..., tuple[Array, Arra
         def update(now: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], tuple[Array, Array]]:
             params, state = now
             value, gradient = estimate(params, key)
-            seen = problem.progress(params, -value), optax.global_norm(gradient)
+            seen = problem.progress(params, -value), optax.tree.norm(gradient)
             updates, state = optimizer.update(gradient, state, params)
             return (optax.apply_updates(params, updates), state), seen
 
