@@ -153,8 +153,8 @@ def policies(found: Results) -> list[str]:
         for one in found["results"]
     ]
     return [
-        "REINFORCE with a leave-one-out baseline. The learning rate is tuned on other seeds. Return: of the last tenth of "
-        f"the updates, mean over {found['results'][0]['starts']} seeds; the best is 1 on the bandit and 500 on the "
+        "REINFORCE with a leave-one-out baseline. The learning rate is tuned on other seeds. Return: of the last tenth "
+        f"of the updates, mean over {found['results'][0]['starts']} seeds; the best is 1 on the bandit and 500 on the "
         "cart-pole. Solved: the share of seeds whose return there is at least 0.95 and 475. Updates: the median until "
         "one reaches that. Growth: the largest norm of the gradient, relative to the first; the median.",
         table(

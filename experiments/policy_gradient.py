@@ -30,7 +30,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from jax.nn import softmax
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
@@ -126,7 +125,7 @@ class Problem(NamedTuple):
     updates: int
 
 
-BANDIT = (lambda key: jnp.zeros(10), pulls, lambda pull: pull[1], lambda logits, _: softmax(logits) @ ARMS)
+BANDIT = (lambda key: jnp.zeros(10), pulls, lambda pull: pull[1], lambda logits, _: jax.nn.softmax(logits) @ ARMS)
 CART_POLE = (first_network, episodes, returns_to_go, lambda _, returns: returns[0])
 PROBLEMS = {
     "bandit": Problem(*BANDIT, goal=0.95, lowest_rate=1e-3, updates=100),
@@ -223,19 +222,16 @@ def tabulate(records: list[dict[str, Any]]) -> Table:
 
 
 def draw(title: str, found: dict[str, dict[str, Any]]) -> dict[str, Figure]:
-    curves = plots.learning(
-        bands({name: list(one["curves"]) for name, one in found.items()}),
-        title=f"{title}: mean and 95% interval over {len(next(iter(found.values()))['curves'])} seeds",
-        label="mean return",
-    )
+    one = next(iter(found.values()))
+    lines = bands({name: list(each["curves"]) for name, each in found.items()})
+    caption = f"{title}: mean and 95% interval over {len(one['curves'])} seeds; gray: the goal"
+    curves = plots.learning(lines, title=caption, label="mean return")
     curves.axes[0].set_xlabel("update")
     curves.axes[0].axhline(PROBLEMS[title].goal, color="0.6", lw=0.8, zorder=1)
-    rates = plots.sensitivity(
-        next(iter(found.values()))["rates"],
-        {name: intervals.seeds_interval(one["tuning"]) for name, one in found.items()},
-        title=f"{title}: what the rates are chosen by",
-        labels=("learning rate", "mean return, last tenth of the updates"),
-    )
+    scores = {name: intervals.seeds_interval(each["tuning"]) for name, each in found.items()}
+    caption = f"{title}: mean and 95% interval over {one['tuning'].shape[1]} tuning seeds; dots: the highest mean"
+    labels = ("learning rate", "mean return, last tenth of the updates")
+    rates = plots.sensitivity(one["rates"], scores, title=caption, labels=labels)
     return {"curves": curves, "rates": rates}
 
 

@@ -68,7 +68,9 @@ def check_gradient(
     expected value is checked. The mean of many independent estimates takes the gradient's place, and its confidence
     interval separates bias from noise; it holds for all directions together, at a level of 99.9%. The check passes if
     the whole interval of the bias is within `rtol`. It fails if the interval does not contain 0, and the bias found is
-    above `rtol`. Otherwise there are too few estimates to tell. `fn` is the expectation itself, without noise.
+    above `rtol`. Otherwise there are too few estimates to tell. The expectation of very skewed estimates is missed more
+    often than in 0.1% (log-normal ones: 2% of checks of 64 estimates, 0.2% of 1,024 or more). `fn` is the expectation
+    itself, without noise.
 
     Products of float32 matrices are computed in float32, also on a GPU, whose default, TF32, is off by 5e-4.
     Disagreement is reported and does not raise. For float32 parameters, enable x64
