@@ -129,7 +129,7 @@ BANDIT = (lambda key: jnp.zeros(10), pulls, lambda pull: pull[1], lambda logits,
 CART_POLE = (first_network, episodes, returns_to_go, lambda _, returns: returns[0])
 PROBLEMS = {
     "bandit": Problem(*BANDIT, goal=0.95, lowest_rate=1e-3, updates=100),
-    "cart-pole": Problem(*CART_POLE, goal=475.0, lowest_rate=1e-4, updates=60),
+    "cart-pole": Problem(*CART_POLE, goal=475.0, lowest_rate=3e-5, updates=60),
 }
 
 
@@ -140,8 +140,8 @@ class Config:
     out: Path = Path("runs/policy_gradient")
     """Output folder: results.json, the table and the pictures."""
     optimizers: tuple[str, ...] = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
-    rates: int = 12
-    """Number of learning rates to try, each 2.5 times the one before."""
+    rates: int = 10
+    """Number of learning rates to try, each three times the one before."""
     tuning_seeds: int = 16
     seeds: int = 32
     episodes: int = 16  # per update
@@ -178,7 +178,7 @@ def trainer(config: Config, problem: Problem) -> Callable[..., tuple[Array, Arra
 def study(config: Config, problem: Problem) -> dict[str, dict[str, Any]]:
     """Tune each optimizer's learning rate on seeds of their own, and judge it on others."""
     train, found = trainer(config, problem), {}
-    rates = problem.lowest_rate * 2.5 ** np.arange(config.rates)
+    rates = problem.lowest_rate * 3.0 ** np.arange(config.rates)
     lanes, seeds = (grid.ravel() for grid in np.meshgrid(rates, config.seeds + np.arange(config.tuning_seeds)))
     # Each call has as many lanes as are judged, so that one program serves both.
     places = [np.arange(k, k + config.seeds) % len(lanes) for k in range(0, len(lanes), config.seeds)]

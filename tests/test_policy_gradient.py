@@ -102,7 +102,7 @@ def test_the_cart_pole_is_that_of_gymnasium(experiment):
 @pytest.mark.slow
 def test_policy_gradient(experiment, tmp_path, capsys, monkeypatch):
     # Both problems are solved by Adam at one of two rates that suit it.
-    rates = {"bandit": 0.2, "cart-pole": 0.04}
+    rates = {"bandit": 0.1, "cart-pole": 0.03}
     monkeypatch.setattr(
         experiment,
         "PROBLEMS",
@@ -114,7 +114,7 @@ def test_policy_gradient(experiment, tmp_path, capsys, monkeypatch):
     assert len(records) == 4
     for (problem, _), record in records.items():
         assert record["return_low"] <= record["return"] <= record["return_high"]
-        assert record["learning_rate"] in [pytest.approx(rates[problem] * k) for k in (1, 2.5)]
+        assert record["learning_rate"] in [pytest.approx(rates[problem] * k) for k in (1, 3)]
         assert record["at_edge"]
     assert records["bandit", "adam"]["return"] > 0.9
     assert records["cart-pole", "adam"]["return"] > 475
