@@ -1,9 +1,9 @@
 """REINFORCE on a bandit and on a cart-pole, both written in JAX, under five optimizers: what does the optimizer change?
 
-Claim: on the cart-pole, all policies of AdaGrad, RMSprop and Adam learn to hold the pole for 500 steps within 60
-updates, and about half of those of SGD and momentum. The norm of the gradient grows 30- to 120-fold as episodes become
-longer, so no single rate suits SGD at the beginning and at the end; dividing by the size of past gradients does. On the
-bandit, whose gradient hardly grows, all five come within 4% of the best arm's reward, and Adam closest.
+Claim: on the cart-pole, AdaGrad, RMSprop and Adam teach all policies to hold the pole for 500 steps, and half of them
+reach 475 within 7 updates; SGD and momentum teach half of theirs in 60. The norm of the gradient grows a hundredfold as
+episodes become longer, so a rate that moves SGD at the beginning throws it off later, unless the gradient is divided by
+the size of past ones. On the bandit, where it only doubles, the five differ by less than their intervals.
 
 Protocol: the gradient is the mean over the episodes of an update of sum_t (G_t - b_t) grad log pi(a_t | s_t), where G_t
 is the sum of the rewards from step t on, and b_t its mean over the other episodes. The policy of the bandit is a
