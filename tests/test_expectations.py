@@ -246,6 +246,26 @@ def test_a_noisy_gradient_passes_or_needs_more_estimates():
 
 
 @pytest.mark.slow
+def test_an_expectation_that_is_not_known_is_compared_by_common_random_numbers():
+    mean_square = lambda x, key: jnp.mean(Normal(x).sample(key, (4,)) ** 2)  # noqa: E731
+    options = dict(key=KEY, schemes="central", estimates=1024)
+    pathwise = reparameterized(lambda x: x**2, Normal, samples=4)  # draws the same samples, so that all noise cancels
+    report = check_gradient(mean_square, ONE, gradient=pathwise, **options)
+    assert report.ok, report
+    assert report.rows[0].standard_error < 1e-9
+    too_long = check_gradient(mean_square, ONE, gradient=lambda x, key: 1.1 * pathwise(x, key), **options)
+    assert too_long.verdict.startswith("FAIL: x: is biased against central by 1.")
+    biased = score_function(lambda x: x**2, Normal, samples=4, baseline="mean")
+    assert check_gradient(mean_square, ONE, gradient=biased, **options).verdict.startswith("FAIL: x: is biased")
+    # A share of samples below x has the slope 1, which no quotient with the same random numbers shows.
+    share = lambda x, key: jnp.mean((jax.random.uniform(key, (4,)) < x) * 1.0)  # noqa: E731
+    for slope in (1.0, 2.0):
+        noisy_slope = lambda x, key, slope=slope: slope + 0.1 * jax.random.normal(key)  # noqa: E731
+        report = check_gradient(share, jnp.array(0.5), gradient=noisy_slope, **options)
+        assert report.verdict.startswith("UNDECIDED")
+
+
+@pytest.mark.slow
 def test_estimates_without_noise_confirm_a_gradient_and_do_not_refute_one():
     assert checked(lambda x, key: 2 * x).ok
     wrong = checked(lambda x, key: 3 * x)

@@ -26,7 +26,7 @@ from gdlab.compute.precision import exact_products
 from gdlab.gradients.finite import autodiff, finite_difference, require_floating_leaves
 from gdlab.gradients.judge import Fault, forward_mode_row, judge
 from gdlab.gradients.ladder import climb
-from gdlab.gradients.noise import average, require_noisy_gradient
+from gdlab.gradients.noise import Noise, average, common_numbers, require_noisy_gradient, takes_key
 from gdlab.gradients.report import GradientReport, GradientRow
 from gdlab.gradients.schemes import SCHEMES, Scheme, as_scheme
 from gdlab.types import Number
@@ -39,7 +39,7 @@ NOISY_TOLERANCE = 0.05
 
 @exact_products
 def check_gradient(
-    fn: Callable[[Any], Any],
+    fn: Callable[..., Any],
     x: PyTree,
     *,
     gradient: Callable[[Any], Any] | None = None,
@@ -69,15 +69,17 @@ def check_gradient(
     interval separates bias from noise; it holds for all directions together, at a level of 99.9%. The check passes if
     the whole interval of the bias is within `rtol`. It fails if the interval does not contain 0, and the bias found is
     above `rtol`. Otherwise there are too few estimates to tell. The expectation of very skewed estimates is missed more
-    often than in 0.1% (log-normal ones: 2% of checks of 64 estimates, 0.2% of 1,024 or more). `fn` is the expectation
-    itself, without noise.
+    often than in 0.1% (log-normal ones: 2% of checks of 64 estimates, 0.2% of 1,024 or more). If the expectation is
+    not known, `fn(x, key)` may be noisy too: then the quotients are those of its mean over the keys of the estimates,
+    the same keys at all x, and the noise is that of the difference between an estimate and the slope for its key.
 
     Products of float32 matrices are computed in float32, also on a GPU, whose default, TF32, is off by 5e-4.
     Disagreement is reported and does not raise. For float32 parameters, enable x64
     (`jax.config.update("jax_enable_x64", True)`) to get a far sharper check.
 
     Args:
-      fn: a function of an array or a pytree of floating-point arrays that returns a scalar.
+      fn: a function of an array or a pytree of floating-point arrays that returns a scalar; with `key`, the
+        expectation, or a function of x and a key whose expectation that is.
       x: the point at which the gradient is checked; finite, and not traced.
       gradient: the gradient function to test. One that JAX cannot trace, written in NumPy for example, is called once
         with `x` itself. The default is reverse-mode autodiff of `fn`, which is then compared
@@ -103,6 +105,11 @@ def check_gradient(
       KeyError: if there is no scheme of a name given.
     """
     point = _as_concrete(x)
+    require_count("estimates", estimates, low=2)
+    noisy_fn = None
+    if key is not None:
+        require_key("key", key)
+        noisy_fn, fn = (fn, common_numbers(fn, key, estimates)) if takes_key(fn) else (None, fn)
     require_scalar_function("fn", fn, x)
     require_count("coordinates", coordinates, low=2)
     require_count("seed", seed, low=0)
@@ -110,9 +117,6 @@ def check_gradient(
         if given is not None:
             require_number(name, given, 0.0, open_low=True)
             as_numbers(name, given, shape=())
-    require_count("estimates", estimates, low=2)
-    if key is not None:
-        require_key("key", key)
     chosen = _as_schemes(schemes)
     for scheme in chosen:
         _require_usable(scheme, fn, x, step)
@@ -130,7 +134,9 @@ def check_gradient(
     agreements, asked = [], 0.0
     components = jax.tree.leaves(tested)
     keys = jax.random.split(jax.random.key(seed), len(components))
-    noises = [None] * len(components) if key is None else average(gradient, x, key, estimates, coordinates, keys)
+    noises: list[Noise | None] = [None] * len(components)
+    if key is not None:
+        noises = [*average(gradient, x, key, estimates, coordinates, keys, noisy_fn)]
     for number, (name, leaf) in enumerate(point.items()):
         if leaf.size == 0:
             continue

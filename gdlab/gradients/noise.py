@@ -1,5 +1,8 @@
 """The mean of many estimates of a gradient, along the directions of a check, and how far it is from its expectation."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +12,7 @@ import scipy  # loads scipy.special when it is used, which takes a tenth of a se
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from gdlab.arguments import require_callable, restated
+from gdlab.gradients.finite import finite_difference
 from gdlab.gradients.ladder import component_along, directions, everywhere
 
 FALSE_ALARM = 1e-3
@@ -30,9 +34,17 @@ class Noise(NamedTuple):
 
 
 def average(
-    gradient: Any, x: PyTree, key: PRNGKeyArray, estimates: int, coordinates: int, leaf_keys: Array
+    gradient: Any,
+    x: PyTree,
+    key: PRNGKeyArray,
+    estimates: int,
+    coordinates: int,
+    leaf_keys: Array,
+    noisy_fn: Callable[[Any, Any], Any] | None = None,
 ) -> list[Noise]:
     """Return the noise of each leaf, from so many independent estimates.
+
+    If the function is noisy too, the noise is that of the difference from its slope with the same random numbers.
 
     Args:
       gradient: the function of x and a key.
@@ -41,18 +53,50 @@ def average(
       estimates: their number.
       coordinates: the largest number of directions of a leaf.
       leaf_keys: the random keys that select the directions.
+      noisy_fn: the function of x and a key, if it is noisy too.
     """
     leaves = jax.tree.leaves(x)
 
-    def along_all(key: PRNGKeyArray) -> list[Array]:
+    def along_all(key: PRNGKeyArray) -> tuple[list[Array], list[Array]]:
         components = jax.tree.leaves(gradient(x, key))
-        return [_along(components[k], leaf, leaf_keys[k], coordinates) for k, leaf in enumerate(leaves)]
+        found = [_along(components[k], leaf, leaf_keys[k], coordinates) for k, leaf in enumerate(leaves)]
+        if noisy_fn is None:
+            return found, [jnp.zeros_like(one) for one in found]
+        slopes = jax.tree.leaves(finite_difference(lambda x: noisy_fn(x, key))(x))
+        return found, [_along(slopes[k], leaf, leaf_keys[k], coordinates) for k, leaf in enumerate(leaves)]
 
     keys = jax.random.split(key, estimates)
     block = max(1, min(estimates, 256, 2**22 // max(sum(jnp.size(leaf) for leaf in leaves), 1)))
     seen = jax.jit(lambda keys: jax.lax.map(along_all, keys, batch_size=block))(keys)
-    count = sum(one.shape[1] for one in seen)
-    return [summarize(np.asarray(one, float), count) for one in seen]
+    found, slopes = jax.tree.map(lambda one: np.asarray(one, float), seen)
+    count = sum(one.shape[1] for one in found)
+    noises = [summarize(one - slope, count) for one, slope in zip(found, slopes, strict=True)]
+    return [noise._replace(mean=one.mean(axis=0)) for noise, one in zip(noises, found, strict=True)]
+
+
+def takes_key(fn: Any) -> bool:
+    """Return whether `fn` must be called with a second argument besides x."""
+    try:
+        signature = inspect.signature(fn)
+        signature.bind(None, None)
+    except (TypeError, ValueError):  # no such arguments, or no signature, or no function
+        return False
+    try:
+        signature.bind(None)
+    except TypeError:
+        return True
+    return False
+
+
+def common_numbers(fn: Callable[[Any, Any], Any], key: PRNGKeyArray, estimates: int) -> Callable[[Any], Any]:
+    """Return the mean of `fn(x, key)` over the keys of the estimates, the same at each x."""
+    keys = jax.random.split(key, estimates)
+
+    @functools.wraps(fn)
+    def mean(x: PyTree) -> Array:
+        return jnp.mean(jax.lax.map(lambda key: fn(x, key), keys, batch_size=min(estimates, 256)))
+
+    return mean
 
 
 def require_noisy_gradient(gradient: Any, x: PyTree, key: PRNGKeyArray) -> PyTree:
