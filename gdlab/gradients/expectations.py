@@ -70,9 +70,9 @@ def score_function(
     Returns:
       The function `gradient(params, key)`, or `value_and_gradient(params, key)` with `with_value`. The gradient has the
       structure, shapes and dtypes of the parameters, a pytree of floating-point arrays. It works under jit and vmap. It
-      raises TypeError or ValueError if the parameters are not floating-point, if the key is none, if the distribution
-      lacks a method, if a shape does not fit, or if a value of `fn` is not finite; under jit, which does not know the
-      values, the last makes the gradient NaN.
+      raises TypeError or ValueError if the parameters are not floating-point, if `key` is not a random key, if the
+      distribution lacks a method, if a shape does not fit, or if a value of `fn` is not finite. Under jit, where values
+      are not known, such a value makes the gradient NaN or infinite instead.
 
     Raises:
       TypeError: if `fn` or `distribution` is not callable, or `samples` or `baseline` is of another type.
