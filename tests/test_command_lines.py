@@ -44,6 +44,8 @@ WRONG = [
     ("learning_rate_scan", "--lowest-rate 2 --highest-rate 1", "highest_rate: expected a number in (2, inf), got 1"),
     ("optimizer_zoo", "--seed -1", "seed: expected an integer of at least 0, got -1"),
     ("optimizer_zoo", "--optimizers adm", "optimizers: no optimizer named 'adm'; nearest: adam"),
+    ("policy_gradient", "--seeds 1", "seeds: expected an integer of at least 2, got 1"),
+    ("policy_gradient", "--optimizers adm", "optimizers: no optimizer named 'adm'; nearest: adam"),
     ("stability", "--condition nan", "condition: expected a number in (1, inf), got nan"),
     ("toy_race", "--seed -1", "seed: expected an integer of at least 0, got -1"),
     ("toy_race", "--trials two", "--trials"),

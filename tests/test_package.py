@@ -92,6 +92,14 @@ rosenbrock = gdlab.FUNCTIONS["rosenbrock"]
 for scheme in gdlab.gradients.SCHEMES:
     gdlab.finite_difference(rosenbrock.fn, scheme)(jnp.ones(2))
 assert gdlab.check_gradient(rosenbrock.fn, jnp.array([0.3, 0.7])).ok
+normal, categorical = gdlab.gradients.Normal, gdlab.gradients.Categorical
+for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+    for baseline in ("leave_one_out", 0.5, None):
+        gdlab.gradients.score_function(jnp.sin, normal, samples=3, baseline=baseline)(jnp.ones(()), key)
+    gdlab.gradients.reparameterized(jnp.sum, lambda x: normal(x, 2.0), samples=3)(jnp.ones(2), key)
+    gdlab.gradients.score_function(lambda i: i * 1.0, categorical, samples=3)(jnp.ones(2), key)
+noisy = gdlab.gradients.reparameterized(lambda x: x**2, normal, samples=3)
+gdlab.check_gradient(lambda x: x**2 + 1, jnp.ones(()), gradient=noisy, key=key, estimates=9, schemes="central")
 for name, factory in gdlab.OPTIMIZERS.items():
     more = {"total_steps": 9.0} if "demon" in name else {}
     run = lambda rate: gdlab.descend(rosenbrock.fn, factory(rate, **more), jnp.zeros(2), max_steps=5, tolerance=1e-9)

@@ -218,6 +218,8 @@ KINDS: dict[str, str] = {
     "data.load_text.name": "path",
     "functions.off_origin.low": "array",
     "functions.off_origin.high": "array",
+    "gradients.Normal.mean": "array",
+    "gradients.Normal.scale": "array",
     "gradients.error_curve.scheme": "choice",
     "gradients.error_curve.fn": "traced function",
     "numerics.one_minus_power.decay": "array",

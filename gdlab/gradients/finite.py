@@ -23,12 +23,12 @@ from gdlab.gradients.schemes import Line, Scheme, as_scheme, quotient, used_step
 from gdlab.types import Number
 
 
-def require_floating_leaves(x: PyTree) -> None:
+def require_floating_leaves(x: PyTree, name: str = "x") -> None:
     """Raise TypeError, naming the leaf, unless every leaf of `x` is floating-point."""
     if x is None:  # which has no leaves
-        raise TypeError("x: expected floating-point numbers, got None")
+        raise TypeError(f"{name}: expected floating-point numbers, got None")
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
-        where = f"x{jax.tree_util.keystr(path)}"
+        where = f"{name}{jax.tree_util.keystr(path)}"
         try:
             dtype = jnp.result_type(leaf)
         except (TypeError, ValueError):

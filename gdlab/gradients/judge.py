@@ -21,6 +21,7 @@ from gdlab.gradients.evidence import (
     settle,
 )
 from gdlab.gradients.ladder import Seen
+from gdlab.gradients.noise import Noise
 from gdlab.gradients.report import KINK, NON_FINITE, TOO_SMALL, UNDECIDED, GradientRow
 from gdlab.gradients.schemes import Scheme
 
@@ -43,16 +44,24 @@ class Judgement(NamedTuple):
       faults: why the leaf does not pass; empty if it does.
       error: the largest error against `scheme`, relative to the scale.
       scheme: the scheme with the least uncertainty.
+      half: half the length of the interval of a noisy gradient's bias, relative to the scale; 0 without noise.
     """
 
     rows: list[GradientRow]
     faults: list[Fault]
     error: float
     scheme: str
+    half: float = 0.0
 
 
 def judge(
-    seen: Seen, schemes: Sequence[Scheme], tolerance: float, eps: float, value: float, with_forward: bool
+    seen: Seen,
+    schemes: Sequence[Scheme],
+    tolerance: float,
+    eps: float,
+    value: float,
+    with_forward: bool,
+    noise: Noise | None = None,
 ) -> Judgement:
     """Judge the gradient of one leaf.
 
@@ -63,13 +72,21 @@ def judge(
       eps: the spacing of the leaf's dtype.
       value: the value of the function at x.
       with_forward: whether `seen.forward` holds the forward mode, to be compared too.
+      noise: the mean of a noisy gradient's estimates, which takes the place of `seen.exact`, and its interval.
     """
     with np.errstate(all="ignore"):
-        return _judge(seen, schemes, tolerance, eps, value, with_forward)
+        seen = seen if noise is None else seen._replace(exact=noise.mean)
+        return _judge(seen, schemes, tolerance, eps, value, with_forward, noise)
 
 
 def _judge(
-    seen: Seen, schemes: Sequence[Scheme], tolerance: float, eps: float, value: float, with_forward: bool
+    seen: Seen,
+    schemes: Sequence[Scheme],
+    tolerance: float,
+    eps: float,
+    value: float,
+    with_forward: bool,
+    noise: Noise | None,
 ) -> Judgement:
     fine = min(eps, float(np.finfo(np.float32).eps))  # narrower leaves were widened to float32
     sided_noise = rounding_noise(seen.one_sided[0], seen, fine, value)
@@ -84,11 +101,14 @@ def _judge(
     own_noise = rounding_noise(seen.one_sided[0], seen, fine, value, own=True)
     bounds = PROOF * sharpest.doubts + remaining_gap(seen.one_sided, own_noise) + sharpest.hidden
 
+    if noise is not None:  # of estimates that are all equal, rare ones of other values may have been missed
+        bounds = bounds + np.where(noise.error > 0, noise.half, np.inf)
+
     share = 1.0 if kinks.any() else fine ** (1 / 6)  # kinks beside x may add up to small differences everywhere
 
     faults, shared = _what_is_seen(seen, kinks)
-    refuted = _refute(seen.exact, sharpest, bounds, tolerance, share)
-    faults += refuted or _confirm(seen.exact, found[best], scales[best], tolerance, bool(kinks.any()))
+    refuted = _refute(seen.exact, sharpest, bounds, tolerance, share, noise)
+    faults += refuted or _confirm(seen.exact, found[best], scales[best], tolerance, bool(kinks.any()), noise)
     rows = [
         _row(seen, one, scale, evaluated, fine, shared)
         for one, scale, evaluated in zip(found, scales, seen.found, strict=True)
@@ -97,7 +117,11 @@ def _judge(
         error, fault = _compare_modes(seen, sharpest, bounds, scales[best], tolerance, share)
         rows.append(forward_mode_row(seen.exact.size)._replace(error=error))
         faults += fault
-    return Judgement(rows, faults, rows[best].best_error, found[best].scheme.name)
+    if noise is None:
+        return Judgement(rows, faults, rows[best].best_error, found[best].scheme.name)
+    rows = [row._replace(standard_error=_relative(noise.error, scale)) for row, scale in zip(rows, scales, strict=True)]
+    half = _relative(noise.half, scales[best])
+    return Judgement(rows, faults, rows[best].best_error, found[best].scheme.name, half)
 
 
 def _scale(one: Settled) -> float:
@@ -131,7 +155,9 @@ def _beyond_bounds(
     return differences > np.maximum(tolerance * own, bounds)
 
 
-def _refute(exact: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, share: float) -> list[Fault]:
+def _refute(
+    exact: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: float, share: float, noise: Noise | None
+) -> list[Fault]:
     """Return the fault of the direction that differs most from the quotients of least uncertainty, if any does.
 
     It is proven if those quotients have converged.
@@ -144,19 +170,30 @@ def _refute(exact: np.ndarray, one: Settled, bounds: np.ndarray, tolerance: floa
         return []
     where, scale = int(np.argmax(np.where(wrong, differences, -1.0))), _scale(one)
     error, doubt = (_relative(part[where], scale) for part in (differences, one.doubts))
+    if proven and noise is not None:
+        deviation = _relative(noise.error[where], scale)
+        text = f"is biased against {one.scheme.name} by {error:.1e} (standard error {deviation:.1e})"
+        return [Fault(text, True)]
     if proven:
         return [Fault(f"differs from {one.scheme.name} by {error:.1e} (+- {doubt:.1e})", True)]
     return [Fault(f"{UNDECIDED}, because {one.scheme.name} differs by {error:.1e} but has not converged", False)]
 
 
-def _confirm(exact: np.ndarray, one: Settled, scale: float, tolerance: float, kinked: bool) -> list[Fault]:
+def _confirm(
+    exact: np.ndarray, one: Settled, scale: float, tolerance: float, kinked: bool, noise: Noise | None
+) -> list[Fault]:
     """Return a fault that says what is undecided, unless the leaf agrees within the tolerance."""
     if kinked:
         return []  # a fault already
-    error = _relative(np.where(np.isfinite(exact), np.abs(exact - one.values), 0.0), scale)
+    differences = np.where(np.isfinite(exact), np.abs(exact - one.values), 0.0)
+    error = _relative(differences, scale)
     doubt, name = _relative(one.doubts, scale), one.scheme.name
     if not doubt <= tolerance:
         return [Fault(f"{UNDECIDED}, because even {name} has an uncertainty of {doubt:.1e}", False)]
+    if noise is not None and not _relative(differences + noise.half, scale) <= tolerance:
+        half = _relative(noise.half, scale)
+        rare = "all estimates are equal" if half == 0 else "too few estimates to tell"
+        return [Fault(f"{UNDECIDED}, because the bias against {name} is {error:.1e} +- {half:.1e}: {rare}", False)]
     if not error <= tolerance:
         text = f"{UNDECIDED}, because the difference of {error:.1e} from {name} may be due to rounding or to a kink"
         return [Fault(text, False)]

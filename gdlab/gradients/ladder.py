@@ -48,6 +48,16 @@ def directions(size: int, coordinates: int, key: Array) -> Array:
     return jnp.append(jnp.sort(picked), -1)
 
 
+def everywhere(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return the random direction in which every element of a leaf counts, of length 1."""
+    return (jax.random.rademacher(key, shape, dtype) / math.sqrt(math.prod(shape))).astype(dtype)
+
+
+def component_along(component: Array, index: Array, spread: Array) -> Array:
+    """Return one component of a flat gradient, or for index -1 its product with the direction `spread`."""
+    return jnp.where(index < 0, jnp.vdot(spread, component), component[index])  # 0 * NaN would spread one NaN
+
+
 def climb(
     fn: Callable[[Any], Any],
     x: PyTree,
@@ -76,11 +86,11 @@ def climb(
     leaves = [jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), jnp.float32)) for leaf in leaves]
     leaf, tested = leaves[number].ravel(), jnp.ravel(component).astype(leaves[number].dtype)
     relative = 0.5 ** np.arange(1, int(-math.log2(jnp.finfo(leaf.dtype).eps)) - 1)
-    everywhere = (jax.random.rademacher(key, leaf.shape, leaf.dtype) / math.sqrt(leaf.size)).astype(leaf.dtype)
+    spread = everywhere(key, leaf.shape, leaf.dtype)
     sides = [as_scheme("forward"), as_scheme("backward")]
 
     def along_one(index: Array) -> Seen:
-        unit = jnp.where(index < 0, everywhere, jnp.zeros_like(leaf).at[index].set(1))
+        unit = jnp.where(index < 0, spread, jnp.zeros_like(leaf).at[index].set(1))
         line = along(fn, structure, leaves, number, unit)
         size = jnp.where(index < 0, jnp.abs(leaf).max(), jnp.abs(leaf[index]))
         scale = 2 ** jnp.ceil(jnp.log2(jnp.maximum(1, size)))
@@ -92,7 +102,7 @@ def climb(
             estimates = by_blocks(lambda k: quotient(scheme, line, rungs[k]), jnp.arange(rungs.size), 8 * leaf.size)
             return estimates[:-1], estimates[-1], h
 
-        exact = jnp.where(index < 0, jnp.vdot(everywhere, tested), tested[index])  # 0 * NaN would spread one NaN
+        exact = component_along(tested, index, spread)
         zero, one = jnp.zeros([], leaf.dtype), jnp.ones([], leaf.dtype)
         forward = jax.jvp(line, (zero,), (one,))[1] if with_forward else exact
         one_sided = jnp.stack([on_ladder(side)[0] for side in sides])

@@ -24,6 +24,7 @@ class GradientRow(NamedTuple):
       order: the observed order of the truncation error, or NaN if it cannot be determined.
       expected_order: the order of the scheme.
       flags: any of "kink", "non-finite" and "step too small", with details.
+      standard_error: that of the mean of a noisy gradient, the largest over the leaf; NaN if it has no noise.
     """
 
     leaf: str
@@ -37,6 +38,7 @@ class GradientRow(NamedTuple):
     order: float
     expected_order: float
     flags: tuple[str, ...]
+    standard_error: float = math.nan
 
 
 class GradientReport(NamedTuple):
@@ -62,7 +64,9 @@ class GradientReport(NamedTuple):
     rtol: float
 
     def __str__(self) -> str:
-        head = ("leaf", "against", "step", "error", "best step", "error there", "+-", "order", "flags")
+        noisy = any(not math.isnan(row.standard_error) for row in self.rows)
+        kind, more = ("bias", ("std. error",)) if noisy else ("error", ())
+        head = ("leaf", "against", "step", kind, "best step", f"{kind} there", "+-", *more, "order", "flags")
         body = [
             (
                 row.leaf,
@@ -72,6 +76,7 @@ class GradientReport(NamedTuple):
                 _figure(row.best_step),
                 _figure(row.best_error),
                 _figure(row.uncertainty),
+                *([_figure(row.standard_error)] if noisy else []),
                 _order(row),
                 "; ".join(row.flags),
             )
@@ -82,7 +87,8 @@ class GradientReport(NamedTuple):
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)
         ]
         title = f"checked: {self.checked}\nagainst: {self.against}"
-        note = "errors are relative to the leaf's largest quotient; order: observed / expected"
+        figures = "biases and standard errors" if noisy else "errors"
+        note = f"{figures} are relative to the leaf's largest quotient; order: observed / expected"
         return "\n".join([title, *(line.rstrip() for line in lines), note, f"verdict: {self.verdict}"])
 
 
