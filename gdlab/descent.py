@@ -11,9 +11,11 @@ from gdlab.arguments import (
     as_point,
     describe,
     is_optimizer,
+    needs_gradient,
     require_choice,
     require_count,
     require_gradient,
+    require_no_tolerance,
     require_number,
     require_scalar_function,
 )
@@ -101,7 +103,8 @@ def descend(
         its `.fn`.
       optimizer: an optax transformation. To vmap over its hyperparameters, build it inside the mapped function. Its
         `update` also receives `value`, `grad` and `value_fn`, for optimizers that use them (line searches, Polyak
-        steps). Optimizers that need more than these (SAM, Sophia) cannot be used here.
+        steps). Optimizers that need more than these (SAM, Sophia) cannot be used here. For one of
+        `gdlab.strategies`, no gradient is computed.
       start: one point of shape (dim,), of floating-point dtype, which is the dtype of the descent.
       max_steps: the largest number of steps, a Python integer.
       tolerance: the tolerance of the stopping rule in the units of x, >= 0; may be traced. None runs all steps. A
@@ -117,7 +120,7 @@ def descend(
     Raises:
       TypeError: if `fn`, `optimizer` or `gradient` is of the wrong kind, `start` is not floating-point, or
         `max_steps` is not an integer.
-      ValueError: if a value or a shape does not fit.
+      ValueError: if a value or a shape does not fit, or there is a tolerance for a strategy.
 
     Example:
       >>> run = jax.jit(jax.vmap(lambda x: descend(fn, adam(0.1), x, max_steps=500)))
@@ -130,10 +133,14 @@ def descend(
     if tolerance is not None:
         require_number("tolerance", tolerance, 0.0)
     require_choice("record", record, ("path", "last"))
+    require_no_tolerance(optimizer, tolerance)
     start = as_point("start", start)
     require_scalar_function("fn", fn, start)
     slope = jax.grad(fn) if gradient is None else gradient
-    require_gradient("gradient", slope, start)
+    if needs_gradient(optimizer):
+        require_gradient("gradient", slope, start)
+    else:
+        slope = jnp.zeros_like
     optimizer = optax.with_extra_args_support(optimizer)
 
     def running(state: _State) -> Array:

@@ -76,8 +76,9 @@ def sweep(
       fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS`, whose minimizers are then known. A mapping
         from names to such functions, all of one dimension, gives the result the dimension "function".
       factory: a function that returns an optimizer (of `gdlab.optimizers`, of optax or your own;
-        `functools.partial` fixes arguments). A mapping from names to factories gives the result the dimension
-        "optimizer"; each of them gets its own program.
+        `functools.partial` fixes arguments), or a strategy (of `gdlab.strategies`), whose steps are rounds and for
+        which no gradient is computed. A mapping from names to factories gives the result the dimension "optimizer";
+        each of them gets its own program.
       hyperparameters: a mapping from arguments of the factory to a number or a 1-D array of values. The product of
         the arrays is swept, and each array is a dimension of the result. Alternatively, a list of mappings (the
         points of a search, as `sample_hyperparameters` returns them), which gives the result the dimension "trial";
@@ -119,7 +120,7 @@ def sweep(
     Raises:
       TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
       ValueError: if the factory does not take an argument or refuses one of its values, an axis is empty or has a
-        value twice, shapes do not fit, or `save_to` holds a sweep with another function, factory, grid, start or
+        value twice, shapes do not fit, there is a tolerance for a strategy, or `save_to` holds a sweep with another function, factory, grid, start or
         setting.
       FileNotFoundError: if `save_to` is moved or deleted during the sweep.
       RuntimeError: in a process that was forked after JAX had started.

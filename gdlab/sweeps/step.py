@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from gdlab.arguments import needs_gradient, require_no_tolerance
 from gdlab.compute.calls import stored
 from gdlab.descent import move
 from gdlab.types import Factory, GradientFunction, ScalarFunction
@@ -128,7 +129,9 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
     value_and_slope = stored(value_and_slope)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+        made = optax.with_extra_args_support(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+        require_no_tolerance(made, spec.tolerance)
+        return made
 
     def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
         value, there = look(x, which)
@@ -141,10 +144,12 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
 
     def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
         x = state.point
-        found, slope = value_and_slope(x, which)
-        moved, after = move(
-            optimizer(numbers), state.optimizer, x, found, slope, lambda y: choose(which, spec.functions, y)
-        )
+        made = optimizer(numbers)
+        if needs_gradient(made):
+            found, slope = value_and_slope(x, which)
+        else:
+            found, slope = choose(which, spec.functions, x), jnp.zeros_like(x)
+        moved, after = move(made, state.optimizer, x, found, slope, lambda y: choose(which, spec.functions, y))
         now = t + 1
         stop, first, go = verdict(state, now, which, found, slope, moved)
         # The optimizer's state may change after a lane has stopped: nothing reads it. Its dtypes stay the same.
