@@ -186,9 +186,9 @@ def open_es(
 ) -> Strategy:
     """OpenAI-ES: Adam with the estimate g = sum_i F_i z_i / (population std), from normal z_i in pairs of z and -z.
 
-    F_i is the rank of f(m + std z_i) among the population, from -1/2 to 1/2, so g estimates no gradient of f, but points
-    where ranks fall. The method needs little memory and communication, which is why it is used on policies with
-    millions of parameters; its steps are noisy, by a factor of about dim / population.
+    F_i is the rank of f(m + std z_i) among the population, from -1/2 to 1/2, so g is no estimate of the gradient of f,
+    but -g points to where ranks fall. The method needs little memory and communication, which is why it is used on
+    policies with millions of parameters; its noise grows with dim / population.
 
     evosax's own defaults are gradient descent at 0.001 and a constant standard deviation of 1.
 
@@ -294,12 +294,11 @@ def _evolve(
     """Return the strategy; with a spread, its algorithm keeps a population, which begins around the start."""
     _require_seed(seed)
     algorithms = _evosax()
-    first_population = spread is not None
 
     def begin(flat: Vector) -> EvolutionState:
         algorithm, numbers = make(algorithms, flat.size)
         key = _lane_key(seed, flat)
-        if first_population:
+        if spread is not None:
             drawn = jax.random.normal(jax.random.fold_in(key, 0), (size(flat.size), flat.size), flat.dtype)
             inner = algorithm.init(key, flat + spread * drawn, jnp.full(size(flat.size), jnp.inf), numbers)
         else:
@@ -320,7 +319,7 @@ def _evolve(
         if hasattr(inner, "temperature"):  # evosax would accept the first step in any case
             inner = inner.replace(fitness=jnp.where(fresh, value, inner.fitness))
         points, asked = algorithm.ask(ask, inner, numbers)
-        if first_population:
+        if spread is not None:
             points = jnp.where(fresh, inner.population, points)
         points = points.astype(flat.dtype)
         values = jax.vmap(fn)(points)

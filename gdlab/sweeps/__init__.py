@@ -1,7 +1,7 @@
 """Sweeps of many starts over grids of hyperparameters, functions and optimizers in compiled programs, and races.
 
-Races within a budget of function evaluations compare optimizers with the strategies of `gdlab.strategies`, which need no
-gradient, and with SciPy's own methods.
+Races within a budget of function evaluations compare optimizers with the strategies of `gdlab.strategies`, which need
+no gradient, and with SciPy's own methods.
 """
 
 from gdlab.sweeps.budgets import count_evaluations, evaluations_in, steps_within, tune_and_judge_within

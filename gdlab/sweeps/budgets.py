@@ -15,6 +15,7 @@ import optax
 import xarray as xr
 
 from gdlab.arguments import (
+    as_numbers,
     needs_gradient,
     require_count,
     require_instance,
@@ -22,9 +23,9 @@ from gdlab.arguments import (
     require_number,
     require_optimizer,
 )
-from gdlab.hyperparameters.factories import factories_by_name, optimizer_from
+from gdlab.hyperparameters.factories import by_name, factories_by_name, optimizer_from
 from gdlab.sweeps.races import Race, tune_and_judge
-from gdlab.sweeps.space import RESULT_NAMES
+from gdlab.sweeps.space import RESULT_NAMES, lay_starts
 from gdlab.types import Factory
 
 
@@ -43,15 +44,10 @@ def evaluations_in(
       Numbers of the shape of `steps`.
     """
     first, each = _costs(optimizer, dim, gradient_cost)
-    steps = np.asarray(steps)
-    if steps.dtype.kind not in "iuf":
-        raise TypeError(f"steps: expected numbers of steps, got dtype {steps.dtype}")
-    return np.asarray(first + each * steps.astype(float))
+    return np.asarray(first + each * as_numbers("steps", steps).astype(float))
 
 
-def steps_within(
-    budget: int, optimizer: optax.GradientTransformation, dim: int, *, gradient_cost: float = 3.0
-) -> int:
+def steps_within(budget: int, optimizer: optax.GradientTransformation, dim: int, *, gradient_cost: float = 3.0) -> int:
     """Return how many steps a budget of function evaluations pays for.
 
     Args:
@@ -134,7 +130,7 @@ def _only(factories: Mapping[str, Factory]) -> tuple[str, Factory]:
 
 
 def _first(runs: xr.Dataset, name: str, factory: Factory) -> optax.GradientTransformation:
-    """Return the optimizer at the first setting of the hyperparameters, on which the number of evaluations depends not."""
+    """Return the optimizer at the first setting of the hyperparameters; none changes the number of evaluations."""
     numbers = {str(key): float(runs[key].values.flat[0]) for key in _hyperparameters(runs)}
     return optimizer_from(name, factory, {key: value for key, value in numbers.items() if not np.isnan(value)})
 
@@ -156,7 +152,8 @@ def tune_and_judge_within(
 ) -> Race:
     """Tune and judge optimizers and strategies as `tune_and_judge` does, within one budget of function evaluations.
 
-    Each contender has hyperparameters of its own, the same number of settings, and as many steps as the budget pays for.
+    Each contender has hyperparameters of its own, as many settings as the others, and the steps that the budget pays
+    for.
 
     Args:
       budget: the number of function evaluations of each descent.
@@ -181,25 +178,19 @@ def tune_and_judge_within(
     require_mapping("factories", factories, "from names to factories", least=1)
     factories = factories_by_name(factories, "factories")
     settings = _settings(hyperparameters, list(factories))
+    functions = by_name("functions", functions)
+    dim = lay_starts("judged_starts", judged_starts, list(functions), True).shape[2]
     if "max_steps" in options:
         raise TypeError("options: expected no max_steps, because the budget decides, got one")
     races = []
     for name, factory in factories.items():
         one = optimizer_from(name, factory, settings[name][0])
-        steps = steps_within(budget, one, _dim(judged_starts), gradient_cost=gradient_cost)
+        steps = steps_within(budget, one, dim, gradient_cost=gradient_cost)
         race = tune_and_judge(
             functions, {name: factory}, settings[name], tuning_starts, judged_starts, max_steps=steps, **options
         )
         races.append([count_evaluations(runs, {name: factory}, gradient_cost=gradient_cost) for runs in race])
     return Race(*(_joined(list(runs), budget) for runs in zip(*races, strict=True)))
-
-
-def _dim(starts: Any) -> int:
-    first = next(iter(starts.values()), ()) if isinstance(starts, Mapping) else starts
-    shape = np.shape(first)
-    if len(shape) != 2:
-        raise ValueError(f"judged_starts: expected points of shape (starts, dim), got shape {shape}")
-    return shape[1]
 
 
 def _settings(given: Any, names: list[str]) -> dict[str, list[Mapping[str, float]]]:
@@ -223,8 +214,8 @@ def _joined(runs: list[xr.Dataset], budget: int) -> xr.Dataset:
     for one in runs:
         own = _hyperparameters(one)
         shape = one.steps.isel(start=0, drop=True)
-        wide = {name: one[name].broadcast_like(shape).transpose(*shape.dims) for name in own}
-        wide |= {name: xr.full_like(shape, np.nan, float) for name in names if name not in own}
+        wide = {name: one[name].broadcast_like(shape).transpose(*shape.dims).variable for name in own}
+        wide |= {name: xr.full_like(shape, np.nan, float).variable for name in names if name not in own}
         parts.append(one.drop_vars(own).assign(wide))
     joined = xr.concat(parts, "optimizer", combine_attrs="drop", data_vars="all", coords="different", compat="equals")
     sums = {key: sum(one.attrs[key] for one in runs) for key in ("lanes", "point_steps", "seconds", "compile_seconds")}

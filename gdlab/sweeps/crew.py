@@ -320,9 +320,7 @@ class LaneCrew:
             starts = self.space.points(function, lanes)
             if len(starts) == plan.chunk and device.platform != "cpu":  # no copy on the host
                 begun = jax.device_put(starts, device)
-                return [*(_as_columns(begun) if like[0].ndim == 1 else [begun]), *blank_state(plan, device)][
-                    : len(like)
-                ]
+                return [*(as_columns(begun) if like[0].ndim == 1 else [begun]), *blank_state(plan, device)][: len(like)]
             given = list(starts.T) if like[0].ndim == 1 else [starts]
         full: list[Any] = []
         for leaf, values in zip(like, given, strict=False):

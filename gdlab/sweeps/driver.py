@@ -120,8 +120,9 @@ def sweep(
     Raises:
       TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
       ValueError: if the factory does not take an argument or refuses one of its values, an axis is empty or has a
-        value twice, shapes do not fit, there is a tolerance for a strategy, or `save_to` holds a sweep with another function, factory, grid, start or
-        setting.
+        value twice, shapes do not fit, there is a tolerance for a strategy, or `save_to` holds a sweep with another
+        function, factory, grid, start or setting.
+      ImportError: if a strategy needs the extra `evosax`, and it is not installed.
       FileNotFoundError: if `save_to` is moved or deleted during the sweep.
       RuntimeError: in a process that was forked after JAX had started.
     """

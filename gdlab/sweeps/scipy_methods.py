@@ -1,9 +1,9 @@
 """SciPy's own methods without gradients, from the starts of a sweep and with its dataset as the result."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from gdlab.functions import Function
 from gdlab.functions.function import as_corner
 from gdlab.hyperparameters.factories import by_name
 from gdlab.sweeps.space import lay_minimizers, lay_starts
+from gdlab.types import NameTable
 from gdlab.version import VERSION
 
 Value = Callable[[np.ndarray], float]
@@ -82,12 +83,13 @@ def _dual_annealing(fn: Value, start: np.ndarray, box: Box, budget: int, seed: n
     scipy.optimize.dual_annealing(fn, box, x0=start, maxiter=budget, maxfun=budget, rng=seed)
 
 
-SCIPY_METHODS: Mapping[str, Callable[..., None]] = MappingProxyType(
+SCIPY_METHODS: NameTable[Callable[..., None]] = NameTable(
+    "method of SciPy",
     {
         "nelder_mead": _nelder_mead,
         "differential_evolution": _differential_evolution,
         "dual_annealing": _dual_annealing,
-    }
+    },
 )
 """SciPy's methods that `sweep_scipy` runs, by name."""
 
@@ -184,10 +186,8 @@ def _box(name: str, entry: Any, lower: Any, upper: Any, dim: int) -> tuple[np.nd
 def _run(method: str, fn: Any, box: Any, start: np.ndarray, seed: list[int], limits: tuple[Any, ...]) -> _Lane:
     lane = _Lane(fn, start.dtype, *limits)
     box = list(zip(*box, strict=True))
-    try:
+    with contextlib.suppress(_SpentError):
         SCIPY_METHODS[method](lane, start.astype(float), box, lane.budget, np.random.default_rng(seed))
-    except _SpentError:
-        pass
     return lane
 
 
