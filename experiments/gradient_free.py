@@ -26,7 +26,7 @@ Runtime:   under 4 minutes on 2 CPU cores, half of it compilation.
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 import xarray as xr
-from matplotlib.figure import Figure
 
 from gdlab import FUNCTIONS, OPTIMIZERS, Function, linear_range, log_range, plots, sample_hyperparameters
 from gdlab.analysis import intervals
@@ -127,27 +126,13 @@ def plateaus(y: Any) -> Any:
     return 2 ** jnp.maximum(jnp.floor(jnp.log2(jnp.sum(y**2) / 0.005)), 0) - 1
 
 
-def in_two_dimensions() -> dict[str, Function]:
-    rippled = off_origin(FUNCTIONS["rastrigin"], [-5.12, -5.12], [5.12, 5.12])
-    return {
-        **smooth(2),
-        "ripples": rippled,
-        **{f.__name__: centred(f.__name__, f, 2) for f in (noise, jumps, plateaus)},
-    }
-
-
 def smooth(dim: int) -> dict[str, Function]:
-    valley = FUNCTIONS["rosenbrock"]
-    return {"bowl": centred("bowl", bowl, dim), "valley": valley._replace(dim=dim)}
+    return {"bowl": centred("bowl", bowl, dim), "valley": FUNCTIONS["rosenbrock"]._replace(dim=dim)}
 
 
-def draw_starts(config: Config, functions: Mapping[str, Function], dim: int, count: int) -> dict[str, np.ndarray]:
-    return {
-        name: np.random.default_rng([config.seed, dim, place])
-        .uniform(*function.bounds(dim), (count, dim))
-        .astype(np.float32)
-        for place, (name, function) in enumerate(functions.items())
-    }
+def in_two_dimensions() -> dict[str, Function]:
+    rough = {height.__name__: centred(height.__name__, height, 2) for height in (noise, jumps, plateaus)}
+    return {**smooth(2), "ripples": off_origin(FUNCTIONS["rastrigin"], [-5.12, -5.12], [5.12, 5.12]), **rough}
 
 
 def best_value(first: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -158,7 +143,11 @@ def best_value(first: np.ndarray, values: np.ndarray) -> np.ndarray:
 def race(
     config: Config, functions: Mapping[str, Function], dim: int, tuning: int, judged: int, **options: Any
 ) -> tuple[xr.Dataset, dict[str, np.ndarray]]:
-    points = draw_starts(config, functions, dim, tuning + judged)
+    """Return the judged descents of all methods, and the starts of each function."""
+    points = {}
+    for place, (name, function) in enumerate(functions.items()):
+        rng = np.random.default_rng([config.seed, dim, place])
+        points[name] = rng.uniform(*function.bounds(dim), (tuning + judged, dim)).astype(np.float32)
     starts = {name: each[tuning:] for name, each in points.items()}
     found = tune_and_judge_within(
         config.budget,
@@ -175,126 +164,91 @@ def race(
     return found.judged.isel(trial=0), starts
 
 
-def arrivals(runs: xr.Dataset, suffix: str = "") -> list[dict[str, Any]]:
-    """Return one record for each method and function: the share that arrives, and the median cost over all starts."""
-    records = []
-    for method in runs.optimizer.values:
-        for function in runs.function.values:
-            one = runs.sel(optimizer=method, function=function)
-            records.append(
-                {
-                    "part": "arrivals",
-                    "method": f"{method}{suffix}",
-                    "function": str(function),
-                    "dim": runs.sizes["coordinate"],
-                    **share_record(np.isfinite(one.evaluations_to_target.values)),
-                    "median_evaluations": float(np.quantile(one.evaluations_to_target, 0.5, method="higher")),
-                    "median_rounds": float(np.quantile(one.rounds_to_target, 0.5, method="higher")),
-                }
-            )
-    return records
+def cases(runs: xr.Dataset) -> Iterator[tuple[dict[str, Any], xr.Dataset]]:
+    for method in map(str, runs.optimizer.values):
+        for function in map(str, runs.function.values):
+            about = {"method": method, "function": function, "dim": runs.sizes["coordinate"]}
+            yield about, runs.sel(optimizer=method, function=function)
+
+
+def arrivals(runs: xr.Dataset) -> list[dict[str, Any]]:
+    """Return one record per method and function: the share that arrives, and the median cost over all starts."""
+    return [
+        about
+        | share_record(np.isfinite(one.evaluations_to_target.values))
+        | {
+            f"median_{what}": float(np.quantile(one[f"{what}_to_target"], 0.5, method="higher"))
+            for what in ("evaluations", "rounds")
+        }
+        for about, one in cases(runs)
+    ]
 
 
 def qualities(runs: xr.Dataset, functions: Mapping[str, Function]) -> list[dict[str, Any]]:
-    """Return one record for each method and function: the digits by which the budget lowers the value."""
+    """Return one record per method and function: the digits by which the budget lowers the value, up to 7."""
     records = []
-    for method in runs.optimizer.values:
-        for name, function in functions.items():
-            one = runs.sel(optimizer=method, function=name)
-            before = np.array([function.fn(jnp.asarray(start)) for start in one.start_point.values])
-            ratio = np.where(np.isfinite(one.value), one.value, np.inf) / before
-            digits = -np.log10(np.clip(ratio, 1e-7, 1.0))  # float32 has no more, and a failed descent gains nothing
-            interval = intervals.bootstrap_interval(digits, np.median)
-            records.append(
-                {
-                    "part": "digits",
-                    "method": str(method),
-                    "function": name,
-                    "dim": runs.sizes["coordinate"],
-                    "starts": digits.size,
-                    "digits": float(interval.estimate),
-                    "digits_low": float(interval.low),
-                    "digits_high": float(interval.high),
-                    "rounds": float(one.rounds.median()),
-                }
-            )
+    for about, one in cases(runs):
+        before = np.array([functions[about["function"]].fn(jnp.asarray(start)) for start in one.start_point.values])
+        ratio = np.where(np.isfinite(one.value), one.value, np.inf) / before
+        digits = -np.log10(np.clip(ratio, 1e-7, 1.0))  # a failed descent gains nothing
+        ends = zip(
+            ("digits", "digits_low", "digits_high"), intervals.bootstrap_interval(digits, np.median), strict=True
+        )
+        records.append(about | {"starts": digits.size} | {name: float(end) for name, end in ends})
     return records
 
 
-def draw_shares(config: Config, runs: xr.Dataset) -> Figure:
+def draw_shares(config: Config, runs: xr.Dataset, path: Path) -> None:
     budgets = np.unique(np.geomspace(10, config.budget, 60).astype(int))
-
-    def series(function: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        cost = runs.evaluations_to_target.sel(function=function)
-        return {m: (budgets, (cost.sel(optimizer=m).values[:, None] <= budgets).mean(axis=0)) for m in METHODS}
-
-    names = list(map(str, runs.function.values))
-    rows = {"smooth and rippled": names[:3], "noise, jumps, plateaus": names[3:]}
-    return plots.curve_panels(
-        {row: {str(k): series(name) for k, name in enumerate(each)} for row, each in rows.items()},
-        labels=("function evaluations", "share of starts"),
-        log_y=False,
-    )
+    panels: dict[str, dict[str, Any]] = {}
+    for about, one in cases(runs):
+        arrived = (one.evaluations_to_target.values[:, None] <= budgets).sum(axis=0)
+        panels.setdefault(about["function"], {})[about["method"]] = intervals.share_interval(arrived, config.starts)
+    labels = ("function evaluations", "share of starts within 0.1 of the minimizer")
+    plots.save_indexed(plots.interval_panels(budgets, panels, labels=labels), path)
 
 
-def draw_digits(records: list[dict[str, Any]]) -> Figure:
-    names = list(dict.fromkeys(r["function"] for r in records))
-    figure = Figure(figsize=(4.3 * len(names) + 1.8, 4.2), layout="constrained")
-    for axes, name in zip(np.ravel(figure.subplots(1, len(names), sharey=True)), names, strict=True):
-        mine = {m: [r for r in records if (r["function"], r["method"]) == (name, m)] for m in METHODS}
-        dims = [r["dim"] for r in mine["adam"]]
-        lines = {m: (dims, [r["digits"] for r in rows]) for m, rows in mine.items()}
-        plots.draw_curves(axes, lines, log_y=False)
-        for index, rows in enumerate(mine.values()):
-            ends = [[r[end] for r in rows] for end in ("digits_low", "digits_high")]
-            axes.fill_between(dims, *ends, color=plots.line_style(index)["color"], alpha=0.15, lw=0)
-        axes.set_xticks(dims, list(map(str, dims)))
-        axes.minorticks_off()
-        axes.set(title=name.capitalize(), xlabel="dimensions")
-    figure.axes[0].set_ylabel("digits gained: log10 of (value at the start / at the end)")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    return figure
+def draw_digits(config: Config, records: list[dict[str, Any]], path: Path) -> None:
+    panels: dict[str, dict[str, Any]] = {name: {} for name in smooth(2)}
+    for name, method in dict.fromkeys((r["function"], r["method"]) for r in records):
+        rows = [r for r in records if (r["function"], r["method"]) == (name, method)]
+        ends = [np.array([r[end] for r in rows]) for end in ("digits", "digits_low", "digits_high")]
+        panels[name][method] = intervals.Interval(*ends)
+    labels = ("dimensions", "digits gained")
+    title = f"Digits by which {config.budget:,} evaluations lower the value, median over starts"
+    plots.save_indexed(plots.interval_panels(config.dims, panels, title=title, labels=labels, ticks=True), path)
 
 
-def arrivals_table(records: list[dict[str, Any]]) -> Table:
-    functions = list(dict.fromkeys(r["function"] for r in records))
-    cells: dict[str, dict[str, str]] = {}
+def tabulate(records: list[dict[str, Any]], cell: Callable[[dict[str, Any]], str], caption: str) -> Table:
+    """Return a table with a row per method and a column per function and dimension."""
+    places = sorted(dict.fromkeys((r["function"], r["dim"]) for r in records), key=lambda place: place[0])
+    several = len({dim for _, dim in places}) > 1
+    cells: dict[str, dict[tuple[str, int], str]] = {}
     for r in records:
-        median = f", {r['median_evaluations']:.0f}" if np.isfinite(r["median_evaluations"]) else ""
-        cells.setdefault(r["method"], {})[r["function"]] = f"{share_cells(r)[0]}{median}"
-    rows = [(method, *(row[f] for f in functions)) for method, row in cells.items()]
-    return Table(
-        ("method", *functions), rows, "Share of starts that arrive, and the evaluations that half of all take."
-    )
+        cells.setdefault(r["method"], {})[r["function"], r["dim"]] = cell(r)
+    head = [f"{name}, {dim}" if several else name for name, dim in places]
+    return Table(("method", *head), [(m, *(row[place] for place in places)) for m, row in cells.items()], caption)
 
 
-def digits_table(records: list[dict[str, Any]]) -> Table:
-    places = list(dict.fromkeys((r["function"], r["dim"]) for r in records))
-    cells: dict[str, list[str]] = {}
-    for r in records:
-        cells.setdefault(r["method"], []).append(f"{r['digits']:.1f} ({r['digits_low']:.1f} to {r['digits_high']:.1f})")
-    order = sorted(range(len(places)), key=lambda place: places[place][0])
-    rows = [(method, *(row[place] for place in order)) for method, row in cells.items()]
-    head = ("method", *(f"{places[place][0]}, {places[place][1]}" for place in order))
-    return Table(head, rows, "Digits gained within the budget: the median over starts, and its 95% interval.")
+def share_cell(r: dict[str, Any]) -> str:
+    return share_cells(r)[0] + (f", {r['median_evaluations']:.0f}" if np.isfinite(r["median_evaluations"]) else "")
 
 
-def verdict(config: Config, digits: list[dict[str, Any]]) -> str:
-    """Say at each number of dimensions which method gains most digits, with and without gradients."""
-    lines = []
-    for name, dim in dict.fromkeys((r["function"], r["dim"]) for r in digits):
-        here = [r for r in digits if (r["function"], r["dim"]) == (name, dim)]
-        slope, free = (
-            max((r for r in here if (r["method"] in WITH_GRADIENT) == with_it), key=lambda r: r["digits"])
-            for with_it in (True, False)
-        )
+def digits_cell(r: dict[str, Any]) -> str:
+    return f"{r['digits']:.1f} ({r['digits_low']:.1f} to {r['digits_high']:.1f})"
+
+
+def verdict(records: list[dict[str, Any]]) -> str:
+    """Say in each case which method gains most digits, with and without gradients."""
+    lines = ["Best with and without gradients, and whether their intervals are apart:"]
+    for name, dim in dict.fromkeys((r["function"], r["dim"]) for r in records):
+        here = sorted((r for r in records if (r["function"], r["dim"]) == (name, dim)), key=lambda r: -r["digits"])
+        slope = next(r for r in here if r["method"] in WITH_GRADIENT)
+        free = next(r for r in here if r["method"] not in WITH_GRADIENT)
         apart = slope["digits_low"] > free["digits_high"] or free["digits_low"] > slope["digits_high"]
-        lines.append(
-            f"{name}, {dim} dimensions: {slope['method']} {slope['digits']:.1f}, {free['method']} {free['digits']:.1f} "
-            f"digits ({'intervals apart' if apart else 'no difference found'})"
-        )
-    head = f"Best with and without gradients after {config.budget:,} evaluations, a gradient counting as "
-    return "\n".join([f"{head}{config.gradient_cost:g}:", *lines])
+        both = ", ".join(f"{r['method']} {r['digits']:.1f} digits" for r in (slope, free))
+        lines.append(f"{name}, {dim} dimensions: {both}: {'apart' if apart else 'no difference found'}")
+    return "\n".join(lines)
 
 
 def main(config: Config) -> None:
@@ -304,18 +258,21 @@ def main(config: Config) -> None:
         runs, starts = race(config, two, 2, config.starts // 4, config.starts, stop_at_target=True)
         few = {name: points[: config.starts // 4] for name, points in starts.items()}
         scipys = sweep_scipy(two, [*SCIPY_METHODS], few, budget=config.budget, target=0.1, stop_at_target=True)
-        arrived = arrivals(runs) + arrivals(scipys, " (SciPy)")
-        digits = []
+        named = scipys.assign_coords(optimizer=[f"{name} (SciPy)" for name in scipys.optimizer.values])
+        arrived, digits = arrivals(runs) + arrivals(named), []
         for dim in config.dims:
             functions, each = smooth(dim), config.starts_each
             digits += qualities(race(config, functions, dim, each // 6, each, choose=best_value)[0], functions)
-        tables = {"arrivals": arrivals_table(arrived), "digits": digits_table(digits)}
+        tables = {
+            "arrivals": tabulate(arrived, share_cell, "Share that arrives, and evaluations by which half have."),
+            "digits": tabulate(digits, digits_cell, "Digits gained: the median over starts, and its 95% interval."),
+        }
         for name, table in tables.items():
             table.write(folder / name)
-        plots.save_indexed(draw_shares(config, runs), folder / "shares.png")
-        plots.save_indexed(draw_digits(digits), folder / "digits.png")
+        draw_shares(config, runs, folder / "shares.png")
+        draw_digits(config, digits, folder / "digits.png")
         write_json(folder / "results.json", arrived + digits)
-    print(*(table.text() for table in tables.values()), verdict(config, digits), sep="\n\n")
+    print(*(table.text() for table in tables.values()), verdict(digits), sep="\n\n")
     print(f"Written to {config.out} in {time.perf_counter() - began:.0f} s")
 
 

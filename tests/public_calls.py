@@ -275,6 +275,10 @@ CALLS = {
     "plots.image_grid": lambda: {"images": np.zeros((2, 2, 3, 3))},
     "plots.interactive.surface": lambda: {"grid": grid()},
     "plots.interactive.write_html": lambda: {"path": "surface.html", "figure": interactive.surface(grid())},
+    "plots.interval_panels": lambda: {
+        "values": [0.1, 1.0],
+        "panels": {"left": {"a": intervals.Interval(np.ones(2), np.zeros(2), np.ones(2))}},
+    },
     "plots.latent_map": lambda: {
         "latents": np.zeros((3, 2)),
         "labels": np.arange(3),

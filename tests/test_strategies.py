@@ -47,12 +47,11 @@ def scipy_path(fn, start, evaluations, adaptive):
 # Nelder and Mead -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dim", "adaptive"), [(2, False), (5, True)])
-def test_nelder_mead_evaluates_what_scipy_evaluates(dim, adaptive):
-    start = np.array([0.0, -1.2, 1.0, 0.3, 0.4])[:dim]
-    expected = scipy_path(rosenbrock.fn, start, 250, adaptive)
+def test_nelder_mead_evaluates_what_scipy_evaluates():
+    start = np.array([0.0, -1.2, 1.0])
+    expected = scipy_path(rosenbrock.fn, start, 250, False)
     assert len(expected) == 250
-    run = jax.jit(lambda x: descend(rosenbrock.fn, nelder_mead(adaptive=adaptive), x, max_steps=249))
+    run = jax.jit(lambda x: descend(rosenbrock.fn, nelder_mead(), x, max_steps=249))
     np.testing.assert_allclose(run(start).path, expected, rtol=1e-7, atol=1e-9)
 
 
@@ -72,6 +71,7 @@ def test_nelder_mead_evaluates_what_scipy_evaluates_everywhere(dim, adaptive, na
     np.testing.assert_allclose(run(start).path, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_sweep_counts_the_evaluations_that_scipy_counts():
     starts = starts_in(2.0, 4)
     options = {"target": 0.1, "stop_at_target": True}
@@ -86,16 +86,16 @@ def test_a_sweep_counts_the_evaluations_that_scipy_counts():
 
 
 def test_functions_without_a_gradient():
-    def halvings(x):  # a loop of unknown length has no reverse derivative, and jumps
+    def halvings(x):  # a loop of unknown length has no reverse derivative
         left, count = jax.lax.while_loop(lambda c: c[0] > 0.1, lambda c: (c[0] / 2, c[1] + 1.0), (jnp.sum(x**2), 0.0))
 
-        return count + 0 * left
+        return left * 2**count
 
     with pytest.raises(ValueError, match="fn: expected a function that JAX can trace for its gradient"):
         quiet(halvings, OPTIMIZERS["sgd"], {}, np.ones((1, 2)), max_steps=2)
     found = quiet(halvings, nelder_mead, {"edge": [0.5]}, starts_in(9.0, 8), max_steps=200)
     assert not found.diverged.any()
-    np.testing.assert_array_equal(found.value, 0.0)  # the last plateau
+    assert (found.value < 1e-9).all()  # the sum of squares again
 
 
 # What holds for all --------------------------------------------------------------------------------------------------
@@ -111,7 +111,9 @@ def scaled_paths(factory, fn, rounds):
     return jax.jit(jax.vmap(run))(jnp.array([1.0, 8.0, 1.0]), jnp.array([3.0, 3.0, 4.0]))
 
 
-def check_ranks(name):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategies_see_only_the_order_of_values(name):
     found = scaled_paths(STRATEGIES[name], ellipsoid, 60)
     assert (np.diff(found.value, axis=1) <= 1e-9).all()  # the point is the best so far
     assert (found.value[:, -1] < 0.5 * found.value[:, 0]).all()
@@ -120,16 +122,6 @@ def check_ranks(name):
         np.testing.assert_array_equal(found.path[0], found.path[1])
     if name != "nelder_mead":
         assert not np.array_equal(found.path[0], found.path[2])  # another seed
-
-
-def test_the_genetic_algorithm_sees_only_the_order_of_values():
-    check_ranks("simple_ga")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_strategies_see_only_the_order_of_values(name):
-    check_ranks(name)
 
 
 def test_hot_annealing_is_a_random_walk():

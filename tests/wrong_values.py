@@ -258,6 +258,7 @@ KINDS: dict[str, str] = {
     "plots.rank_diagram.groups": "index pairs",
     "plots.save_learning.panels": "records",
     "plots.interactive.surface.labels": "three texts",
+    "plots.interval_panels.panels": "records",
     "plots.interactive.write_html.figure": "instance",
     "plots.race.dpi": "positive",
     "plots.save.dpi": "positive",

@@ -17,7 +17,7 @@ from gdlab.arguments import as_path, require_callable, require_choice, require_c
 from gdlab.compute.devices import local_devices
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
-from gdlab.compute.programs import Cache
+from gdlab.compute.programs import Cache, calls_lapack
 from gdlab.compute.promotion import standard_promotion
 from gdlab.compute.snapshots import kept
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
@@ -230,7 +230,8 @@ class _Request:
             todo = [index for index in waiting if waiting[index]]
             programs = self._programs([lanes[index] for index in todo])
             for index in todo:
-                self._run_one(index, next(programs), waiting[index], blocks, tick)
+                threads = self._threads(lanes[index])
+                self._run_one(index, next(programs), waiting[index], threads, blocks, tick)
         self._gather(parts)
         arrays = self.arrays if self.history else decode(self.arrays, self.max_steps, self.space.minimizers is not None)
         path = self.max_steps if self.record == "path" else None
@@ -307,7 +308,21 @@ class _Request:
         self.compile_seconds += time.perf_counter() - began
         return program
 
-    def _run_one(self, index: int, program: Any, parts: list[Part], blocks: Blocks | None, tick: Callable) -> None:
+    def _threads(self, lane: LaneTrace | HistoryTrace) -> list[jax.Device]:
+        """Return the device of each thread: a program that calls LAPACK leaves one thread of XLA's pool free."""
+        traced = [lane.closed] if isinstance(lane, HistoryTrace) else [lane.begin, lane.step, lane.look]
+        blocking = self.backend == "cpu" and any(map(calls_lapack, traced))
+        return self.threads[: max(len(self.threads) - 1, 1)] if blocking else self.threads
+
+    def _run_one(
+        self,
+        index: int,
+        program: Any,
+        parts: list[Part],
+        threads: list[jax.Device],
+        blocks: Blocks | None,
+        tick: Callable,
+    ) -> None:
         space = self.space
 
         def record(part: Part, lanes: np.ndarray | slice, found: dict[str, np.ndarray]) -> None:
@@ -324,10 +339,10 @@ class _Request:
         ledger = Ledger(record, finish)
         if self.history:
             chunk = min(self.chunk or history_chunk(program, space, self.max_steps, self.record), space.layout.lanes)
-            run_histories(program, space, index, parts, self.threads, chunk, ledger)
+            run_histories(program, space, index, parts, threads, chunk, ledger)
         else:
             marks = milestones(self.max_steps, self.tolerance is not None or self.stop_at_target)
-            LaneCrew(program, space, index, parts, self.threads, marks, ledger).work()
+            LaneCrew(program, space, index, parts, threads, marks, ledger).work()
         self.compile_seconds += ledger.compile_seconds
 
     def _keep(self, index: int, part: Part, lanes: np.ndarray | slice, found: Mapping[str, np.ndarray]) -> None:
