@@ -60,7 +60,8 @@ def test_lanes_that_decompose_matrices_do_not_wait_for_each_other_forever():
 import numpy as np
 from gdlab import FUNCTIONS, OPTIMIZERS, given, sweep
 soap = given(OPTIMIZERS["soap"], precondition_1d=True)
-print(sweep(FUNCTIONS["rosenbrock"], soap, {}, np.zeros((64, 32), np.float32), max_steps=200, progress=False).steps.size)
+starts = np.zeros((64, 32), np.float32)
+print(sweep(FUNCTIONS["rosenbrock"], soap, {}, starts, max_steps=200, progress=False).steps.size)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
     assert done.stdout.strip() == "64"
