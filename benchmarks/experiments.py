@@ -24,6 +24,7 @@ NAMES = (
     "stability",
     "toy_race",
     "learning_rate_scan",
+    "gradient_free",
 )
 
 

@@ -24,7 +24,7 @@ Runtime:   under 4 minutes on 2 CPU cores, half of it compilation.
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ import xarray as xr
 
 from gdlab import FUNCTIONS, OPTIMIZERS, Function, linear_range, log_range, plots, sample_hyperparameters
 from gdlab.analysis import intervals
-from gdlab.analysis.arrivals import share_cells, share_record
+from gdlab.analysis.arrivals import share_record
 from gdlab.analysis.tables import Table
 from gdlab.arguments import as_path, require_count, require_number
 from gdlab.compute.interrupts import command
@@ -202,18 +202,18 @@ def draw_digits(config: Config, records: list[dict[str, Any]], path: Path) -> No
     for name, method in dict.fromkeys((r["function"], r["method"]) for r in records):
         rows = [r for r in records if (r["function"], r["method"]) == (name, method)]
         panels[name][method] = intervals.Interval(*(np.array([r[end] for r in rows]) for end in DIGITS))
-    labels = ("dimensions", "digits gained")
     title = f"Digits by which {config.budget:,} evaluations lower the value, median over starts"
-    plots.save_indexed(plots.interval_panels(config.dims, panels, title=title, labels=labels, ticks=True), path)
+    labels, dims = ("dimensions", "digits gained"), np.array(config.dims)
+    plots.save_indexed(plots.interval_panels(dims, panels, title=title, labels=labels, ticks=True), path)
 
 
-def tabulate(records: list[dict[str, Any]], cell: Callable[[dict[str, Any]], str], caption: str) -> Table:
+def tabulate(records: list[dict[str, Any]], form: str, caption: str) -> Table:
     """Return a table with a row per method and a column per function and dimension."""
     places = sorted(dict.fromkeys((r["function"], r["dim"]) for r in records), key=lambda place: place[0])
     several = len({dim for _, dim in places}) > 1
     cells: dict[str, dict[tuple[str, int], str]] = {}
     for r in records:
-        cells.setdefault(r["method"], {})[r["function"], r["dim"]] = cell(r)
+        cells.setdefault(r["method"], {})[r["function"], r["dim"]] = form.format(**r)
     head = [f"{name}, {dim}" if several else name for name, dim in places]
     return Table(("method", *head), [(m, *(row[place] for place in places)) for m, row in cells.items()], caption)
 
@@ -225,23 +225,15 @@ def main(config: Config) -> None:
         runs, starts = race(config, two, 2, config.starts // 4, config.starts, stop_at_target=True)
         few = {name: points[: config.starts // 4] for name, points in starts.items()}
         scipys = sweep_scipy(two, [*SCIPY_METHODS], few, budget=config.budget, target=0.1, stop_at_target=True)
-        named = scipys.assign_coords(optimizer=[f"{name} (SciPy)" for name in scipys.optimizer.values])
-        arrived, digits = arrivals(runs) + arrivals(named), []
+        scipys["optimizer"] = [f"{name} (SciPy)" for name in scipys.optimizer.values]
+        arrived, digits = arrivals(runs) + arrivals(scipys), []
         for dim in config.dims:
             functions, each = smooth(dim), config.starts_each
             digits += qualities(race(config, functions, dim, each // 6, each, choose=best_value)[0], functions)
-        tables = {
-            "arrivals": tabulate(
-                arrived,
-                lambda r: f"{share_cells(r)[0]}, {r['median_evaluations']:.0f}",
-                "Share of starts that arrive, and the evaluations by which half have (inf: never).",
-            ),
-            "digits": tabulate(
-                digits,
-                lambda r: f"{r['digits']:.1f} ({r['digits_low']:.1f} to {r['digits_high']:.1f})",
-                "Digits gained: the median over starts, and its 95% interval.",
-            ),
-        }
+        caption = "Share of starts that arrive, and the evaluations by which half have (inf: never)."
+        tables = {"arrivals": tabulate(arrived, "{share:.0%}, {median_evaluations:.0f}", caption)}
+        caption = "Digits gained: the median over starts, and its 95% interval."
+        tables["digits"] = tabulate(digits, "{digits:.1f} ({digits_low:.1f} to {digits_high:.1f})", caption)
         for name, table in tables.items():
             table.write(folder / name)
         draw_shares(config, runs, folder / "shares.png")

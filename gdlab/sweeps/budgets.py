@@ -182,12 +182,12 @@ def tune_and_judge_within(
     dim = lay_starts("judged_starts", judged_starts, list(functions), True).shape[2]
     if "max_steps" in options:
         raise TypeError("options: expected no max_steps, because the budget decides, got one")
+    made = {name: optimizer_from(name, factory, settings[name][0]) for name, factory in factories.items()}
+    steps = {name: steps_within(budget, one, dim, gradient_cost=gradient_cost) for name, one in made.items()}
     races = []
     for name, factory in factories.items():
-        one = optimizer_from(name, factory, settings[name][0])
-        steps = steps_within(budget, one, dim, gradient_cost=gradient_cost)
         race = tune_and_judge(
-            functions, {name: factory}, settings[name], tuning_starts, judged_starts, max_steps=steps, **options
+            functions, {name: factory}, settings[name], tuning_starts, judged_starts, max_steps=steps[name], **options
         )
         races.append([count_evaluations(runs, {name: factory}, gradient_cost=gradient_cost) for runs in race])
     return Race(*(_joined(list(runs), budget) for runs in zip(*races, strict=True)))
