@@ -64,16 +64,16 @@ def make_strategy(name: str, per_round: Callable[[int], int], begin: Begin, take
             raise ValueError(f"{name}: expected the parameters as update's third argument, got None")
         if value_fn is None:
             raise ValueError(f"value_fn: expected the function, which {name} evaluates itself, got None")
-        flat, unravel = _flat(params)
-
-        def fn(x: Vector) -> Array:
-            found = value_fn(unravel(x)).astype(flat.dtype)
-            return jnp.where(jnp.isnan(found), jnp.inf, found)
-
-        def value_of_start() -> Array:
-            return fn(flat) if value is None else jnp.asarray(value, flat.dtype)
-
         with standard_promotion():
+            flat, unravel = _flat(params)
+
+            def fn(x: Vector) -> Array:
+                found = value_fn(unravel(x)).astype(flat.dtype)
+                return jnp.where(jnp.isnan(found), jnp.inf, found)
+
+            def value_of_start() -> Array:
+                return fn(flat) if value is None else jnp.asarray(value, flat.dtype)
+
             best, after = take_round(state, flat, fn, value_of_start)
             moved = unravel(best - flat)
             # A state keeps its dtypes, whatever those of traced hyperparameters and of JAX's settings.
