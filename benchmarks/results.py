@@ -144,7 +144,8 @@ def gradient_free(found: Results) -> list[str]:
         places = sorted(dict.fromkeys((one["function"], one["dim"]) for one in mine), key=lambda place: place[0])
         cells = {(one["method"], one["function"], one["dim"]): cell(one) for one in mine}
         methods = dict.fromkeys(one["method"] for one in mine)
-        head = [f"{name}, {dim}" for name, dim in places]
+        several = len({dim for _, dim in places}) > 1
+        head = [f"{name}, {dim}" if several else name for name, dim in places]
         return table(("method", *head), [(m, *(cells[m, *place] for place in places)) for m in methods])
 
     def arrival(one: Results) -> str:
