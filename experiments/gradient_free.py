@@ -18,7 +18,7 @@ last one, a strategy's the best so far. Intervals are for 95%: Wilson's for shar
 
 Command:   python experiments/gradient_free.py [--out DIR] [--budget 2000] [--gradient-cost 3] [--trials 8]
 Expect:    the tables of benchmarks/results/gradient_free.json.
-Runtime:   3 to 4 minutes on 2 CPU cores, a third of it compilation, and a fifth of it CMA-ES in 200 dimensions.
+Runtime:   2 to 4 minutes on 2 CPU cores, a third of it compilation, and a quarter of it CMA-ES in 200 dimensions.
 """
 
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
