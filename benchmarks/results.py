@@ -156,7 +156,7 @@ def gradient_free(found: Results) -> list[str]:
     return [
         "Every method has 2,000 function evaluations from each start, a gradient counts as three of them, and 8 "
         "settings are tried. The share of 128 starts (SciPy's: 32) that come within 0.1 of the minimizer in two "
-        "dimensions, Wilson's interval for 95%, and the evaluations by which half of all starts have.",
+        "dimensions, Wilson's interval for 95%, and the evaluations by which more than half of all starts have.",
         grid("share", arrival),
         "Digits by which the budget lowers the value, by number of dimensions: the median of 12 starts, 7 at most, and "
         "its bootstrap interval for 95%.",

@@ -230,7 +230,7 @@ def main(config: Config) -> None:
         for dim in config.dims:
             functions, each = smooth(dim), config.starts_each
             digits += qualities(race(config, functions, dim, each // 6, each, choose=best_value)[0], functions)
-        caption = "Share of starts that arrive, and the evaluations by which half have (inf: never)."
+        caption = "Share of starts that arrive, and the evaluations by which more than half have (inf: never)."
         tables = {"arrivals": tabulate(arrived, "{share:.0%}, {median_evaluations:.0f}", caption)}
         caption = "Digits gained: the median over starts, and its 95% interval."
         tables["digits"] = tabulate(digits, "{digits:.1f} ({digits_low:.1f} to {digits_high:.1f})", caption)
