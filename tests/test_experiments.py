@@ -142,7 +142,7 @@ def test_gradient_free(tmp_path, capsys):
         assert 0 <= record["share_low"] <= record["share"] <= record["share_high"] <= 1
     assert arrived["adam", "plateaus", 2]["share"] == 0  # there is no slope
     assert arrived["cma_es", "plateaus", 2]["share"] > 0.5
-    assert all(0 <= r["digits_low"] <= r["digits"] <= r["digits_high"] <= 7 for r in digits.values())
+    assert all(0 <= r["digits_low"] <= r["digits"] <= r["digits_high"] < 7.001 for r in digits.values())  # float32
     for name in ("shares", "digits"):
         with Image.open(out / f"{name}.png") as image:
             assert min(image.size) > 400
