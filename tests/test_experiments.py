@@ -147,7 +147,7 @@ def test_gradient_free(tmp_path, capsys):
         with Image.open(out / f"{name}.png") as image:
             assert min(image.size) > 400
     assert "bowl, 16" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="budget: expected at least 17 evaluations, for the start and one population"):
+    with pytest.raises(ValueError, match="budget: expected at least 21 evaluations, for the start and one population"):
         experiment.main(experiment.Config(out=out, budget=16))
 
 
