@@ -25,6 +25,7 @@ NAMES = (
     "toy_race",
     "learning_rate_scan",
     "policy_gradient",
+    "gradient_free",
 )
 
 

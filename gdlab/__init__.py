@@ -86,6 +86,7 @@ _MODULES = (
     "plots",
     "records",
     "schedules",
+    "strategies",
     "sweeps",
     "tasks",
     "training",

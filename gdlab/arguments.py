@@ -120,6 +120,20 @@ def is_optimizer(value: Any) -> bool:
     return all(callable(getattr(value, part, None)) for part in ("init", "update"))
 
 
+def needs_gradient(optimizer: Any) -> bool:
+    """Return whether an optimizer uses the gradient: all do, except for those of `gdlab.strategies`."""
+    return bool(getattr(optimizer, "needs_gradient", True))
+
+
+def require_no_tolerance(optimizer: Any, tolerance: Any) -> None:
+    """Raise ValueError if there is a tolerance for an optimizer whose steps may be 0 on the way."""
+    if tolerance is not None and not needs_gradient(optimizer):
+        raise ValueError(
+            "tolerance: expected None for a strategy, whose step is 0 where a round finds nothing better, got "
+            f"{describe(tolerance)}"
+        )
+
+
 def require_optimizer(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is an optax transformation."""
     if not is_optimizer(value):

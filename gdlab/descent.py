@@ -1,6 +1,7 @@
 """One descent: a function, an optimizer and a starting point form a pure program that jit compiles and vmap batches."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from gdlab.arguments import (
     describe,
     is_optimizer,
+    needs_gradient,
     require_choice,
     require_count,
     require_gradient,
+    require_no_tolerance,
     require_number,
     require_scalar_function,
 )
@@ -105,7 +108,7 @@ def descend(
       fn: a function of one point that returns a scalar. For a `Function` of `gdlab.functions`, pass its `.fn`.
       optimizer: an optax transformation. To vmap over its hyperparameters, build it inside the mapped function. Its
         `update` also receives `value`, `grad`, `value_fn` and `grad_fn`, if it takes them; see
-        `gdlab.optimizers.protocol`.
+        `gdlab.optimizers.protocol`. For one of `gdlab.strategies`, no gradient is computed.
       start: one point: an array of floating-point dtype, which is the dtype of the descent, or a tree of such arrays
         (dicts, tuples, dataclasses, modules of Equinox or Flax NNX). What else a tree holds, such as activation
         functions and integers, stays as it is: `fn` receives it, the optimizer and the result have None in its place.
@@ -124,7 +127,7 @@ def descend(
     Raises:
       TypeError: if `fn`, `optimizer` or `gradient` is of the wrong kind, `start` is not floating-point, or
         `max_steps` is not an integer.
-      ValueError: if a value or a shape does not fit.
+      ValueError: if a value or a shape does not fit, or there is a tolerance for a strategy.
 
     Example:
       >>> run = jax.jit(jax.vmap(lambda x: descend(fn, adam(0.1), x, max_steps=500)))
@@ -137,11 +140,15 @@ def descend(
     if tolerance is not None:
         require_number("tolerance", tolerance, 0.0)
     require_choice("record", record, ("path", "last"))
+    require_no_tolerance(optimizer, tolerance)
     given = open_point("start", start)
     start, fn = given.params, given.on(fn)
     require_scalar_function("fn", fn, start)
     slope = jax.grad(fn) if gradient is None else given.on(gradient)
-    require_gradient("gradient", slope, start)
+    if needs_gradient(optimizer):
+        require_gradient("gradient", slope, start)
+    else:
+        slope = partial(jax.tree.map, jnp.zeros_like)
     optimizer = with_any_arguments(optimizer)
 
     def cast_slope(x: Any) -> Any:

@@ -191,6 +191,8 @@ def key():
 
 @functools.cache
 def swept():
-    """The results of a sweep of two starts, as `arrivals_record` reads them."""
+    """The results of a sweep of two starts, as `arrivals_record` and `count_evaluations` read them."""
     flags = {name: ("start", np.array([True, False])) for name in ("reached", "diverged")}
-    return xr.Dataset({"first_reached": ("start", np.array([3, -1])), "value": ("start", np.ones(2)), **flags})
+    counts = {"first_reached": ("start", np.array([3, -1])), "steps": ("start", np.array([5, 5]))}
+    starts = {"start_point": (("start", "coordinate"), np.ones((2, 2)))}
+    return xr.Dataset({"value": ("start", np.ones(2)), **counts, **flags}, starts)

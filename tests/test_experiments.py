@@ -130,6 +130,31 @@ def test_optimizer_zoo_where_the_answer_is_known(tmp_path):
 
 
 @pytest.mark.slow
+def test_gradient_free(tmp_path, capsys):
+    experiment = load("gradient_free")
+    out = tmp_path / "out"
+    experiment.main(experiment.Config(out=out, budget=300, trials=2, starts=8, dims=(2, 16), starts_each=6))
+    records = json.loads((out / "results.json").read_text())
+    arrived, digits = (
+        {(r["method"], r["function"], r["dim"]): r for r in records if kind in r} for kind in ("share", "digits")
+    )
+    assert len(arrived) == (8 + 3) * 6
+    assert len(digits) == 8 * 2 * 2
+    for record in arrived.values():
+        assert (record["median_evaluations"] is None) == (record["share"] <= 0.5)
+        assert 0 <= record["share_low"] <= record["share"] <= record["share_high"] <= 1
+    assert arrived["adam", "plateaus", 2]["share"] == 0  # there is no slope
+    assert arrived["cma_es", "plateaus", 2]["share"] > 0.5
+    assert all(0 <= r["digits_low"] <= r["digits"] <= r["digits_high"] < 7.001 for r in digits.values())  # float32
+    for name in ("shares", "digits"):
+        with Image.open(out / f"{name}.png") as image:
+            assert min(image.size) > 400
+    assert "bowl, 16" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="budget: expected at least 21 evaluations, for the start and one population"):
+        experiment.main(experiment.Config(out=out, budget=16))
+
+
+@pytest.mark.slow
 def test_basins(tmp_path, capsys):
     experiment = load("basins")
     out = tmp_path / "out"

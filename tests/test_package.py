@@ -47,6 +47,7 @@ def test_every_public_name_exists_and_is_documented():
         gdlab.plots,
         gdlab.records,
         gdlab.schedules,
+        gdlab.strategies,
         gdlab.sweeps,
         gdlab.tasks,
         gdlab.training,
@@ -76,7 +77,7 @@ import tests.typecheck
 from jaxtyping import install_import_hook
 with install_import_hook("gdlab", "tests.typecheck.typechecked"):
     import gdlab
-    from gdlab import comparison, data, losses, models, plots, sweeps, tasks, training
+    from gdlab import comparison, data, losses, models, plots, strategies, sweeps, tasks, training
     for name in gdlab.__all__:  # all are loaded when they are first used
         getattr(gdlab, name)
     from gdlab.analysis import intervals, learning_curves, rankings, statistics
@@ -107,6 +108,8 @@ for name, factory in gdlab.OPTIMIZERS.items():
     optimizer = factory(0.1, **more)
     tree = {"w": jnp.ones((3, 2)), "k": jnp.ones((2, 1, 2, 2)), "s": jnp.ones(())}
     jax.eval_shape(lambda x: optimizer.update(x, optimizer.init(x), x), tree)
+for factory in strategies.STRATEGIES.values():
+    jax.eval_shape(lambda x: gdlab.descend(rosenbrock.fn, factory(), x, max_steps=2), jnp.zeros(2))
 grid = gdlab.evaluate_grid(rosenbrock, points=21)
 track = {"a": np.zeros((3, 2))}
 plots.contour(grid), plots.surface(grid), plots.contour3d(grid), plots.scatter(grid), plots.paths(grid, track)

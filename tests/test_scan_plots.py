@@ -26,6 +26,26 @@ def test_sensitivity_shows_means_intervals_and_the_best_rate():
     assert len(plots.sensitivity(RATES, alone).axes[0].collections) == 0  # one seed: no interval
 
 
+def test_interval_panels_share_axes_and_show_each_interval():
+    one = Interval(np.arange(5.0), np.arange(5.0) - 1, np.arange(5.0) + 1)
+    scores = {"a": one, "b": Interval(*np.zeros((3, 5)))}
+    figure = plots.interval_panels(
+        RATES, dict.fromkeys(("p", "q", "r"), scores), labels=("dim", "digits"), columns=2, ticks=True
+    )
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == ["p", "q", "r"]
+    assert len(figure.axes) == 4
+    for axes in shown:
+        np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), one.estimate)
+        heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == (-1.0, 5.0)
+        np.testing.assert_array_equal(axes.get_xticks(), RATES)
+    assert len({axes.get_ylim() for axes in shown}) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    with pytest.raises(ValueError, match="panels: expected the same names in all"):
+        plots.interval_panels(RATES, {"p": scores, "q": {"a": one}})
+
+
 def test_loss_maps_share_a_scale_and_leave_what_diverged_white():
     one = np.tile(np.array([2.0, 0.5, 0.1, 3.0, np.nan])[:, None], (1, 3))
     figure = plots.loss_maps(RATES, {"a": one, "b": one * 2, "c": one * 40}, ceiling=5.0, columns=2)

@@ -53,6 +53,20 @@ def assert_same_bits(a, b):
         np.testing.assert_array_equal(a[name].values, b[name].values, err_msg=str(name))
 
 
+@pytest.mark.slow
+def test_lanes_that_decompose_matrices_do_not_wait_for_each_other_forever():
+    # On two cores, two programs that call LAPACK at once took both threads of XLA's pool and waited for a third.
+    code = """
+import numpy as np
+from gdlab import FUNCTIONS, OPTIMIZERS, given, sweep
+soap = given(OPTIMIZERS["soap"], precondition_1d=True)
+starts = np.zeros((64, 32), np.float32)
+print(sweep(FUNCTIONS["rosenbrock"], soap, {}, starts, max_steps=200, progress=False).steps.size)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
+    assert done.stdout.strip() == "64"
+
+
 # What a sweep computes -----------------------------------------------------------------------------------------------
 
 

@@ -172,6 +172,17 @@ KINDS: dict[str, str] = {
     "sweeps.tune_and_judge.hyperparameters": "records",
     "sweeps.tune_and_judge.tuning_starts": "array",
     "sweeps.tune_and_judge.judged_starts": "array",
+    "sweeps.evaluations_in.steps": "array",
+    "sweeps.count_evaluations.runs": "instance",
+    "sweeps.sweep_scipy.fn": "traced function",
+    "sweeps.sweep_scipy.starts": "array",
+    "sweeps.sweep_scipy.lower": "array",
+    "sweeps.sweep_scipy.upper": "array",
+    "sweeps.tune_and_judge_within.functions": "records",
+    "sweeps.tune_and_judge_within.factories": "records",
+    "sweeps.tune_and_judge_within.hyperparameters": "records",
+    "sweeps.tune_and_judge_within.tuning_starts": "array",
+    "sweeps.tune_and_judge_within.judged_starts": "array",
     "autodiff.mode": "choice",
     "Function.minimizers": "function",
     "check_gradient.fn": "traced function",
@@ -254,6 +265,7 @@ KINDS: dict[str, str] = {
     "plots.interactive.save.figure": "instance",
     "plots.interactive.show.figure": "instance",
     "plots.interactive.surface.backend": "choice",
+    "plots.interval_panels.panels": "records",
     "plots.race.dpi": "positive",
     "plots.save.dpi": "positive",
     "plots.save_indexed.dpi": "positive",
@@ -288,6 +300,7 @@ FREE: dict[str, str] = {
             "models.VaeOutputs",
             "optimizers.ContractReport",
             "records.RunRecord",
+            "strategies.Strategy",
             "sweeps.Race",
             "tasks.Phase",
             "training.Training",
@@ -315,7 +328,9 @@ def kind_of(path: str, parameter: inspect.Parameter) -> str:
         return KINDS[path]
     if parameter.kind is parameter.VAR_KEYWORD:
         return "unknown keyword"
-    if typing.Any in (parameter.annotation, *typing.get_args(parameter.annotation)) and path.startswith("optimizers."):
+    if typing.Any in (parameter.annotation, *typing.get_args(parameter.annotation)) and path.startswith(
+        ("optimizers.", "strategies.")
+    ):
         return "hyperparameter"
     found = kind_of_annotation(parameter.annotation)
     return (

@@ -141,6 +141,22 @@ def calls_python(closed: core.ClosedJaxpr) -> bool:
     return any(eqn.primitive.name.endswith("callback") for eqn in equations(closed.jaxpr))
 
 
+LAPACK = frozenset(
+    {"cholesky", "eig", "eigh", "geqrf", "hessenberg", "householder_product", "lu", "qr", "schur", "svd"}
+    | {"triangular_solve", "tridiagonal", "tridiagonal_solve"}
+)
+"""The primitives that call LAPACK on a CPU."""
+
+
+def calls_lapack(closed: core.ClosedJaxpr) -> bool:
+    """Return whether a traced program decomposes matrices, for which XLA calls LAPACK on a CPU.
+
+    There, jaxlib divides a batch of matrices among the threads of XLA's pool, and waits for them in one of these
+    threads. As many programs at once as the pool has threads may thus wait for each other forever.
+    """
+    return any(eqn.primitive.name in LAPACK for eqn in equations(closed.jaxpr))
+
+
 def equations(jaxpr: core.Jaxpr) -> Iterator[Any]:
     """Yield all equations of a jaxpr and of the jaxprs within it."""
     for eqn in jaxpr.eqns:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from gdlab.arguments import describe, first_line, is_optimizer, require_callable, restated
+from gdlab.arguments import describe, first_line, is_optimizer, needs_gradient, require_callable, restated
 from gdlab.hyperparameters.axes import Layout
 from gdlab.types import Factory
 
@@ -101,7 +101,7 @@ def optimizer_from(label: str, factory: Factory, numbers: Mapping[str, Any]) -> 
     return made
 
 
-def require_values(factories: Mapping[str, Factory], layout: Layout, dtype: Any) -> None:
+def require_values(factories: Mapping[str, Factory], layout: Layout, dtype: Any) -> bool:
     """Raise an error unless every factory accepts its hyperparameters, which are traced and not checked later.
 
     A factory is called with concrete values of `dtype`: those of every setting, or, if there are many, settings that
@@ -112,9 +112,13 @@ def require_values(factories: Mapping[str, Factory], layout: Layout, dtype: Any)
       layout: the hyperparameters.
       dtype: the dtype to which the values are converted.
 
+    Returns:
+      Whether one of the optimizers needs the gradient.
+
     Raises:
       ValueError: if a factory refuses a value, or `dtype` cannot hold it.
       TypeError: if a factory does not return an optimizer.
+      ImportError: if a factory needs a package that is not installed.
     """
     for name, array in layout.numbers.items():
         with np.errstate(over="ignore"):
@@ -125,6 +129,7 @@ def require_values(factories: Mapping[str, Factory], layout: Layout, dtype: Any)
                 f"{array.values[lost].flat[0]:g}"
             )
     functions = layout.categories.get("function") or [""]
+    some_need = False
     for (index, (label, factory)), function in itertools.product(enumerate(factories.items()), range(len(functions))):
         lanes = layout.repeats * _some_settings(layout, index, function)
         columns = {
@@ -133,11 +138,15 @@ def require_values(factories: Mapping[str, Factory], layout: Layout, dtype: Any)
         }
         for place in range(len(lanes)):
             try:
-                optimizer_from(label, factory, {name: column[place] for name, column in columns.items()})
+                made = optimizer_from(label, factory, {name: column[place] for name, column in columns.items()})
+                some_need |= needs_gradient(made)
+            except ImportError:
+                raise
             except Exception as error:  # a factory of the user may raise anything
                 if str(error).startswith("factory: "):
                     raise
                 raise ValueError(f"hyperparameters: {_reason(error)}, for {label}") from error
+    return some_need
 
 
 MANY = 200
@@ -195,7 +204,7 @@ def require_arguments(factories: Mapping[str, Factory], numbers: Mapping[str, An
             )
 
 
-_STATIC = ("int", "bool", "str")
+_STATIC = ("int", "bool", "str", "int | None")
 
 
 def _annotation(parameter: inspect.Parameter) -> str:

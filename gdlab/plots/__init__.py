@@ -15,7 +15,7 @@ from gdlab.plots.heatmap import heatmap
 from gdlab.plots.latents import image_grid, latent_map
 from gdlab.plots.panels import panels
 from gdlab.plots.ranks import rank_diagram
-from gdlab.plots.scans import loss_maps, score_map, sensitivity
+from gdlab.plots.scans import interval_panels, loss_maps, score_map, sensitivity
 from gdlab.plots.series import curve_panels, curves, draw_curves, profiles, values
 from gdlab.plots.style import PALETTE, line_style
 from gdlab.plots.surfaces import contour, contour3d, paths, scatter, surface
@@ -32,6 +32,7 @@ __all__ = [
     "draw_curves",
     "heatmap",
     "image_grid",
+    "interval_panels",
     "latent_map",
     "learning",
     "learning_panels",

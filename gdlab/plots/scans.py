@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gdlab.analysis.intervals import Interval
 from gdlab.arguments import require_count, require_instance, require_mapping, require_number, require_strings
-from gdlab.plots.checks import as_drawn, as_positive, require_labels, require_texts
+from gdlab.plots.checks import as_drawn, as_positive, require_flags, require_labels, require_texts
 from gdlab.plots.style import line_style
 
 
@@ -68,20 +68,81 @@ def sensitivity(
     return figure
 
 
-def _estimates(scores: Any, count: int) -> dict[str, list[np.ndarray]]:
+def interval_panels(
+    values: Float[np.ndarray, " values"],
+    panels: Mapping[str, Mapping[str, Interval]],
+    *,
+    title: str = "",
+    labels: tuple[str, str] = ("x", "y"),
+    columns: int = 3,
+    ticks: bool = False,
+) -> Figure:
+    """Plot scores with shaded intervals in several panels that share their axes and one legend.
+
+    Args:
+      values: the x coordinates, on a logarithmic axis.
+      panels: for each panel, intervals by name, with one entry per value. All panels have the same names.
+      title: the figure's title.
+      labels: the labels of the x and y axes.
+      columns: the largest number of panels beside each other. Default 3.
+      ticks: whether the x axis is labelled at the values, and only there. Default False.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if shapes or names differ, or a score is not finite.
+    """
+    require_texts(title=title)
+    require_labels(labels)
+    require_count("columns", columns)
+    require_flags(ticks=ticks)
+    values = as_positive("values", values)
+    require_mapping("panels", panels, "from names to scores", least=1)
+    drawn = {str(name): _estimates(scores, values.size, f"panels[{name!r}]") for name, scores in panels.items()}
+    names = list(next(iter(drawn.values())))
+    if any(list(curves) != names for curves in drawn.values()):
+        raise ValueError(f"panels: expected the same names in all, got {[list(curves) for curves in drawn.values()]}")
+    across = min(columns, len(drawn))
+    down = -(-len(drawn) // across)
+    figure = Figure(figsize=(3.2 * across + 2.2, 3.0 * down + 0.3), layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, (panel, curves) in zip(grid.flat, drawn.items(), strict=False):
+        for index, (name, (mean, low, high)) in enumerate(curves.items()):
+            style = line_style(index)
+            axes.plot(values, mean, lw=1.7, label=name, zorder=3, **style)
+            axes.fill_between(values, low, high, color=style["color"], alpha=0.15, lw=0, zorder=2)
+        axes.set_xscale("log")
+        axes.set_title(panel, fontsize=10)
+        axes.grid(which="major", color="0.9", lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if ticks:
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+            axes.minorticks_off()
+    for axes in grid.flat[len(drawn) :]:
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=11)
+    figure.supxlabel(labels[0], fontsize=10)
+    figure.supylabel(labels[1], fontsize=10)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def _estimates(scores: Any, count: int, label: str = "scores") -> dict[str, list[np.ndarray]]:
     """Return the estimate and the two ends of each interval as vectors."""
-    require_mapping("scores", scores, "from names to intervals", least=1)
+    require_mapping(label, scores, "from names to intervals", least=1)
     found = {}
     for name, given in scores.items():
-        require_instance(f"scores[{name!r}]", given, tuple, "an Interval of scores")
+        require_instance(f"{label}[{name!r}]", given, tuple, "an Interval of scores")
         if len(given) != 3:
-            raise ValueError(f"scores[{name!r}]: expected an Interval of scores, got {len(given)} values")
+            raise ValueError(f"{label}[{name!r}]: expected an Interval of scores, got {len(given)} values")
         ends = []
         for field, end in zip(Interval._fields, given, strict=True):
-            ends.append(as_drawn(f"scores[{name!r}].{field}", end, finite=False))
+            ends.append(as_drawn(f"{label}[{name!r}].{field}", end, finite=False))
             if ends[-1].shape != (count,) or (field == "estimate" and not np.isfinite(ends[-1]).all()):
                 raise ValueError(
-                    f"scores[{name!r}].{field}: expected finite numbers of shape ({count},), got shape {ends[-1].shape}"
+                    f"{label}[{name!r}].{field}: expected finite numbers of shape ({count},), got shape "
+                    f"{ends[-1].shape}"
                 )
         found[str(name)] = ends
     return found

@@ -17,7 +17,7 @@ from gdlab.arguments import as_path, require_callable, require_choice, require_c
 from gdlab.compute.devices import local_devices
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
-from gdlab.compute.programs import Cache
+from gdlab.compute.programs import Cache, calls_lapack
 from gdlab.compute.promotion import standard_promotion
 from gdlab.compute.snapshots import kept
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
@@ -76,8 +76,9 @@ def sweep(
       fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS`, whose minimizers are then known. A mapping
         from names to such functions, all of one dimension, gives the result the dimension "function".
       factory: a function that returns an optimizer (of `gdlab.optimizers`, of optax or your own;
-        `functools.partial` fixes arguments). A mapping from names to factories gives the result the dimension
-        "optimizer"; each of them gets its own program.
+        `functools.partial` fixes arguments), or a strategy (of `gdlab.strategies`), whose steps are rounds and for
+        which no gradient is computed. A mapping from names to factories gives the result the dimension "optimizer";
+        each of them gets its own program.
       hyperparameters: a mapping from arguments of the factory to a number or a 1-D array of values. The product of
         the arrays is swept, and each array is a dimension of the result. Alternatively, a list of mappings (the
         points of a search, as `sample_hyperparameters` returns them), which gives the result the dimension "trial";
@@ -120,8 +121,9 @@ def sweep(
     Raises:
       TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
       ValueError: if the factory does not take an argument or refuses one of its values, an axis is empty or has a
-        value twice, shapes do not fit, or `save_to` holds a sweep with another function, factory, grid, start or
-        setting.
+        value twice, shapes do not fit, there is a tolerance for a strategy, or `save_to` holds a sweep with another
+        function, factory, grid, start or setting.
+      ImportError: if a strategy needs the extra `evosax`, and it is not installed.
       FileNotFoundError: if `save_to` is moved or deleted during the sweep.
       RuntimeError: in a process that was forked after JAX had started.
     """
@@ -230,7 +232,8 @@ class _Request:
             todo = [index for index in waiting if waiting[index]]
             programs = self._programs([lanes[index] for index in todo])
             for index in todo:
-                self._run_one(index, next(programs), waiting[index], blocks, tick)
+                threads = self._threads(lanes[index])
+                self._run_one(index, next(programs), waiting[index], threads, blocks, tick)
         self._gather(parts)
         arrays = self.arrays if self.history else decode(self.arrays, self.max_steps, self.space.minimizers is not None)
         path = self.max_steps if self.record == "path" else None
@@ -307,7 +310,21 @@ class _Request:
         self.compile_seconds += time.perf_counter() - began
         return program
 
-    def _run_one(self, index: int, program: Any, parts: list[Part], blocks: Blocks | None, tick: Callable) -> None:
+    def _threads(self, lane: LaneTrace | HistoryTrace) -> list[jax.Device]:
+        """Return the device of each thread: a program that calls LAPACK leaves one thread of XLA's pool free."""
+        traced = [lane.closed] if isinstance(lane, HistoryTrace) else [lane.begin, lane.step, lane.look]
+        blocking = self.backend == "cpu" and any(map(calls_lapack, traced))
+        return self.threads[: max(len(self.threads) - 1, 1)] if blocking else self.threads
+
+    def _run_one(
+        self,
+        index: int,
+        program: Any,
+        parts: list[Part],
+        threads: list[jax.Device],
+        blocks: Blocks | None,
+        tick: Callable,
+    ) -> None:
         space = self.space
 
         def record(part: Part, lanes: np.ndarray | slice, found: dict[str, np.ndarray]) -> None:
@@ -324,10 +341,10 @@ class _Request:
         ledger = Ledger(record, finish)
         if self.history:
             chunk = min(self.chunk or history_chunk(program, space, self.max_steps, self.record), space.layout.lanes)
-            run_histories(program, space, index, parts, self.threads, chunk, ledger)
+            run_histories(program, space, index, parts, threads, chunk, ledger)
         else:
             marks = milestones(self.max_steps, self.tolerance is not None or self.stop_at_target)
-            LaneCrew(program, space, index, parts, self.threads, marks, ledger).work()
+            LaneCrew(program, space, index, parts, threads, marks, ledger).work()
         self.compile_seconds += ledger.compile_seconds
 
     def _keep(self, index: int, part: Part, lanes: np.ndarray | slice, found: Mapping[str, np.ndarray]) -> None:

@@ -41,7 +41,8 @@ def identify(space: Space, digests: Sequence[str], settings: Any, device: jax.De
 
         return step
 
-    functions = [jax.value_and_grad(fn) if space.gradients is None else fn for fn in space.functions.values()]
+    sloping = space.gradients is None and space.needs_gradient
+    functions = [jax.value_and_grad(fn) if sloping else fn for fn in space.functions.values()]
     factories = [digest(step_of(build), point, point, *numbers) for build in space.factories.values()]
     layout = space.layout
     grid = {name: digest_array(array.values) + str(array.dims) for name, array in sorted(layout.numbers.items())}

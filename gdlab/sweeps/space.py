@@ -56,6 +56,7 @@ class Space(NamedTuple):
       starts: the starts of each function.
       minimizers: the minimizers of each function, repeated to equal counts; None if those of any function are
         unknown.
+      needs_gradient: whether one of the optimizers needs the gradient.
       tree: the tree of a point, of which all the above hold the vectors; None if points are vectors.
     """
 
@@ -67,6 +68,7 @@ class Space(NamedTuple):
     layout: Layout
     starts: Float[np.ndarray, "functions starts dim"]
     minimizers: Float[np.ndarray, "functions count dim"] | None
+    needs_gradient: bool
     tree: Tree | None = None
 
     @property
@@ -115,12 +117,12 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
     one = jax.ShapeDtypeStruct(points.shape[2:], points.dtype)
     for found in plain.values():
         _once(require_scalar_function, "fn", found, one)
-        if gradient is None:
-            _once(_require_differentiable, "fn", found, one)
     categories = {"optimizer": list(factories) if named_factories else None, "function": list(plain)}
     layout = lay_out(hyperparameters, categories, RESULT_NAMES, points.shape[1])
     require_arguments(factories, layout.numbers)
-    require_values(factories, layout, points.dtype)
+    slopes = require_values(factories, layout, points.dtype)
+    for found in plain.values() if slopes and gradient is None else ():
+        _once(_require_differentiable, "fn", found, one)
     return Space(
         plain,
         _gradients(gradient, list(plain), named_functions, one),
@@ -129,7 +131,8 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
         named_factories,
         layout,
         points,
-        _minimizers(functions, minimizers, named_functions, points.shape[2]),
+        lay_minimizers(functions, minimizers, named_functions, points.shape[2]),
+        slopes,
         tree,
     )
 
@@ -201,7 +204,8 @@ def _points(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _minimizers(functions: Mapping[str, Any], given: Any, named: bool, dim: int) -> np.ndarray | None:
+def lay_minimizers(functions: Mapping[str, Any], given: Any, named: bool, dim: int) -> np.ndarray | None:
+    """Return the minimizers of each function, repeated to equal counts; None if those of any function are unknown."""
     found = []
     if given is not None and isinstance(given, Mapping) != named:
         raise ValueError("minimizers: expected an array for one function, or a mapping for a mapping of functions")

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from gdlab.arguments import needs_gradient, require_no_tolerance
 from gdlab.compute.calls import stored
 from gdlab.descent import move
 from gdlab.optimizers.protocol import with_any_arguments
@@ -142,7 +143,9 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
     value_and_slope = stored(value_and_slope)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
-        return with_any_arguments(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+        made = with_any_arguments(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+        require_no_tolerance(made, spec.tolerance)
+        return made
 
     kinds: list[Any] = []
     """For each leaf of the optimizer's state, the kind of a random key, or None; known once a lane has begun."""
@@ -168,9 +171,13 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
 
     def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
         x = state.point
-        found, slope = value_and_slope(x, which)
+        made = optimizer(numbers)
+        if needs_gradient(made):
+            found, slope = value_and_slope(x, which)
+        else:
+            found, slope = choose(which, spec.functions, x), jnp.zeros_like(x)
         moved, after = move(
-            optimizer(numbers),
+            made,
             restored(state.optimizer),
             x,
             found,

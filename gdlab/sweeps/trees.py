@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gdlab.arguments import describe
+from gdlab.arguments import describe, needs_gradient
 from gdlab.compute.trees import is_array_like, is_floating
 from gdlab.optimizers.protocol import take_update, with_any_arguments
 from gdlab.types import Factory
@@ -74,8 +74,11 @@ class Tree(NamedTuple):
         """Return a factory whose optimizers take vectors, from one whose optimizers take trees."""
 
         @functools.wraps(make)
-        def build(*arguments: Any, **numbers: Any) -> optax.GradientTransformationExtraArgs:
-            inner = with_any_arguments(make(*arguments, **numbers))
+        def build(*arguments: Any, **numbers: Any) -> optax.GradientTransformation:
+            made = make(*arguments, **numbers)
+            if not needs_gradient(made):  # a strategy sees one vector anyway
+                return made
+            inner = with_any_arguments(made)
 
             def init(x: jax.Array) -> optax.OptState:
                 return inner.init(self.params(x))
