@@ -293,6 +293,7 @@ FREE: dict[str, str] = {
             "comparison.Run",
             "data.Text",
             "data.Windows",
+            "functions.MatrixFunction",
             "gradients.GradientRow",
             "models.CapsuleInputs",
             "models.CapsuleOutputs",
