@@ -112,10 +112,15 @@ def complaints(path):
     return found
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Work in a folder of one's own, since calls read and write files of given names."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """Work in a folder of its own, in which every task finds small data."""
-    monkeypatch.chdir(tmp_path)
+    """Let every task find small data in the folder of the test."""
     provide_data(tmp_path / "data", monkeypatch)
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from gdlab import optimizers, records, sweep
 from gdlab.records import temporaries
+from gdlab.records.disk import HeldFolder
 from gdlab.records.packed import pack
 from gdlab.training import train, train_many
 from tests.test_train_many import small_task
@@ -169,6 +170,47 @@ def test_a_run_ends_when_its_folder_is_moved_or_deleted(task, tmp_path, how):
     if how == "moved":
         left = {path.name for path in folder.with_name("moved").iterdir() if path.name.startswith(".")}
         assert left == {".lock"}
+
+
+def write_while(folder, happens):
+    """Write a file into a folder to which something happens just before or just after the file arrives."""
+    held = HeldFolder(folder, "folder")
+    with held.writing("rows.txt") as temporary:
+        happens(held)
+        temporary.write_text("ours")
+
+
+def test_a_folder_that_takes_the_place_of_another_keeps_nothing_of_it(tmp_path):
+    """A thread may replace the folder between the two looks at it, while another thread writes."""
+    folder = tmp_path / "run"
+
+    def replace(held):
+        lost(folder, "moved")
+        folder.mkdir()
+
+    with pytest.raises(FileNotFoundError, match=r"^folder: expected"):
+        write_while(folder, replace)
+    assert not any(folder.iterdir())
+
+
+def test_a_file_of_the_folder_in_its_place_is_not_removed(tmp_path):
+    folder = tmp_path / "run"
+
+    def replace_later(held):
+        look = held.check
+
+        def replaced():
+            lost(folder, "moved")
+            folder.mkdir()
+            (folder / "rows.txt").write_text("theirs")
+            look()
+
+        held.check = replaced
+
+    with pytest.raises(FileNotFoundError, match=r"^folder: expected"):
+        write_while(folder, replace_later)
+    assert (folder / "rows.txt").read_text() == "theirs"
+    assert (folder.with_name("moved") / "rows.txt").read_text() == "ours"
 
 
 @pytest.mark.slow

@@ -145,13 +145,24 @@ class HeldFolder:
         self.check()
         if not self.writable:
             raise PermissionError(f"{self.name}: expected a folder that can be written to, got {self.folder}")
+        target, written = self.folder.absolute() / name, None
         try:
-            with durable(self.folder.absolute() / name, new=new) as temporary:
+            with durable(target, new=new) as temporary:
                 yield temporary
+                if temporary.exists():
+                    written = _identity(os.stat(temporary))
         except (FileNotFoundError, NotADirectoryError):
             self.check()
             raise
-        self.check()
+        try:
+            self.check()
+        except FileNotFoundError:
+            with contextlib.suppress(
+                OSError
+            ):  # another folder, which took this one's place meanwhile, must not keep it
+                if _identity(os.stat(target)) == written:
+                    os.unlink(target)
+            raise
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
