@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from gdlab import optimizers, records, sweep
-from gdlab.records import temporaries
+from gdlab.records import runs, temporaries
 from gdlab.records.disk import HeldFolder
 from gdlab.records.packed import pack
 from gdlab.training import train, train_many
@@ -170,6 +170,22 @@ def test_a_run_ends_when_its_folder_is_moved_or_deleted(task, tmp_path, how):
     if how == "moved":
         left = {path.name for path in folder.with_name("moved").iterdir() if path.name.startswith(".")}
         assert left == {".lock"}
+
+
+def test_files_that_are_deleted_before_their_folder_are_named_so(tmp_path, monkeypatch):
+    """The deletion of a folder begins with its files, and a write may come between."""
+    folder = tmp_path / "run"
+    with records.RunFolder(folder, identity={"a": 1}, config={}) as place:
+        place.save(place.checkpoint, {"x": np.ones(2)})
+        keep = runs.keep_copy
+
+        def later(path, copy):
+            path.unlink()
+            keep(path, copy)
+
+        monkeypatch.setattr(runs, "keep_copy", later)
+        with pytest.raises(FileNotFoundError, match=rf"^folder: expected {folder} to stay in its place .* files in it"):
+            place.keep_previous()
 
 
 def write_while(folder, happens):

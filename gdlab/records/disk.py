@@ -134,6 +134,18 @@ class HeldFolder:
                 "deleted"
             )
 
+    def explain(self, error: OSError) -> None:
+        """Raise FileNotFoundError where a file was not found because the folder is gone, or is being deleted.
+
+        The files of a folder are deleted before it, so a write may come between.
+        """
+        self.check()
+        if error.errno == errno.ENOENT:
+            raise FileNotFoundError(
+                f"{self.name}: expected {self.folder} to stay in its place while it is written to, but files in it were "
+                "deleted"
+            ) from error
+
     @contextlib.contextmanager
     def writing(self, name: str, *, new: bool = False) -> Iterator[Path]:
         """Provide a temporary path for the file of this name, as `durable` does, in a folder that has not been moved.
@@ -151,8 +163,8 @@ class HeldFolder:
                 yield temporary
                 if temporary.exists():
                     written = _identity(os.stat(temporary))
-        except (FileNotFoundError, NotADirectoryError):
-            self.check()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self.explain(error)
             raise
         try:
             self.check()

@@ -114,8 +114,8 @@ class RunFolder:
         if self.checkpoint.exists():
             try:
                 keep_copy(self.checkpoint.absolute(), self.previous.absolute())
-            except FileNotFoundError:
-                self._held.check()
+            except FileNotFoundError as error:
+                self._held.explain(error)
                 raise
 
     def save(self, path: Path, tree: PyTree, note: Any = None) -> None:
