@@ -142,8 +142,8 @@ class HeldFolder:
         self.check()
         if error.errno == errno.ENOENT:
             raise FileNotFoundError(
-                f"{self.name}: expected {self.folder} to stay in its place while it is written to, but files in it were "
-                "deleted"
+                f"{self.name}: expected {self.folder} to stay in its place while it is written to, but files in it "
+                "were deleted"
             ) from error
 
     @contextlib.contextmanager
