@@ -327,15 +327,21 @@ def require_names(name: str, values: Sequence[str], table: Mapping[str, Any], *,
             raise ValueError(f"{name}: {error}") from None
 
 
+def as_floating(name: str, value: Any, expected: str = "floating-point numbers") -> Array:
+    """Convert a list, a NumPy array or a JAX array to a floating-point array; `expected` is for what is no array."""
+    try:
+        array = jnp.asarray(value if value is not None else "nothing")
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected {expected}, got {describe(value)}") from None
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        hint = "; write [-2.0, -2.0], not [-2, -2]" if jnp.issubdtype(array.dtype, jnp.integer) else ""
+        raise TypeError(f"{name}: expected floating-point numbers, got dtype {array.dtype}{hint}")
+    return array
+
+
 def as_point(name: str, value: Any) -> Array:
     """Convert a list, a NumPy array or a JAX array to one floating-point vector of shape (dim,)."""
-    try:
-        point = jnp.asarray(value if value is not None else "nothing")
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a vector of floating-point numbers, got {describe(value)}") from None
-    if not jnp.issubdtype(point.dtype, jnp.floating):
-        hint = "; write [-2.0, -2.0], not [-2, -2]" if jnp.issubdtype(point.dtype, jnp.integer) else ""
-        raise TypeError(f"{name}: expected floating-point numbers, got dtype {point.dtype}{hint}")
+    point = as_floating(name, value, "a vector of floating-point numbers")
     if point.ndim != 1:
         hint = "; for many points at once use jax.vmap" if point.ndim > 1 else ""
         raise ValueError(f"{name}: expected one point of shape (dim,), got shape {point.shape}{hint}")

@@ -11,19 +11,24 @@ from gdlab.cli import main
 from gdlab.tasks import TASKS
 
 
+def run_command(patch, capsys, *words):
+    """Run `gdlab WORDS` in this process; returns what it prints and its exit status."""
+    patch.setattr(sys, "argv", ["gdlab", *words])
+    try:
+        main()
+        status = 0
+    except SystemExit as error:
+        status = error.code
+    return capsys.readouterr().out, status
+
+
 @pytest.fixture
 def gdlab(monkeypatch, capsys):
     """Run the command; returns what it prints and its exit status, which is a text where it failed."""
 
     def run(*words, columns=80):
         monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setattr(sys, "argv", ["gdlab", *words])
-        try:
-            main()
-            status = 0
-        except SystemExit as error:
-            status = error.code
-        return capsys.readouterr().out, status
+        return run_command(monkeypatch, capsys, *words)
 
     return run
 

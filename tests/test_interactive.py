@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from gdlab import FUNCTIONS, Grid, evaluate_grid, plots
-from gdlab.cli import main
 from gdlab.plots import interactive, relief, screens
+from tests.test_cli import run_command
 
 X, Y = np.linspace(0, 1, 11), np.linspace(0, 2, 21)
 PLANE = Grid(X, Y, np.add.outer(Y, X))
@@ -220,16 +221,7 @@ def test_neither_a_display_nor_a_library_is_one_line(bare):
 def show(bare, capsys):
     """Run `gdlab show`; returns what it prints and its exit status."""
 
-    def run(*words):
-        bare.setattr(sys, "argv", ["gdlab", "show", *words])
-        try:
-            main()
-            status = 0
-        except SystemExit as error:
-            status = error.code
-        return capsys.readouterr().out, status
-
-    return run
+    return partial(run_command, bare, capsys, "show")
 
 
 def test_the_command_line_saves_a_surface(show, ramp, tmp_path):

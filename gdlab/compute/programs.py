@@ -8,9 +8,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+
+from gdlab.compute.trees import without_key
 
 SETTINGS = (
     "jax_enable_x64",
@@ -180,8 +181,7 @@ def _arrays(closed: core.ClosedJaxpr) -> Iterator[np.ndarray]:
             held += getattr(inner, "consts", ())
         held += [leaf for leaf in jax.tree.leaves(eqn.params) if isinstance(leaf, np.ndarray)]
     for value in held:
-        is_key = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        yield np.asarray(jax.random.key_data(value) if is_key else value)
+        yield np.asarray(without_key(value))
 
 
 def digest_array(array: np.ndarray) -> str:

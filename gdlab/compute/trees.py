@@ -1,18 +1,18 @@
-"""Points that are trees of arrays: parameters by name, matrices, modules of Equinox or Flax NNX.
+"""Trees of arrays: what their leaves are, and points that are trees.
 
-Only floating-point arrays move. Whatever else a tree holds, such as the activation function of a module, integers or
-random keys, stays as it is.
+A point may be parameters by name, matrices, or a module of Equinox or Flax NNX. Only floating-point arrays move.
+Whatever else a tree holds, such as the activation function of a module, integers or random keys, stays as it is.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Number
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gdlab.arguments import describe
+from gdlab.arguments import as_floating, describe
 
 
 class OpenTree(NamedTuple):
@@ -39,24 +39,26 @@ def open_point(name: str, value: Any) -> OpenTree:
       TypeError: if nothing in it is floating-point.
     """
     if is_array_like(value):
-        return OpenTree(_as_floating(name, value))
+        return OpenTree(as_floating(name, value))
     leaves, structure = jax.tree.flatten(value)
-    moves = [is_floating(leaf) for leaf in leaves]
-    if not any(moves):
+    moves, stays = divide(leaves)
+    if not moves:
         raise TypeError(f"{name}: expected floating-point numbers, got none in {describe(value)}")
-    params = jax.tree.unflatten(
-        structure, [jnp.asarray(leaf) if go else None for leaf, go in zip(leaves, moves, strict=True)]
-    )
-    if all(moves):
+    params = join(structure, map(jnp.asarray, moves), stays, whole=False)
+    if len(moves) == len(leaves):
         return OpenTree(params)
+    return OpenTree(params, lambda params: join(structure, jax.tree.leaves(params), stays, whole=True))
 
-    def close(params: Any) -> Any:
-        mine = iter(jax.tree.leaves(params))
-        return jax.tree.unflatten(
-            structure, [next(mine) if go else leaf for leaf, go in zip(leaves, moves, strict=True)]
-        )
 
-    return OpenTree(params, close)
+def divide(leaves: Sequence[Any]) -> tuple[list[Any], tuple[Any, ...]]:
+    """Return the leaves that move, and for each leaf what it is if it does not move, or None."""
+    return [leaf for leaf in leaves if is_floating(leaf)], tuple(None if is_floating(leaf) else leaf for leaf in leaves)
+
+
+def join(structure: Any, moves: Iterable[Any], stays: Sequence[Any], *, whole: bool) -> Any:
+    """Return the tree of these leaves; where a leaf stays, it holds that leaf if `whole`, else None."""
+    moving = iter(moves)
+    return jax.tree.unflatten(structure, [next(moving) if leaf is None else leaf if whole else None for leaf in stays])
 
 
 def is_array_like(value: Any) -> bool:
@@ -66,20 +68,19 @@ def is_array_like(value: Any) -> bool:
     return value is None or jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
 
 
-def _as_floating(name: str, value: Any) -> jax.Array:
-    try:
-        array = jnp.asarray(value if value is not None else "nothing")
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected floating-point numbers, got {describe(value)}") from None
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        hint = "; write [-2.0, -2.0], not [-2, -2]" if jnp.issubdtype(array.dtype, jnp.integer) else ""
-        raise TypeError(f"{name}: expected floating-point numbers, got dtype {array.dtype}{hint}")
-    return array
-
-
 def is_floating(leaf: Any) -> bool:
     """Return whether this is a floating-point array or number."""
     return isinstance(leaf, float) or (hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating)))
+
+
+def is_key(leaf: Any) -> bool:
+    """Return whether a leaf is a typed random key, which NumPy cannot hold."""
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def without_key(leaf: Any) -> Any:
+    """Return the data of a random key, and any other leaf as it is."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def all_finite(tree: Any) -> jax.Array:

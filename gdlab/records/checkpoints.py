@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from gdlab.arguments import as_path, describe, first_line
+from gdlab.compute.trees import is_key
 from gdlab.records.files import atomic_path, to_json
 from gdlab.records.manifest import digest_identity
 from gdlab.records.packed import DamagedError, Packed, is_numeric, pack, unpacked
@@ -83,7 +84,7 @@ def arrays_of(tree: PyTree) -> dict[str, tuple[np.ndarray, str]]:
     arrays = {}
     for where, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name, plain, dtype = jax.tree_util.keystr(where), leaf, ""
-        if _is_key(leaf):
+        if is_key(leaf):
             plain, dtype = jax.random.key_data(leaf), f"key<{jax.random.key_impl(leaf)}>"
         try:
             array = np.asarray(plain)
@@ -108,26 +109,22 @@ def load(path: Path, like: PyTree, belongs_to: str | None) -> tuple[PyTree, Any]
         if len(entries) != len(expected):
             raise CheckpointError(f"{path}: expected {len(expected)} arrays, got {len(entries)}")
         for place, ((where, leaf), entry) in enumerate(zip(expected, entries, strict=True)):
-            stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-            same = _is_key(leaf) == entry.dtype.startswith("key<") and entry.stored == str(stored.dtype)
-            same = same and (_is_key(leaf) or entry.dtype == entry.stored) and entry.shape == tuple(stored.shape)
+            stored = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
+            same = is_key(leaf) == entry.dtype.startswith("key<") and entry.stored == str(stored.dtype)
+            same = same and (is_key(leaf) or entry.dtype == entry.stored) and entry.shape == tuple(stored.shape)
             if entry.name != jax.tree_util.keystr(where) or not same:
                 raise CheckpointError(
                     f"{path}: expected {jax.tree_util.keystr(where)} of shape {tuple(leaf.shape)} and dtype "
                     f"{leaf.dtype}, got {entry.name} of shape {entry.shape} and dtype {entry.dtype}"
                 )
             array = packed.array(place)
-            if _is_key(leaf):
+            if is_key(leaf):
                 try:
                     array = jax.random.wrap_key_data(jnp.asarray(array), impl=entry.dtype[4:-1])
                 except (ValueError, TypeError) as error:
                     raise CheckpointError(f"{path}: {entry.name} is damaged: {first_line(error)}") from None
             leaves.append(array)
         return jax.tree.unflatten(structure, leaves), packed.head.note
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 @contextlib.contextmanager

@@ -169,9 +169,7 @@ class HeldFolder:
         try:
             self.check()
         except FileNotFoundError:
-            with contextlib.suppress(
-                OSError
-            ):  # another folder, which took this one's place meanwhile, must not keep it
+            with contextlib.suppress(OSError):  # a folder that took this one's place meanwhile must not keep the file
                 if _identity(os.stat(target)) == written:
                     os.unlink(target)
             raise

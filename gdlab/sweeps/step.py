@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from gdlab.arguments import needs_gradient, require_no_tolerance
 from gdlab.compute.calls import stored
+from gdlab.compute.trees import is_key, without_key
 from gdlab.descent import move
 from gdlab.optimizers.protocol import with_any_arguments
 from gdlab.sweeps.trees import Tree
@@ -89,14 +90,9 @@ def is_near(spec: LaneSpec, x: Array, which: Any) -> Array:
     return jnp.any(squares <= jnp.asarray(spec.target, x.dtype) ** 2, axis=-1)
 
 
-def is_key(leaf: Any) -> bool:
-    """Return whether this is an array of random keys."""
-    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
 def numeric(tree: Any) -> Any:
     """Return the tree with the data of random keys in place of the keys, since a lane holds numbers."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+    return jax.tree.map(without_key, tree)
 
 
 def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State], Callable[..., tuple[Array, Array]]]:

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from gdlab.arguments import describe, needs_gradient
-from gdlab.compute.trees import is_array_like, is_floating
+from gdlab.compute.trees import divide, is_array_like, is_floating, join
 from gdlab.optimizers.protocol import take_update, with_any_arguments
 from gdlab.types import Factory
 
@@ -44,13 +44,15 @@ class Tree(NamedTuple):
 
     def params(self, vector: jax.Array) -> Any:
         """Return the tree of a vector, with None in place of what does not move."""
-        moves = iter([vector[part].reshape(shape) for _, shape, part in self.parts()])
-        return jax.tree.unflatten(self.structure, [next(moves) if leaf is None else None for leaf in self.stays])
+        return self._tree(vector, whole=False)
 
     def whole(self, vector: jax.Array) -> Any:
         """Return the tree of a vector, with everything in its place."""
-        moves = iter([vector[part].reshape(shape) for _, shape, part in self.parts()])
-        return jax.tree.unflatten(self.structure, [next(moves) if leaf is None else leaf for leaf in self.stays])
+        return self._tree(vector, whole=True)
+
+    def _tree(self, vector: jax.Array, *, whole: bool) -> Any:
+        moves = [vector[part].reshape(shape) for _, shape, part in self.parts()]
+        return join(self.structure, moves, self.stays, whole=whole)
 
     def vector(self, params: Any) -> jax.Array:
         """Return the numbers of a tree as one vector."""
@@ -131,7 +133,7 @@ def flatten(name: str, starts: Any) -> tuple[np.ndarray, Tree]:
         raise ValueError(f"{name}: expected arrays with an axis of starts in front, got axes of lengths {counts}")
     dtype = jnp.result_type(*moves.values())
     rows = [np.asarray(leaf, dtype).reshape(np.shape(leaf)[0], -1) for leaf in moves.values()]
-    stays = tuple(None if is_floating(leaf) else leaf for _, leaf in places)
+    _, stays = divide([leaf for _, leaf in places])
     shapes = tuple(tuple(np.shape(leaf)[1:]) for leaf in moves.values())
     return np.concatenate(rows, axis=1), Tree(structure, stays, tuple(moves), shapes)
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from gdlab.compute.trees import without_key
 from gdlab.optimizers.contract.report import BrokenContractError
 
 TIGHT, LOOSE = 1e-12, 1e-6
@@ -34,14 +34,9 @@ def require_close(what: str, a: PyTree, b: PyTree, tolerance: float) -> str:
     return f"{seen:.1e}"
 
 
-def is_key(leaf: Any) -> bool:
-    """Return whether a leaf is a typed random key, which NumPy cannot hold."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def to_array(leaf: Any) -> np.ndarray:
     """Return a leaf, or the data of a random key, as a NumPy array."""
-    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+    return np.asarray(without_key(leaf))
 
 
 def to_bytes(tree: PyTree) -> list[bytes]:

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
+from gdlab.compute.trees import is_key
 from gdlab.optimizers.contract.bowl import SECOND, loss, make_params
 from gdlab.optimizers.contract.case import Case
 from gdlab.optimizers.contract.compilation import quick_jit
-from gdlab.optimizers.contract.equality import is_key, to_vector
+from gdlab.optimizers.contract.equality import to_vector
 from gdlab.optimizers.contract.report import BrokenContractError
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from gdlab.compute.trees import is_key
 from gdlab.optimizers.contract.bowl import make_params, slope
 from gdlab.optimizers.contract.case import Case
 from gdlab.optimizers.contract.compilation import Counted, quick_jit
-from gdlab.optimizers.contract.equality import TIGHT, is_key, require_close, to_array, to_bytes
+from gdlab.optimizers.contract.equality import TIGHT, require_close, to_array, to_bytes
 from gdlab.optimizers.contract.report import BrokenContractError
 
 Step = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
