@@ -188,6 +188,15 @@ def test_files_that_are_deleted_before_their_folder_are_named_so(tmp_path, monke
             place.keep_previous()
 
 
+def test_a_temporary_file_that_is_deleted_with_its_folder_is_named_so(tmp_path):
+    """A deletion reaches the file that is being written before the folder itself."""
+    held = HeldFolder(tmp_path / "run", "folder")
+    message = rf"^folder: expected {held.folder} to stay in its place .* files in it"
+    with pytest.raises(FileNotFoundError, match=message), held.writing("rows.txt") as temporary:
+        temporary.write_text("ours")
+        temporary.unlink()
+
+
 def write_while(folder, happens):
     """Write a file into a folder to which something happens just before or just after the file arrives."""
     held = HeldFolder(folder, "folder")

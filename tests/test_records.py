@@ -32,7 +32,7 @@ def test_atomic_path_writes_everything_or_nothing(tmp_path):
 
 def test_atomic_path_needs_something_to_move_and_a_folder_to_move_it_to(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(FileNotFoundError, match="nothing was written for"), records.atomic_path(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError, match="nothing was written"), records.atomic_path(tmp_path / "file"):
         pass
     assert (tmp_path / "file").read_text() == "kept"
     with pytest.raises(NotADirectoryError, match="expected a folder"), records.atomic_path(tmp_path / "file" / "below"):

@@ -59,7 +59,7 @@ def durable(target: Path, *, new: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         if not temporary.exists():
-            raise FileNotFoundError(f"nothing was written for {target}")
+            raise FileNotFoundError(errno.ENOENT, "nothing was written, or it was deleted", str(target))
         sync(temporary)
         _move(temporary, target, new)
         sync(target.parent)
