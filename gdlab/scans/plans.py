@@ -180,7 +180,7 @@ class Runner:
 
         self._in_all_threads(work)
         if errors and self.choice:
-            self._choose(self.choice._replace(note=f"vmap failed: {first_line(errors[0])}"))
+            self._choose(self.choice._replace(note=f"vmap failed: {first_line(errors[0].__cause__ or errors[0])}"))
         return {"at": self._at, "width": None if errors or self._left() < width else width}
 
     def _compare(self, width: int, began: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from gdlab.arguments import restated
 from gdlab.compute.devices import compile_with_first, memory, repeatable
 from gdlab.compute.programs import Cache, calls_lapack, trace
 from gdlab.scans.traces import Trace
@@ -75,9 +76,14 @@ class LanePrograms:
             shapes = [jax.ShapeDtypeStruct(shape, aval.dtype) for aval in closed.in_avals]
             lane = self._with_large()
             mapped = lane if width is None else jax.vmap(lane, (None, *[0] * len(shapes)))
-            with jax.disable_jit(False):
-                lowered = trace(mapped, (self._large, *shapes), device).lower()
-                found = compile_with_first(lowered, repeatable(device)).run
+            try:
+                with jax.disable_jit(False):
+                    lowered = trace(mapped, (self._large, *shapes), device).lower()
+                    found = compile_with_first(lowered, repeatable(device)).run
+            except Exception as error:  # a rule for vmap that is missing may be the user's own
+                if width is None:
+                    raise
+                raise restated(error, "chunk", "a function that jax.vmap can map") from error
             seconds = time.perf_counter() - began
             self.compile_seconds += seconds
             return found, seconds

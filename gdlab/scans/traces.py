@@ -74,7 +74,14 @@ def _trace(fn: Callable[..., Any], names: tuple[str, ...], dtypes: tuple[Any, ..
             "fn: expected a function without side effects, got one that keeps a traced value, such as in a list "
             f"outside of it, at {place_of(fn)}; return what is to be kept"
         )
-    return Trace(closed, dict(zip(labels, results, strict=True)), digest_jaxprs([closed]))
+    return Trace(closed, dict(zip(labels, results, strict=True)), _digest(closed))
+
+
+def _digest(closed: core.ClosedJaxpr) -> str | None:
+    try:
+        return digest_jaxprs([closed])
+    except Exception:  # a rule of the user's own for vmap, by which lanes cannot be mapped
+        return None
 
 
 def _called(fn: Callable[..., Any], key: Any, arguments: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
