@@ -1,3 +1,4 @@
+import inspect
 import json
 import os
 import signal
@@ -23,31 +24,29 @@ Y = X @ np.array([1.0, -1.0, 0.5, 0.0], np.float32)
 
 
 def regress(key, learning_rate, momentum=0.5, steps=20):
-    """Fit a line to random batches by gradient descent with momentum: a user's own training run."""
+    """Fit a line by gradient descent with momentum from a random start: a user's own training run."""
 
-    def step(carry, key):
+    def step(carry, _):
         w, m = carry
-        rows = jax.random.randint(key, (8,), 0, len(X))
-        loss, g = jax.value_and_grad(lambda w: jnp.mean((jnp.asarray(X)[rows] @ w - jnp.asarray(Y)[rows]) ** 2))(w)
+        loss, g = jax.value_and_grad(lambda w: jnp.mean((X @ w - Y) ** 2))(w)
         m = momentum * m + g
         return (w - learning_rate * m, m), loss
 
-    start, noise = jax.random.split(key)
-    begun = jax.random.normal(start, (4,)), jnp.zeros(4)  # in the default floating-point type
-    (w, _), losses = jax.lax.scan(step, begun, jax.random.split(noise, steps))
+    begun = jax.random.normal(key, (4,)), jnp.zeros(4)
+    (w, _), losses = jax.lax.scan(step, begun, length=steps)
     return {"loss": losses[-1], "w": w}
 
 
 GRID = {"learning_rate": np.array([1e-3, 1e-2, 0.1]), "momentum": np.array([0.0, 0.9])}
 
 
-def assert_solo(found, tolerance, **settings):
+def assert_solo(found, tolerance):
     """Every lane is the call that a user would make alone."""
-    solo = jax.jit(regress, static_argnames="steps")
+    solo = jax.jit(regress)
     for rate in found.learning_rate.values:
         for momentum in found.momentum.values:
             for seed in found.seed.values:
-                one = solo(jax.random.key(seed), learning_rate=rate, momentum=momentum, **settings)
+                one = solo(jax.random.key(seed), learning_rate=rate, momentum=momentum)
                 lane = found.sel(learning_rate=rate, momentum=momentum, seed=seed)
                 np.testing.assert_allclose(lane.loss, one["loss"], rtol=tolerance)
                 np.testing.assert_allclose(lane.w, one["w"], rtol=tolerance, atol=tolerance)
@@ -309,3 +308,122 @@ def test_a_killed_scan_resumes_and_ends_in_the_same_bits(whole, tmp_path, chunk)
     else:
         assert_same_bits(resumed, whole)
     assert not list(tmp_path.rglob(".*"))
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
+
+
+def line_of(fn, text):
+    """The file and the line of a function in which a text stands."""
+    lines, first = inspect.getsourcelines(fn)
+    return f"{__file__}:{first + next(place for place, line in enumerate(lines) if text in line)}"
+
+
+def branches(key, rate, start):
+    x = 2 * rate
+    return {"x": start if x > 0 else x}
+
+
+def shapes(key, rate, start):
+    return {"x": jnp.zeros(start) + rate}
+
+
+def counts(key, rate, start):
+    return {"x": sum(rate for _ in range(start))}
+
+
+def leaves(key, rate, start):
+    return {"x": np.asarray(jnp.sin(rate)) * start}
+
+
+def branches_within(key, rate, start):
+    def step(x, _):
+        return (x * rate if x > 0 else x), x
+
+    return {"x": jax.lax.scan(step, start, length=3)[1]}
+
+
+def flips(key, rate, start):
+    return {"x": rate if jax.random.uniform(key) > 0.5 else start}
+
+
+def fails(key, rate, start):
+    raise RuntimeError("no\nway")
+
+
+@pytest.mark.parametrize(
+    ("fn", "text", "said"),
+    [
+        (branches, "x > 0", r"reads the value of 'rate' in Python, .*static=\{'rate': \[...\]\}"),
+        (shapes, "zeros", r"reads the value of 'start' in Python, .*static=\{'start': \[...\]\}"),
+        (counts, "range", r"reads the value of 'start' in Python, .*static=\{'start': \[...\]\}"),
+        (leaves, "asarray", r"reads the value of 'rate' in Python"),
+        (branches_within, "x > 0", r"reads one of the values of 'rate', 'start' in Python"),
+        (flips, "0.5", r"reads a value that depends on the random key in Python"),
+        (fails, "raise", r"got RuntimeError: no, at"),
+    ],
+)
+def test_the_error_of_tracing_names_the_argument_and_the_line(fn, text, said):
+    with pytest.raises((TypeError, ValueError), match=said) as caught:
+        scan(fn, {"rate": [0.1, 0.2], "start": [1, 2]}, progress=False)
+    assert str(caught.value).startswith("fn: expected a function that JAX can trace, got ")
+    assert f", at {line_of(fn, text)}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+kept = []
+
+
+def keeps(key, rate, start):
+    def step(x, _):
+        kept.append(x)
+        return x * rate, x
+
+    return {"x": jax.lax.scan(step, start, length=3)[1]}
+
+
+def uses_what_was_kept(key, rate, start):
+    return {"x": kept[-1] + rate * start}
+
+
+def test_side_effects_are_refused():
+    for fn in (keeps, uses_what_was_kept):
+        with pytest.raises(TypeError, match="fn: expected a function without side effects, got one that") as caught:
+            scan(fn, {"rate": [0.1, 0.2], "start": 1.0}, progress=False)
+        assert __file__ in str(caught.value)
+    kept.clear()
+
+
+def of_width(key, rate, width):
+    return {"x": rate * jnp.ones(width)}
+
+
+@pytest.mark.parametrize(
+    ("fn", "space", "settings", "said"),
+    [
+        (logistic, {"rate": [], "start": 1}, {}, r"space\['rate'\]: expected at least one value, got none"),
+        (logistic, {"rate": log_range(1, 2), "start": 1}, {}, r"such as log_range\(1, 2, count=16\), got log_range"),
+        (logistic, {"rate": 1}, {}, "space: expected also start, which logistic requires, got rate"),
+        (logistic, {"rte": 1}, {}, r"space: expected arguments of logistic \(rate, start\), got 'rte'"),
+        (logistic, {"key": 1}, {}, "got 'key'; its first argument, key, is the random key"),
+        (logistic, {"rate": 1, "start": 1}, {"static": {"rate": 1}}, "static: expected other arguments than those of"),
+        (logistic, {"rate": ["a"], "start": 1}, {}, r"which cannot be traced; pass static=\{'rate': \['a'\]\}"),
+        (logistic, {"rate": 2**40, "start": 1}, {}, "expected integers that int32 can hold, got 1099511627776"),
+        (of_width, {"rate": 1}, {"static": {"width": []}}, r"static\['width'\]: expected at least one value"),
+        (of_width, {"rate": 1}, {"static": {"width": [2, 2]}}, "different names, got 2 more than once"),
+        (of_width, {"rate": 1}, {"static": {"width": [2, 3]}}, r"got 'x' of shape \(2,\) .* for width=2 and of shape"),
+        (lambda key, x: {"x": x}, {"x": 1}, {}, "results that are not named like a dimension, got 'x'"),
+        (lambda key, x: {"seed": x}, {"x": 1}, {}, "results that are not named like a dimension, got 'seed'"),
+        (lambda key, x: [x], {"x": 1}, {}, "a function that returns a dict of arrays, got a list"),
+        (lambda key, x: {"k": key}, {"x": 1}, {}, "expected numbers as result 'k', got random keys"),
+    ],
+)
+def test_bad_input_raises_an_error_of_one_line(fn, space, settings, said):
+    with pytest.raises((TypeError, ValueError), match=said) as caught:
+        scan(fn, space, progress=False, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_range_through_0_has_no_logarithm():
+    with pytest.raises(ValueError, match=r"low: expected a number in \(0, inf\), got 0"):
+        log_range(0, 1, 4)
