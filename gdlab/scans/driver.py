@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from gdlab.compute.programs import digest_array
 from gdlab.compute.promotion import standard_promotion
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.records.blocks import Blocks
-from gdlab.scans.plans import Runner
-from gdlab.scans.processes import gathered, open_blocks, own_lanes
+from gdlab.scans.plans import Runner, Work
+from gdlab.scans.processes import open_blocks, own_lanes
 from gdlab.scans.programs import LanePrograms
+from gdlab.scans.results import Results
 from gdlab.scans.space import Space, make_space
 from gdlab.scans.traces import Trace, place_of, trace_lane
 from gdlab.version import VERSION
@@ -158,35 +159,38 @@ class _Request:
         self.lanes = own_lanes(self.space.layout.lanes)
         self.threads = thread_devices(self.devices)
         self.width = None if self.chunk is None else max(1, min(self.chunk, len(self.lanes)))
-        shape = (len(self.traces), self.space.layout.lanes)
-        self.arrays = {
-            name: np.zeros((*shape, *result.shape), result.dtype) for name, result in self.traces[0].results.items()
-        }
         self.compile_seconds = 0.0
 
     def run(self, began: float) -> xr.Dataset:
-        blocks = self._blocks()
-        total = len(self.lanes) * len(self.traces)
+        shape = (len(self.traces), self.space.layout.lanes)
+        kinds = self.traces[0].results.items()
+        empty = {name: np.zeros((*shape, *result.shape), result.dtype) for name, result in kinds}
+        results = Results(empty, self.lanes, self._blocks())
         plans = []
+        total = len(self.lanes) * len(self.traces)
         with tqdm(total=total, unit=" lanes", unit_scale=True, disable=None if self.progress else True) as bar:
             for index, programs in enumerate(self._programs()):
-                store = _Store(self, index, blocks, bar.update)
-                runner = Runner(programs, self.lanes, self.width, self.threads, store)
+                work = Work(index, self.lanes, self._arguments, results, bar.update)
+                runner = Runner(programs, work, self.width, self.threads)
                 runner.run()
                 plans.append(runner.summary())
                 self.compile_seconds += programs.compile_seconds
-        mine = np.zeros(self.space.layout.lanes, bool)
-        mine[self.lanes.start : self.lanes.stop] = True
-        return self._label(gathered(self.arrays, mine), plans, time.perf_counter() - began)
+        tails = {name: _axes_of(name, len(result.shape)) for name, result in kinds}
+        variables = results.variables(self.space.sizes, tails)
+        attributes = self._attributes(plans, time.perf_counter() - began)
+        return xr.Dataset(variables, coords=xr.Coordinates(self.space.coordinates()), attrs=attributes)
 
-    def _programs(self) -> Any:
+    def _arguments(self, lanes: range) -> list[np.ndarray]:
+        return [self.space.seeds_of(lanes), *self.space.values(lanes)]
+
+    def _programs(self) -> Iterator[LanePrograms]:
         """Yield the programs of each trace; the first one of each is compiled in advance."""
         every = [LanePrograms(traced) for traced in self.traces]
         if len(every) == 1 or not self.lanes:
             return iter(every)
 
         def compiled(programs: LanePrograms) -> LanePrograms:
-            programs.compiled(None if self.width in (None, 1) else self.width, self.devices[0])
+            programs.compiled(None if self.width == 1 else self.width, self.devices[0])
             return programs
 
         return ahead(compiled, every, usable_cores())
@@ -200,7 +204,7 @@ class _Request:
         layout = self.space.layout
         grid = {name: digest_array(array.values) + str(array.dims) for name, array in sorted(layout.numbers.items())}
         identity = {
-            "fn": f"{' '.join(map(str, digests))} {list(self.arrays)}",
+            "fn": f"{' '.join(map(str, digests))} {list(self.traces[0].results)}",
             "space": f"{grid} {layout.axes}",
             "static": str({name: axis.labels() for name, axis in self.space.static.items()}),
             "seeds": str(self.space.seeds.tolist()),
@@ -209,14 +213,8 @@ class _Request:
         }
         return open_blocks("gdlab.scan", self.save_to, identity)
 
-    def _label(self, arrays: Mapping[str, np.ndarray], plans: list[Any], seconds: float) -> xr.Dataset:
-        sizes = self.space.sizes
-        variables = {}
-        for name, array in arrays.items():
-            tail = array.shape[2:]
-            dims = (*sizes, *_axes_of(name, len(tail)))
-            variables[name] = (dims, array.reshape(*sizes.values(), *tail))
-        attributes = {
+    def _attributes(self, plans: list[Any], seconds: float) -> dict[str, Any]:
+        return {
             "lanes": self.space.layout.lanes * len(self.traces),
             "seconds": seconds,
             "compile_seconds": self.compile_seconds,
@@ -228,40 +226,3 @@ class _Request:
             "gdlab": VERSION,
             "jax": jax.__version__,
         }
-        coordinates = xr.Coordinates(self.space.coordinates())
-        return xr.Dataset(variables, coords=coordinates, attrs=attributes)
-
-
-class _Store:
-    """Where the results and decisions of one program go: into the arrays of the request, and to disk."""
-
-    def __init__(self, request: _Request, index: int, blocks: Blocks | None, tick: Callable[[int], Any]):
-        self.request, self.index, self.blocks, self.tick = request, index, blocks, tick
-
-    def resume(self, low: int, high: int, width: int | None) -> bool:
-        held = self.blocks.load(self.index, low, high, width or 0) if self.blocks else None
-        if held is None:
-            return False
-        self._keep(low, high, [held[name] for name in self.request.arrays])
-        return True
-
-    def keep(self, low: int, high: int, width: int | None, found: list[Any]) -> None:
-        self._keep(low, high, found)
-        if self.blocks:
-            named = dict(zip(self.request.arrays, found, strict=True))
-            self.blocks.save(self.index, low, high, width or 0, arrays=named)
-
-    def _keep(self, low: int, high: int, found: list[Any]) -> None:
-        for array, values in zip(self.request.arrays.values(), found, strict=True):
-            array[self.index, low:high] = values
-        self.tick(high - low)
-
-    def decided(self, what: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if self.blocks is None:
-            return make()
-        name = f"plan-{self.index}-{jax.process_index()}-of-{jax.process_count()}-{what}"
-        held = self.blocks.load_plan(name)
-        return held if held is not None else self.blocks.keep_plan(make(), name)
-
-    def arguments(self, lanes: range) -> tuple[np.ndarray, list[np.ndarray]]:
-        return self.request.space.seeds_of(lanes), self.request.space.values(lanes)

@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from gdlab.arguments import first_line
 from gdlab.compute import interrupts
 from gdlab.compute.threads import Crew
 from gdlab.scans.programs import LanePrograms, fitting
+from gdlab.scans.results import Results
 
 BLOCK_SECONDS = 0.1
 """The least duration of a block, if there are enough lanes for several blocks per thread."""
@@ -66,20 +67,46 @@ CHOICES: dict[Any, Choice] = {}
 """What was found, by what the program computes, the kind of device, and the number of threads."""
 
 
-class Store(Protocol):
-    """Where finished blocks and decisions go."""
+class Work(NamedTuple):
+    """The lanes of one program, and where their results go.
+
+    Attributes:
+      program: the number of the program.
+      lanes: the numbers of the lanes.
+      arguments: returns the seeds of lanes, and their values of each hyperparameter.
+      results: takes the results and the decisions.
+      tick: is called with the number of lanes that are finished.
+    """
+
+    program: int
+    lanes: range
+    arguments: Callable[[range], list[np.ndarray]]
+    results: Results
+    tick: Callable[[int], Any]
 
     def resume(self, low: int, high: int, width: int | None) -> bool:
-        """Return whether these lanes were finished before, and take their results."""
+        """Return whether these lanes were finished before, and if so take their results."""
+        held = self.results.resume(self.program, low, high, width)
+        if held:
+            self.tick(high - low)
+        return held
 
-    def keep(self, low: int, high: int, width: int | None, found: list[Any]) -> None:
+    def keep(self, low: int, high: int, width: int | None, found: Sequence[np.ndarray]) -> None:
         """Take the results of lanes."""
+        self.results.keep(self.program, low, high, width, dict(zip(self.results.arrays, found, strict=True)))
+        self.tick(high - low)
 
     def decided(self, what: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what was decided before, or what `make` decides now."""
+        return self.results.decided(f"{self.program}-{what}", make)
 
-    def arguments(self, lanes: range) -> tuple[Any, list[Any]]:
-        """Return the seeds and the values of the hyperparameters of these lanes."""
+
+def calls_per_block(calls: int, threads: int) -> int:
+    """Return how many of so many calls a block has at most: each thread gets several blocks of whole calls.
+
+    So all threads finish at about the same time.
+    """
+    return max(1, calls // (BLOCKS_PER_THREAD * threads))
 
 
 class Runner:
@@ -89,21 +116,14 @@ class Runner:
       choice: what timing has found; None if nothing was timed.
     """
 
-    def __init__(
-        self,
-        programs: LanePrograms,
-        lanes: range,
-        chunk: int | None,
-        threads: Sequence[jax.Device],
-        store: Store,
-    ):
-        """Prepare to run these lanes, `chunk` lanes per call; None chooses it by timing."""
+    def __init__(self, programs: LanePrograms, work: Work, chunk: int | None, threads: Sequence[jax.Device]):
+        """Prepare to run all lanes of `work`, `chunk` lanes per call; None chooses it by timing."""
         blocking = programs.blocking and threads[0].platform == "cpu"
         self.threads = list(threads[: max(len(threads) - 1, 1)] if blocking else threads)
-        self.programs, self.lanes, self.chunk, self.store = programs, lanes, chunk, store
+        self.programs, self.work, self.lanes, self.chunk = programs, work, work.lanes, chunk
         self._key = (programs.trace.digest, threads[0].device_kind, len(self.threads))
         self.choice = CHOICES.get(self._key)
-        self._at, self._lock = lanes.start, threading.Lock()
+        self._at, self._lock = work.lanes.start, threading.Lock()
         self._block, self._alone = 1, False
         self._width: int | None = None
         self._crew: Crew | None = None
@@ -112,16 +132,16 @@ class Runner:
         """Run all lanes."""
         if not self.lanes:
             return
-        first = self.store.decided("blocks", self._begin)
+        first = self.work.decided("blocks", self._begin)
         self._block = first["block"]
         self._go_on(first["at"], first["width"], calls=1)
         width = first["width"]
         if not first["settled"]:
-            trial = self.store.decided("trial", self._try)
+            trial = self.work.decided("trial", self._try)
             self._go_on(trial["at"], None)
             width = trial["width"]
             if width is not None:
-                rest = self.store.decided("rest", lambda: self._compare(width, trial["at"]))
+                rest = self.work.decided("rest", lambda: self._compare(width, trial["at"]))
                 self._go_on(rest["at"], width, calls=1)
                 width = rest["width"]
         self._width = width
@@ -146,7 +166,7 @@ class Runner:
         per_lane = self._timed(size, width, self.threads[0], 2, BLOCK_SECONDS)
         seconds = BLOCK_SECONDS if per_lane is None else size * per_lane  # None: an earlier call was killed just now
         calls = -(-self._left() // size)
-        most = max(1, calls // (BLOCKS_PER_THREAD * len(self.threads)))
+        most = calls_per_block(calls, len(self.threads))
         self._alone = calls * seconds < QUICK_SECONDS
         block = size * int(min(max(1, BLOCK_SECONDS / max(seconds, 1e-9)), most))
         return {"at": self._at, "width": width, "block": block, "settled": settled}
@@ -256,18 +276,18 @@ class Runner:
             if low >= high or (self._crew is not None and self._crew.stopped.is_set()):
                 return None
             self._at = high
-        if self.store.resume(low, high, width):
+        if self.work.resume(low, high, width):
             return math.nan
         self.programs.compiled(width, device)
-        seeds, values = self.store.arguments(range(low, high))
+        arguments = self.work.arguments(range(low, high))
         each, found = width or 1, []
         began = time.perf_counter()
         for place in range(0, high - low, each):
             interrupts.check()
             own = slice(place, place + each)
-            found.append(self.programs.call(width, device, seeds[own], [array[own] for array in values]))
+            found.append(self.programs.call(width, device, [array[own] for array in arguments]))
         seconds = time.perf_counter() - began
-        self.store.keep(low, high, width, [np.concatenate(parts) for parts in zip(*found, strict=True)])
+        self.work.keep(low, high, width, [np.concatenate(parts) for parts in zip(*found, strict=True)])
         return seconds / (each * len(found))
 
     def _in_all_threads(self, work: Callable[[int, jax.Device], Any]) -> list[Any]:

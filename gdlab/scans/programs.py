@@ -62,10 +62,6 @@ class LanePrograms:
         self._large = [value for value in traced.closed.consts if np.size(value) * value.dtype.itemsize >= LARGE]
         self._key = traced.digest or object()  # the code behind a call into Python may change
 
-    def is_compiled(self, width: int | None, device: jax.Device) -> bool:
-        """Return whether the program is there already."""
-        return (self._key, width, device) in COMPILED
-
     def compiled(self, width: int | None, device: jax.Device) -> tuple[Any, float]:
         """Return the program for calls of `width` lanes (None: one, without vmap), and how long it took to compile."""
 
@@ -102,16 +98,14 @@ class LanePrograms:
 
         return lane
 
-    def call(
-        self, width: int | None, device: jax.Device, seeds: np.ndarray, values: Sequence[np.ndarray]
-    ) -> list[np.ndarray]:
+    def call(self, width: int | None, device: jax.Device, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run lanes in one call, padded to its width with copies of the last lane, and return each of the results."""
         program, _ = self.compiled(width, device)
-        count = len(seeds)
+        count = len(arguments[0])
         if width is None:
-            given = [array[0] for array in (seeds, *values)]
+            given = [array[0] for array in arguments]
         else:
-            given = [np.pad(array, (0, width - count), mode="edge") for array in (seeds, *values)]
+            given = [np.pad(array, (0, width - count), mode="edge") for array in arguments]
         with jax.disable_jit(False):
             found = jax.device_get(program(self._placed(device), *given))
         return [array[None] if width is None else array[:count] for array in found]
