@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from gdlab.compute import fusion
+from gdlab.scans import programs, traces
 from gdlab.sweeps import driver, histories, tiles
 from gdlab.training import compilation
 
@@ -45,7 +46,8 @@ def _traces_are_counted_per_test():
 
 def forget_programs():
     """Free the memory of compiled programs, which glibc would otherwise keep for this process."""
-    for cache in (driver.TRACES, driver.COMPILED, histories.PROGRAMS, tiles.PROGRAMS):
+    ours = traces.TRACES, programs.COMPILED, programs.PLACED
+    for cache in (driver.TRACES, driver.COMPILED, histories.PROGRAMS, tiles.PROGRAMS, *ours):
         cache.clear()
     compilation.COMPILED.clear()
     compilation.TRACED.clear()

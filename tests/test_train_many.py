@@ -194,7 +194,7 @@ def test_lanes_fit_into_memory(task, monkeypatch):
     one = compile_lanes(trace_lanes(recipe, None, [device]), None)
     assert memory(device) > 1e8
     assert widest(one, device, 2) == 16  # the maximum on a CPU, for such a small lane
-    monkeypatch.setattr("gdlab.training.lanes.memory", lambda _: 1.0)
+    monkeypatch.setattr("gdlab.scans.programs.memory", lambda _: 1.0)
     assert widest(one, device, 2) == 1
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from jax.experimental import multihost_utils
 from tqdm.auto import tqdm
 
 from gdlab.arguments import as_path, require_callable, require_choice, require_count, require_flag, require_number
@@ -23,6 +22,7 @@ from gdlab.compute.snapshots import kept
 from gdlab.compute.threads import ahead, thread_devices, usable_cores
 from gdlab.hyperparameters.factories import explained, optimizer_from
 from gdlab.records.blocks import Blocks
+from gdlab.scans.processes import gathered, open_blocks
 from gdlab.sweeps.crew import LaneCrew, Ledger, Part, milestones
 from gdlab.sweeps.histories import HistoryTrace, Reduce, history_chunk, run_histories, trace_history
 from gdlab.sweeps.identity import identify
@@ -259,11 +259,7 @@ class _Request:
             raise ValueError("save_to: expected functions that use only JAX, got one that calls back into Python")
         settings = (self.max_steps, self.tolerance, self.target, self.stop_at_target, self.record)
         identity = identify(self.space, [str(digest) for digest in digests], settings, self.devices[0])
-        if jax.process_index() == 0:
-            blocks = Blocks(self.save_to, identity)
-        if jax.process_count() > 1:  # the first process writes the manifest, and the others compare with it
-            multihost_utils.sync_global_devices("gdlab.sweep: save_to")
-        return blocks if jax.process_index() == 0 else Blocks(self.save_to, identity)
+        return open_blocks("gdlab.sweep", self.save_to, identity)
 
     @contextmanager
     def _bar(self) -> Iterator[Callable[[int], None]]:
@@ -361,20 +357,10 @@ class _Request:
 
     def _gather(self, parts: Sequence[Part]) -> None:
         """Give each process the blocks of all, where several processes have divided them."""
-        if jax.process_count() == 1:
-            return
-        mine = np.zeros((len(self.space.functions), self.space.layout.lanes), np.uint8)
+        mine = np.zeros((len(self.space.functions), self.space.layout.lanes), bool)
         for part in parts:
-            mine[part.function, part.low : part.high] = 1
-        owners = np.asarray(multihost_utils.process_allgather(mine))
-        for name, array in self.arrays.items():
-            # Values are sent as bytes, so that none changes on the way, whatever its dtype.
-            flat = np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape[:3], -1)
-            everyone = np.asarray(multihost_utils.process_allgather(flat))
-            for process, owned in enumerate(owners):
-                function, lane = np.nonzero(owned)
-                flat[:, function, lane] = everyone[process][:, function, lane]
-            self.arrays[name] = flat.reshape(-1).view(array.dtype).reshape(array.shape)
+            mine[part.function, part.low : part.high] = True
+        self.arrays = gathered(self.arrays, mine)
 
     def _attributes(self, arrays: Mapping[str, np.ndarray], seconds: float) -> dict[str, Any]:
         space = self.space

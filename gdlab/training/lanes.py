@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt32
 
-from gdlab.compute.devices import memory
 from gdlab.compute.threads import Crew
+from gdlab.scans.programs import fitting
 from gdlab.tasks.task import Data, Functions
 from gdlab.training.compilation import (
     Program,
@@ -28,15 +28,6 @@ from gdlab.types import Factory
 
 WHOLE = np.int32(2**31 - 1)
 """A limit that never bounds the number of steps of an epoch."""
-
-WIDEST = {"cpu": 16}
-"""Largest number of lanes per call, by platform; more of them do not fit into a CPU's caches."""
-
-WIDEST_ELSEWHERE = 1024
-"""Largest number of lanes per call on all other platforms."""
-
-MEMORY_SHARE = 0.5
-"""Share of a device's memory that the lanes in training may use."""
 
 PROBE_SECONDS = 0.1
 """Target duration of one timing probe, in seconds; a probe runs at most one whole epoch."""
@@ -122,16 +113,8 @@ def compile_lanes(traced: Mapping[jax.Device, TracedRun], width: int | None) -> 
 
 
 def widest(lane: Lanes, device: jax.Device, callers: int) -> int:
-    """Return how many lanes per call fit into memory, given what the program of one lane uses.
-
-    The lanes' share of the device's memory is divided among `callers` concurrent calls.
-    """
-    most = WIDEST.get(device.platform, WIDEST_ELSEWHERE)
-    analysis = lane.epoch[device].compiled.memory_analysis()
-    if analysis is None:
-        return most
-    each = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-    return int(max(1, min(most, MEMORY_SHARE * memory(device) / callers // max(each, 1))))
+    """Return how many lanes per call fit into memory with `callers` concurrent calls; see `gdlab.scans.programs`."""
+    return fitting(lane.epoch[device].compiled, device, callers)
 
 
 def seconds_per_lane(

@@ -20,18 +20,21 @@ from gdlab.arguments import (
     require_count,
     require_flag,
     require_instance,
-    require_sequence,
 )
 from gdlab.compute import interrupts
 from gdlab.compute.devices import local_devices, platform_of
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.programs import digest_arrays
 from gdlab.compute.threads import Crew, thread_devices
-from gdlab.hyperparameters.axes import Layout, lay_out
+from gdlab.hyperparameters.axes import Form, Layout, lay_out
 from gdlab.hyperparameters.factories import explained, factories_by_name, require_arguments, require_values
 from gdlab.records.blocks import Blocks
 from gdlab.records.environment import environment
 from gdlab.records.files import to_json
+from gdlab.scans.plans import calls_per_block
+from gdlab.scans.processes import open_blocks, own_lanes
+from gdlab.scans.results import Results
+from gdlab.scans.space import as_seeds
 from gdlab.tasks.checks import require_task
 from gdlab.tasks.task import Task
 from gdlab.training.lanes import WHOLE, Lanes, Recipe, compile_lanes, seconds_per_lane, trace_lanes, widest
@@ -78,7 +81,8 @@ def train_many(
       chunk: the number of lanes per call. "auto" (the default): as many as fit into a share of the device's memory,
         judging by the compiled program of one lane, but at most 16 on a CPU.
       devices: the devices to use; each trains its own lanes. A CPU runs as many concurrent calls as it has cores.
-        Default: all devices of this process.
+        Default: all devices of this process. Where `jax.distributed` is initialized, the processes divide the lanes
+        among themselves, and each returns the whole result.
       progress: whether to show a progress bar.
       save_to: a folder in which finished lanes are saved. The same call resumes there, with the strategy that was
         found faster, and its result is the same bit for bit. None: nothing is saved.
@@ -100,15 +104,7 @@ def train_many(
     require_unforked("train_many")
     names = require_task("task", task)
     factories = factories_by_name(factory)
-    if isinstance(seeds, (int, np.integer)):
-        require_count("seeds", seeds)
-        seeds = range(int(seeds))
-    require_sequence("seeds", seeds, "a number of seeds, or a sequence of seeds")
-    seeds = [*seeds]
-    for seed in seeds:
-        require_count("seeds", seed, low=0)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds: expected at least one seed and no duplicates, got {seeds}")
+    numbers = as_seeds(seeds)
     require_count("epochs", epochs)
     require_choice("strategy", strategy, STRATEGIES)
     if not isinstance(chunk, str) or chunk != "auto":
@@ -120,14 +116,14 @@ def train_many(
     named = list(factories) if isinstance(factory, Mapping) else None
     parts = ("train", "test") if task.valid is None else ("train", "valid", "test")
     metrics = [f"{part}_{name}" for part in parts for name in names]
-    layout = lay_out(hyperparameters, {"optimizer": named}, (*RESULT_NAMES, *metrics), len(seeds))
+    layout = lay_out(hyperparameters, {"optimizer": named}, Form((*RESULT_NAMES, *metrics)), len(numbers))
     require_arguments(factories, layout.numbers)
     require_values(factories, layout, np.float32)
     return _Request(
         task,
         factories,
         layout,
-        np.array(seeds, np.uint32),
+        numbers,
         epochs,
         strategy,
         None if chunk == "auto" else int(chunk),
@@ -136,10 +132,6 @@ def train_many(
         save_to,
         metrics,
     ).run()
-
-
-Span = tuple[int, int]
-"""A block of lanes, from the first number up to but excluding the second; lanes are saved and resumed by block."""
 
 
 @dataclasses.dataclass
@@ -160,7 +152,7 @@ class _Request:
 
     def __post_init__(self) -> None:
         self.threads = thread_devices(self.devices)
-        self.lanes = self.layout.lanes
+        self.lanes = own_lanes(self.layout.lanes)
         self.names = tuple(self.layout.numbers)
         self.data = {device: jax.device_put(self.task.data, device) for device in self.devices}
         data = self.data[self.devices[0]]
@@ -173,26 +165,29 @@ class _Request:
 
     def run(self) -> xr.Dataset:
         began = time.perf_counter()
-        arrays: dict[str, np.ndarray] = {}
-        shape = (len(self.factories), self.lanes)
-        for name in (*self.metrics, "gradient_norm"):
-            arrays[name] = np.full((*shape, self.epochs), np.nan, np.float32)
-        arrays["failed_at"] = np.zeros(shape, np.int32)
-        blocks = self._blocks()
-        self.plan = self._plan(blocks)
+        results = Results(self._empty(), self.lanes, self._blocks())
+        self.plan = results.decided("lanes", self._plan)
         indices = range(len(self.recipes))
-        held = [
-            {span: blocks.load(*self._block(index, span)) if blocks else None for span in self._spans()}
-            for index in indices
-        ]
-        self._compile([index for index in indices if None in held[index].values()])
+        width = self.plan["width"]
+        waiting = {
+            index: [span for span in self._spans() if not results.resume(index, *span, width)] for index in indices
+        }
+        self._compile([index for index in indices if waiting[index]])
         self.compile_seconds = time.perf_counter() - began
-        total = len(self.factories) * self.lanes * self.epochs
-        with tqdm(total=total, unit=" epochs", unit_scale=True, disable=None if self.progress else True) as bar:
+        total = len(self.factories) * len(self.lanes)
+        left = sum(high - low for spans in waiting.values() for low, high in spans)
+        settings: dict[str, Any] = {"total": total * self.epochs, "initial": (total - left) * self.epochs}
+        with tqdm(**settings, unit=" epochs", unit_scale=True, disable=None if self.progress else True) as bar:
             for index, name in enumerate(self.factories):
                 bar.set_description(name)
-                self._train(index, held[index], blocks, arrays, bar)
-        return self._label(arrays, time.perf_counter() - began)
+                self._train(index, waiting[index], results, bar)
+        return self._label(results, time.perf_counter() - began)
+
+    def _empty(self) -> dict[str, np.ndarray]:
+        shape = (len(self.factories), self.layout.lanes)
+        names = (*self.metrics, "gradient_norm")
+        found = {name: np.full((*shape, self.epochs), np.nan, np.float32) for name in names}
+        return found | {"failed_at": np.zeros(shape, np.int32)}
 
     def _compile(self, todo: Sequence[int]) -> None:
         """Trace the programs of these optimizers here, where the caller's settings apply; compile in all threads."""
@@ -216,7 +211,7 @@ class _Request:
             "strategy": f"{self.strategy} {self.chunk}",
             "versions and platform": platform_of(self.devices[0]),
         }
-        return Blocks(self.save_to, identity)
+        return open_blocks("gdlab.train_many", self.save_to, identity)
 
     def _digest(self, index: int) -> str:
         digest = self._traced(index, None)[self.devices[0]].digest
@@ -228,29 +223,26 @@ class _Request:
         with explained(list(self.factories)[index], self.names):
             return trace_lanes(self.recipes[index], width, self.devices)
 
-    def _plan(self, blocks: Blocks | None) -> dict[str, Any]:
-        """Choose the number of lanes per call: as requested, as saved, or by timing the first optimizer."""
-        if blocks and (held := blocks.load_plan()) is not None:
-            return held
+    def _plan(self) -> dict[str, Any]:
+        """Choose the number of lanes per call, as requested or by timing the first optimizer, and that of a block."""
         plan: dict[str, Any]
-        if self.strategy == "map" or self.lanes == 1:
+        if self.strategy == "map" or len(self.lanes) <= 1:
             plan = {"strategy": "map", "width": None}
         elif self.strategy == "vmap" and self.chunk:
             plan = {"strategy": "vmap", "width": self.chunk}
         else:
             plan = self._measured()
-        # Blocks are whole calls, and each thread gets several, so that all threads finish at about the same time.
         width = plan["width"] or 1
-        plan["block"] = width * max(1, -(-self.lanes // width) // (8 * len(self.threads)))
-        return blocks.keep_plan(plan) if blocks else plan
+        plan["block"] = width * calls_per_block(-(-len(self.lanes) // width), len(self.threads))
+        return plan
 
     def _measured(self) -> dict[str, Any]:
         one = self._compiled(0, None)
         width = self.chunk or widest(one, self.devices[0], len(self.threads) // len(self.devices))
-        width = max(1, min(width, -(-self.lanes // len(self.threads))))
+        width = max(1, min(width, -(-len(self.lanes) // len(self.threads))))
         if self.strategy == "vmap":
             return {"strategy": "vmap", "width": width}
-        every = range(self.lanes)
+        every = self.lanes
         try:
             both = one, self._compiled(0, width)
             taken = seconds_per_lane(
@@ -279,41 +271,26 @@ class _Request:
     def _seeds(self, lanes: range) -> np.ndarray:
         return self.seeds[self.layout.repeat(lanes)]
 
-    def _spans(self) -> list[Span]:
-        """Return the blocks of lanes."""
-        size = self.plan["block"]
-        return [(low, min(low + size, self.lanes)) for low in range(0, self.lanes, size)]
+    def _spans(self) -> list[tuple[int, int]]:
+        """Return the blocks of lanes: the first lane of each, and the lane after its last one."""
+        size, stop = self.plan["block"], self.lanes.stop
+        return [(low, min(low + size, stop)) for low in range(self.lanes.start, stop, size)]
 
-    def _block(self, index: int, span: Span) -> tuple[int, ...]:
-        """Return the numbers of a block: also the lanes per call, on which the rounding of its numbers depends."""
-        return index, *span, self.plan["width"] or 0
-
-    def _train(
-        self,
-        index: int,
-        held: Mapping[Span, dict[str, np.ndarray] | None],
-        blocks: Blocks | None,
-        arrays: dict[str, np.ndarray],
-        bar: Any,
-    ) -> None:
-        lanes = self.programs.pop((index, self.plan["width"]), None)
-        options = lanes and lanes.epoch[self.devices[0]].options
+    def _train(self, index: int, waiting: Sequence[tuple[int, int]], results: Results, bar: Any) -> None:
+        if not waiting:
+            return
+        lanes = self.programs.pop((index, self.plan["width"]))
+        options = lanes.epoch[self.devices[0]].options
         if options is not None:
             self.options[list(self.factories)[index]] = options
 
-        def work(span: Span, device: jax.Device) -> None:
-            found = held[span]
+        def work(span: tuple[int, int], device: jax.Device) -> None:
+            own = range(*span)
+            found = self._train_span(lanes, device, self._values(index, own), self._seeds(own), bar)
             if found is not None:
-                bar.update((span[1] - span[0]) * self.epochs)
-            elif lanes is not None:
-                own = range(*span)
-                found = self._train_span(lanes, device, self._values(index, own), self._seeds(own), bar)
-                if blocks and found is not None:
-                    blocks.save(*self._block(index, span), arrays=found)
-            for name, array in (found or {}).items():
-                arrays[name][index, span[0] : span[1]] = array
+                results.keep(index, *span, self.plan["width"], found)
 
-        self.crew.run(work, self._spans())
+        self.crew.run(work, waiting)
 
     def _train_span(
         self, lanes: Lanes, device: jax.Device, values: Sequence[np.ndarray], seeds: np.ndarray, bar: Any
@@ -339,15 +316,13 @@ class _Request:
             calls.append({name: array[: high - low] for name, array in call.items()})
         return {name: np.concatenate([call[name] for call in calls]) for name in calls[0]}
 
-    def _label(self, arrays: Mapping[str, np.ndarray], seconds: float) -> xr.Dataset:
+    def _label(self, results: Results, seconds: float) -> xr.Dataset:
         named = self.layout.categories["optimizer"] is not None
-        dims = ("optimizer", *self.layout.axes, "seed")
-        shape = (len(self.factories), *self.layout.axes.values(), len(self.seeds))
-        variables = {}
-        for name, array in arrays.items():
-            tail = ("epoch",) if array.ndim == 3 else ()
-            labelled = xr.DataArray(array.reshape(*shape, *array.shape[2:]), dims=(*dims, *tail))
-            variables[name] = labelled if named else labelled.isel(optimizer=0)
+        sizes = {"optimizer": len(self.factories)} if named else {}
+        sizes |= self.layout.axes | {"seed": len(self.seeds)}
+        variables = results.variables(
+            sizes, {name: ("epoch",)[: array.ndim - 2] for name, array in results.arrays.items()}
+        )
         found: dict[str, Any] = {
             "seed": self.seeds.astype(np.int64),
             "epoch": np.arange(1, self.epochs + 1, dtype=np.int32),
@@ -358,7 +333,7 @@ class _Request:
         attributes = {
             "task": self.task.name,
             "description": json.dumps(to_json(self.task.description)),
-            "lanes": self.lanes * len(self.factories),
+            "lanes": self.layout.lanes * len(self.factories),
             "epochs": self.epochs,
             "seconds": seconds,
             "compile_seconds": self.compile_seconds,
