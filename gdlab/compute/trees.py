@@ -26,10 +26,10 @@ class OpenTree(NamedTuple):
     params: Any
     close: Callable[[Any], Any] | None = None
 
-    def on(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return `fn`, a function of the whole tree, as a function of `params`."""
+    def on(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `fn`, a function of the whole tree (and of what `gdlab.compute.extras` lists), as one of `params`."""
         close = self.close
-        return fn if close is None or not callable(fn) else lambda params: fn(close(params))
+        return fn if close is None or not callable(fn) else lambda params, *given: fn(close(params), *given)
 
 
 def open_point(name: str, value: Any) -> OpenTree:
