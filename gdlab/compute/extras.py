@@ -16,6 +16,7 @@ data. `descend` and `sweep` take both, as `key=` and `data=`, and call the funct
   compilation.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,3 +79,15 @@ def as_data(data: Any) -> Any:
 def bind(fn: Callable[..., Any], given: tuple[Any, ...]) -> Callable[[Any], Any]:
     """Return `fn` as a function of the point alone, at these further arguments."""
     return (lambda x: fn(x, *given)) if given else fn
+
+
+def with_last(fn: Any, others: tuple[Any, ...]) -> Any:
+    """Return `fn` as a function of what precedes these arguments; what cannot be called stays what it is."""
+    if not others or not callable(fn):
+        return fn
+
+    @functools.wraps(fn)
+    def shorter(*given: Any) -> Any:
+        return fn(*given, *others)
+
+    return shorter
