@@ -114,7 +114,7 @@ def check_gradient(
       KeyError: if there is no scheme of a name given.
     """
     opened = open_floating(x)
-    kept, x = _names_kept(x), opened.params
+    kept, x = _kept(x), opened.params
     point = _as_concrete(x)
     require_count("estimates", estimates, low=2)
     others = () if data is None else (as_data(data),)
@@ -176,7 +176,7 @@ def check_gradient(
     side = "autodiff (reverse mode)" if gradient is None else f"{getattr(gradient, '__name__', 'gradient')} (given)"
     side += "" if key is None else f", the mean of {estimates} estimates"
     side += f", of the mean over {estimates} keys" if averaged else ""
-    side += f"; {', '.join(kept)} stay" if kept else ""
+    side += f"; unchanged: {kept}" if kept else ""
     against = f"finite differences of {getattr(fn, '__name__', 'fn')}"
     against += ", autodiff (forward mode)" if gradient is None else ""
     return GradientReport(
@@ -203,10 +203,11 @@ def _verdict(faults: list[Fault], agreements: list[tuple[float, str, str, float]
     return f"{word}: {'; '.join(texts)}{hint}"
 
 
-def _names_kept(x: PyTree) -> list[str]:
-    """Return the names of the leaves that are not floating-point."""
+def _kept(x: PyTree) -> str:
+    """Return the names of the leaves that are not floating-point, at most three of them."""
     leaves = jax.tree_util.tree_leaves_with_path(x)
-    return [f"x{jax.tree_util.keystr(path)}" for path, leaf in leaves if not is_floating(leaf)]
+    names = [f"x{jax.tree_util.keystr(path)}" for path, leaf in leaves if not is_floating(leaf)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _as_concrete(x: PyTree) -> dict[str, np.ndarray]:

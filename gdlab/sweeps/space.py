@@ -18,6 +18,7 @@ from gdlab.arguments import (
 )
 from gdlab.compute.programs import Cache
 from gdlab.compute.snapshots import kept
+from gdlab.compute.trees import is_array_like
 from gdlab.functions import Function
 from gdlab.hyperparameters.axes import Layout, lay_out
 from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments, require_values
@@ -131,13 +132,12 @@ def make_space(
         found = entry.fn if isinstance(entry, Function) else entry
         require_callable("fn", found)
         plain[name] = found
-    tree = None
-    if is_tree(starts, list(plain), named_functions):
-        starts, tree = flatten("starts", starts)
+    points, tree = lay_points("starts", starts, list(plain), named_functions)
+    if tree is not None:
         plain = {name: tree.function(found) for name, found in plain.items()}
         factories = {name: tree.factory(make) for name, make in factories.items()}
         gradient = tree.gradients(gradient)
-    points = lay_starts("starts", starts, list(plain), named_functions)
+        minimizers = _as_vectors(minimizers, tree, named_functions)
     inputs = make_inputs(key, data, points.shape[1])
     one = jax.ShapeDtypeStruct(points.shape[2:], points.dtype)
     given = () if inputs is None else inputs.frame.example()
@@ -188,6 +188,36 @@ def _gradients(gradient: Any, names: list[str], named: bool, *point: Any) -> tup
     for slope in given.values():
         _once(require_gradient, "gradient", slope, *point)
     return tuple(given.values())
+
+
+def lay_points(
+    name: str, starts: Any, functions: list[str], named: bool
+) -> tuple[Float[np.ndarray, "functions starts dim"], Tree | None]:
+    """Return the starts of each function as vectors, and the tree of a point, or None if points are vectors.
+
+    The arguments are those of `lay_starts`; starts may also be a tree whose arrays have an axis of starts in front.
+
+    Raises:
+      TypeError: if the starts are not floating-point numbers.
+      ValueError: if names or shapes do not fit.
+    """
+    if not is_tree(starts, functions, named):
+        return lay_starts(name, starts, functions, named), None
+    points, tree = flatten(name, starts)
+    return lay_starts(name, points, functions, named), tree
+
+
+def _as_vectors(minimizers: Any, tree: Tree, named: bool) -> Any:
+    """Return the argument `minimizers` of a sweep, for one function or a mapping, for vectors."""
+    if named and isinstance(minimizers, Mapping):
+        return {name: _as_vectors(points, tree, False) for name, points in minimizers.items()}
+    if minimizers is None or (is_array_like(minimizers) and np.ndim(minimizers) == 2):
+        return minimizers
+    points, own = flatten("minimizers", minimizers)
+    if (own.names, own.shapes) != (tree.names, tree.shapes):
+        expected, got = (dict(zip(each.names, each.shapes, strict=True)) for each in (tree, own))
+        raise ValueError(f"minimizers: expected points like the starts, of shapes {expected}, got {got}")
+    return points
 
 
 def lay_starts(name: str, starts: Any, functions: list[str], named: bool) -> Float[np.ndarray, "functions starts dim"]:
