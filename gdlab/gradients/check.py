@@ -118,14 +118,15 @@ def check_gradient(
     point = _as_concrete(x)
     require_count("estimates", estimates, low=2)
     others = () if data is None else (as_data(data),)
+    is_noisy = key is not None and takes_key(fn, len(others))
+    averaged = is_noisy and gradient is None
+    fn = with_last(opened.on(fn), others)
+    gradient = None if gradient is None else with_last(opened.on(gradient), others)
     noisy_fn = None
-    random = key is not None and takes_key(fn, len(others))
-    fn, gradient = (with_last(opened.on(each), others) for each in (fn, gradient))
     if key is not None:
         require_key("key", key)
-        noisy_fn, fn = (fn, common_numbers(fn, key, estimates)) if random else (None, fn)
-    averaged = gradient is None and random
-    key = None if averaged else key
+        noisy_fn, fn = (fn, common_numbers(fn, key, estimates)) if is_noisy else (None, fn)
+        key = None if averaged else key
     require_scalar_function("fn", fn, x)
     require_count("coordinates", coordinates, low=2)
     require_count("seed", seed, low=0)

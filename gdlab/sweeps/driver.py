@@ -213,7 +213,7 @@ class _Request:
             self.target,
             self.stop_at_target,
             space.tree,
-            space.inputs and space.inputs.frame,
+            None if space.inputs is None else space.inputs.frame,
         )
 
     def parts(self) -> list[Part]:

@@ -56,14 +56,21 @@ def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable
     """Return one lane: a function from (start, function, numbers) to the arrays that the result keeps of it."""
 
     def lane(start: jax.Array, which: jax.Array, numbers: Sequence[Any]) -> dict[str, Any]:
+
+        def value(x: jax.Array, *given: Any) -> jax.Array:
+            return choose(which, spec.functions, x, *given)
+
+        def slope(x: jax.Array, *given: Any) -> jax.Array:
+            return choose(which, spec.gradients or (), x, *given)
+
         extras = spec.extras(numbers)
         descent = descend(
-            lambda x, *given: choose(which, spec.functions, x, *given),
+            value,
             spec.build(**dict(zip(spec.names, numbers[: len(spec.names)], strict=True))),
             start,
             max_steps=spec.max_steps,
             tolerance=spec.tolerance,
-            gradient=spec.gradients and (lambda x, *given: choose(which, spec.gradients or (), x, *given)),
+            gradient=slope if spec.gradients else None,
             record=record,
             key=extras.key,
             data=extras.data,

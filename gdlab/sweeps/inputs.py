@@ -42,10 +42,12 @@ class Frame(NamedTuple):
 
     def types(self) -> list[jax.ShapeDtypeStruct]:
         """Return the shapes and dtypes of the arguments of a lane."""
-        key = [] if self.key is None else [self.key]
+        found = [] if self.key is None else [self.key]
         if not self.few:
-            return [*key, *self.leaves]
-        return key + [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in self.leaves for _ in range(math.prod(leaf.shape))]
+            return [*found, *self.leaves]
+        for leaf in self.leaves:
+            found += [jax.ShapeDtypeStruct((), leaf.dtype)] * math.prod(leaf.shape)
+        return found
 
     def extras(self, arguments: Sequence[Any]) -> Extras:
         """Return the key and the data of a lane, from its arguments."""

@@ -174,9 +174,7 @@ def scalar_lane(lane: LaneTrace, backend: str) -> TracedLane:
     begin_one, step_one, look_one = (each.run for each in scalar)
     plain = all(each.plain for each in scalar)
     unrolled = 1 if backend == "cpu" or not plain else max(1, min(UNROLLED, MOST_UNROLLED // scalar[1].size))
-    return TracedLane(
-        begin_one, step_one, look_one, like, lane.numbers, lane.leaves[0].size, plain, dated, unrolled
-    )
+    return TracedLane(begin_one, step_one, look_one, like, lane.numbers, lane.leaves[0].size, plain, dated, unrolled)
 
 
 def _require_scalars(numbers: Sequence[jax.ShapeDtypeStruct]) -> None:
