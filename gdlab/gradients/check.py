@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,20 +113,9 @@ def check_gradient(
         if the gradient does not have the structure and the shapes of `x`.
       KeyError: if there is no scheme of a name given.
     """
-    opened = open_floating(x)
-    kept, x = _kept(x), opened.params
-    point = _as_concrete(x)
     require_count("estimates", estimates, low=2)
-    others = () if data is None else (as_data(data),)
-    is_noisy = key is not None and takes_key(fn, len(others))
-    averaged = is_noisy and gradient is None
-    fn = with_last(opened.on(fn), others)
-    gradient = None if gradient is None else with_last(opened.on(gradient), others)
-    noisy_fn = None
-    if key is not None:
-        require_key("key", key)
-        noisy_fn, fn = (fn, common_numbers(fn, key, estimates)) if is_noisy else (None, fn)
-        key = None if averaged else key
+    fn, x, gradient, key, noisy_fn, about = _sides(fn, x, gradient, key, data, estimates)
+    point = _as_concrete(x)
     require_scalar_function("fn", fn, x)
     require_count("coordinates", coordinates, low=2)
     require_count("seed", seed, low=0)
@@ -175,9 +164,7 @@ def check_gradient(
         faults += [Fault(f"{name}: {fault.text}", fault.proven) for fault in judgement.faults]
 
     side = "autodiff (reverse mode)" if gradient is None else f"{getattr(gradient, '__name__', 'gradient')} (given)"
-    side += "" if key is None else f", the mean of {estimates} estimates"
-    side += f", of the mean over {estimates} keys" if averaged else ""
-    side += f"; unchanged: {kept}" if kept else ""
+    side += about
     against = f"finite differences of {getattr(fn, '__name__', 'fn')}"
     against += ", autodiff (forward mode)" if gradient is None else ""
     return GradientReport(
@@ -202,6 +189,43 @@ def _verdict(faults: list[Fault], agreements: list[tuple[float, str, str, float]
     remedy = "take more estimates" if noisy else "enable x64"
     hint = "" if proven else f" (the tolerance is {asked:.1e}; {remedy}, or raise rtol)"
     return f"{word}: {'; '.join(texts)}{hint}"
+
+
+class _Sides(NamedTuple):
+    """What is compared, as functions of the leaves that move.
+
+    Attributes:
+      fn: the function of x; a noisy one is the mean over its keys.
+      x: the point, with None in place of leaves that stay.
+      gradient: the gradient under test, of x, or of x and a key if it is noisy; None for autodiff of `fn`.
+      key: the random key of a noisy gradient, or None.
+      noisy_fn: the function of x and a key, if the gradient and the function are noisy.
+      about: what the report says of the gradient besides its name.
+    """
+
+    fn: Callable[[Any], Any]
+    x: PyTree
+    gradient: Callable[..., Any] | None
+    key: Any
+    noisy_fn: Callable[[Any, Any], Any] | None
+    about: str
+
+
+def _sides(fn: Any, x: PyTree, gradient: Any, key: Any, data: Any, estimates: int) -> _Sides:
+    """Bring what `check_gradient` takes into a form in which functions take x alone, or x and a key."""
+    opened, kept = open_floating(x), _kept(x)
+    others = () if data is None else (as_data(data),)
+    is_noisy = key is not None and takes_key(fn, len(others))
+    fn = with_last(opened.on(fn), others)
+    gradient = None if gradient is None else with_last(opened.on(gradient), others)
+    noisy_fn, about = None, f"; unchanged: {kept}" if kept else ""
+    if key is not None:
+        require_key("key", key)
+        noisy_fn, fn = (fn, common_numbers(fn, key, estimates)) if is_noisy else (None, fn)
+        if gradient is None and is_noisy:
+            return _Sides(fn, opened.params, None, None, None, f", of the mean over {estimates} keys{about}")
+        about = f", the mean of {estimates} estimates{about}"
+    return _Sides(fn, opened.params, gradient, key, noisy_fn, about)
 
 
 def _kept(x: PyTree) -> str:
