@@ -109,10 +109,14 @@ def as_path(name: str, value: Any) -> Path:
 
 def require_key(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is one random key, of `jax.random.key` or `jax.random.PRNGKey`; may be traced."""
+    if not _is_key(value):
+        raise TypeError(f"{name}: expected a random key, such as jax.random.key(0), got {describe(value)}")
+
+
+def _is_key(value: Any) -> bool:
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    if not new and not (dtype == np.uint32 and shape is not None and len(shape) == 1):
-        raise TypeError(f"{name}: expected a random key, such as jax.random.key(0), got {describe(value)}")
+    return bool(new or (dtype == np.uint32 and shape is not None and len(shape) == 1))
 
 
 def is_optimizer(value: Any) -> bool:
@@ -348,9 +352,9 @@ def as_point(name: str, value: Any) -> Array:
     return point
 
 
-def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
-    """Raise unless `fn` is callable and returns one real scalar at `x`, as determined by abstract evaluation."""
-    result = abstract_result(name, fn, x, takes=_point_shown(x))
+def require_scalar_function(name: str, fn: Callable, x: Any, *given: Any) -> None:
+    """Raise unless `fn(x, *given)` is one real scalar, as determined by abstract evaluation."""
+    result = abstract_result(name, fn, x, *given, takes=_point_shown(x, *given))
     shape = getattr(result, "shape", None)
     if shape != ():
         got = f"shape {shape}" if shape is not None else f"a {type(result).__name__}"
@@ -361,9 +365,9 @@ def require_scalar_function(name: str, fn: Callable, x: Any) -> None:
         )
 
 
-def require_gradient(name: str, gradient: Any, x: Any) -> None:
-    """Raise unless `gradient` is callable and returns arrays of x's tree and shapes, found by abstract evaluation."""
-    got = abstract_result(name, gradient, x, takes=_point_shown(x))
+def require_gradient(name: str, gradient: Any, x: Any, *given: Any) -> None:
+    """Raise unless `gradient(x, *given)` has arrays of x's tree and shapes, as determined by abstract evaluation."""
+    got = abstract_result(name, gradient, x, *given, takes=_point_shown(x, *given))
     if not hasattr(x, "shape"):
         expected, came = _shapes_by_place(x), _shapes_by_place(got)
         if came != expected:
@@ -380,6 +384,9 @@ def _shapes_by_place(tree: Any) -> str:
     return ", ".join(f"{jax.tree_util.keystr(where)} of shape {tuple(leaf.shape)}".strip() for where, leaf in leaves)
 
 
-def _point_shown(x: Any) -> str:
+def _point_shown(x: Any, *given: Any) -> str:
     shape = getattr(x, "shape", None)
-    return "x" if shape is None else f"one point of shape {tuple(shape)}"
+    point = "x" if shape is None else f"one point of shape {tuple(shape)}"
+    if not given:
+        return point
+    return f"{point} and " + ("data" if not _is_key(given[0]) else "a key" if len(given) == 1 else "a key and data")

@@ -1,13 +1,12 @@
 """One descent: a function, an optimizer and a starting point form a pure program that jit compiles and vmap batches."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from gdlab.arguments import (
     describe,
@@ -20,6 +19,7 @@ from gdlab.arguments import (
     require_number,
     require_scalar_function,
 )
+from gdlab.compute.extras import as_extras, bind
 from gdlab.compute.trees import all_finite, distance, open_point
 from gdlab.optimizers.protocol import take_update, with_any_arguments
 from gdlab.types import Number
@@ -31,7 +31,7 @@ class Descent(NamedTuple):
     Attributes:
       path: the recorded points, beginning with the start: the start's array, or each array of its tree, with an axis in
         front. After a stop, the last point is repeated. With record="last" it holds the last point only.
-      value: the function values at these points.
+      value: the function values at these points; those of a stochastic function as in `gdlab.compute.extras`.
       steps: the number of steps taken, including the one that met the tolerance.
       converged: whether the tolerance was met.
       diverged: whether a value, a gradient or a new point was not finite. The path then stays at the last finite
@@ -90,14 +90,16 @@ def move(
 
 
 def descend(
-    fn: Callable[[Any], Any],
+    fn: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     start: PyTree,
     *,
     max_steps: int,
     tolerance: Number | None = None,
-    gradient: Callable[[Any], Any] | None = None,
+    gradient: Callable[..., Any] | None = None,
     record: str = "path",
+    key: PRNGKeyArray | None = None,
+    data: PyTree | None = None,
 ) -> Descent:
     """Descend `fn` from `start` until sum |x_new - x| < tolerance or until `max_steps` steps are taken.
 
@@ -105,7 +107,8 @@ def descend(
     loop every time. In a batch, a stopped lane (one run of the batch) keeps its state while the others continue.
 
     Args:
-      fn: a function of one point that returns a scalar. For a `Function` of `gdlab.functions`, pass its `.fn`.
+      fn: a function of one point that returns a scalar; with `key` or `data`, or both, `fn(x, key)`, `fn(x, data)` or
+        `fn(x, key, data)`. For a `Function` of `gdlab.functions`, pass its `.fn`.
       optimizer: an optax transformation. To vmap over its hyperparameters, build it inside the mapped function. Its
         `update` also receives `value`, `grad`, `value_fn` and `grad_fn`, if it takes them; see
         `gdlab.optimizers.protocol`. For one of `gdlab.strategies`, no gradient is computed.
@@ -117,9 +120,12 @@ def descend(
         small learning rate meets any tolerance at once, and so does a first update of zero (a warm-up), so a
         converged descent is not necessarily at a minimum. Default None.
       gradient: a function `gradient(x)` that returns a tree like what moves of x: any of `gdlab.gradients`, or one of
-        your own. Default `jax.grad(fn)`.
+        your own. It takes the same arguments as `fn`. Default `jax.grad(fn)`.
       record: "path" keeps all max_steps + 1 points in memory and runs as a scan, which is reverse-differentiable.
         "last" keeps only the last point and stops the loop when every lane of the batch has stopped. Default "path".
+      key: the random key of a stochastic function, whose step t has the key `jax.random.fold_in(key, t)`; may be
+        traced. `gdlab.compute.extras` says what a value is then. Default None: the function takes no key.
+      data: a tree of arrays that the function takes, which may be traced. Default None: it takes none.
 
     Returns:
       A `Descent`.
@@ -141,26 +147,31 @@ def descend(
         require_number("tolerance", tolerance, 0.0)
     require_choice("record", record, ("path", "last"))
     require_no_tolerance(optimizer, tolerance)
+    extras = as_extras(key, data)
     given = open_point("start", start)
     start, fn = given.params, given.on(fn)
-    require_scalar_function("fn", fn, start)
+    require_scalar_function("fn", fn, start, *extras.example)
     slope = jax.grad(fn) if gradient is None else given.on(gradient)
     if needs_gradient(optimizer):
-        require_gradient("gradient", slope, start)
+        require_gradient("gradient", slope, start, *extras.example)
     else:
-        slope = partial(jax.tree.map, jnp.zeros_like)
+        slope = lambda x, *_: jax.tree.map(jnp.zeros_like, x)  # noqa: E731
     optimizer = with_any_arguments(optimizer)
 
-    def cast_slope(x: Any) -> Any:
-        return jax.tree.map(lambda g, leaf: g.astype(leaf.dtype), slope(x), x)
+    def cast_slope(x: Any, *more: Any) -> Any:
+        return jax.tree.map(lambda g, leaf: g.astype(leaf.dtype), slope(x, *more), x)
+
+    def value_at(x: Any, step: Any) -> Array:
+        return fn(x, *extras.at(step))
 
     def running(state: _State) -> Array:
         return ~(state.converged | state.diverged) & (state.steps < max_steps)
 
     def step(state: _State) -> _State:
-        x = state.point
-        g, value = cast_slope(x), fn(x)
-        moved, optimizer_state = move(optimizer, state.optimizer, x, value, g, fn, cast_slope)
+        x, now = state.point, extras.at(state.steps)
+        value_fn, grad_fn = bind(fn, now), bind(cast_slope, now)
+        g, value = grad_fn(x), value_fn(x)
+        moved, optimizer_state = move(optimizer, state.optimizer, x, value, g, value_fn, grad_fn)
         finite = jnp.isfinite(value) & all_finite(g) & all_finite(moved)
         converged = jnp.array(False) if tolerance is None else finite & (distance(moved, x) < tolerance)
         point = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, x)
@@ -173,7 +184,7 @@ def descend(
 
         return jax.tree.map(freeze, jax.tree.map(jnp.asarray, new), state)
 
-    lost = ~(all_finite(start) & jnp.isfinite(fn(start)))
+    lost = ~(all_finite(start) & jnp.isfinite(value_at(start, 0)))
     begun = jax.tree.map(jnp.asarray, optimizer.init(start))
     state = _State(start, begun, jnp.zeros([], jnp.int32), jnp.array(False), lost)
     if record == "path":
@@ -184,8 +195,10 @@ def descend(
 
         state, points = jax.lax.scan(recorded_step, state, length=max_steps)
         path = jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), start, points)
+        steps = jnp.minimum(jnp.arange(max_steps + 1), state.steps)
     else:
         state = jax.lax.while_loop(running, step, state)
         path = jax.tree.map(lambda leaf: leaf[None], state.point)
-    value = jax.vmap(fn)(path)
+        steps = state.steps[None]
+    value = jax.vmap(value_at)(path, steps)
     return Descent(path, value, state.steps, state.converged, state.diverged | ~jnp.isfinite(value[-1]))

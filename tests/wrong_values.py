@@ -189,6 +189,7 @@ KINDS: dict[str, str] = {
     "Function.minimizers": "function",
     "check_gradient.fn": "traced function",
     "check_gradient.x": "tree",
+    **{f"{name}.data": "tree" for name in ("check_gradient", "descend", "sweep")},
     "check_gradient.rtol": "positive",
     "check_gradient.schemes": "names",
     "check_gradient.step": "positive",

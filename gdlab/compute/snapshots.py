@@ -115,6 +115,8 @@ class _Reader:
             return Same(value) if not isinstance(value, jax.core.Tracer) else self._refuse()
         if kind is np.ndarray or isinstance(value, np.generic):
             return self._array(np.asarray(value))
+        if isinstance(value, jax.tree_util.PyTreeDef):
+            return self._structure(value)
         if isinstance(value, (np.dtype, Signature)):
             return Same(value) if isinstance(value, Signature) else value
         if isinstance(value, (types.ModuleType, type)):
@@ -140,6 +142,13 @@ class _Reader:
         if array.dtype.hasobject:
             self._refuse()
         return array.shape, array.dtype, hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
+
+    def _structure(self, structure: jax.tree_util.PyTreeDef) -> Hashable:
+        """Return the structure of a tree of dicts, lists and tuples; other nodes may hold functions."""
+        node = structure.node_data()
+        if node is not None and node[0] not in (dict, list, tuple, type(None)):
+            self._refuse()
+        return str(structure), tuple([self._structure(child) for child in structure.children()])
 
     def _instance(self, value: Any) -> Hashable:
         """Return what `pickle` would save of an instance of a fixed class."""

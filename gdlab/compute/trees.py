@@ -26,10 +26,12 @@ class OpenTree(NamedTuple):
     params: Any
     close: Callable[[Any], Any] | None = None
 
-    def on(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return `fn`, a function of the whole tree, as a function of `params`."""
+    def on(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `fn`, a function of the whole tree (and of what `gdlab.compute.extras` lists), as one of `params`."""
         close = self.close
-        return fn if close is None or not callable(fn) else lambda params: fn(close(params))
+        if close is None or not callable(fn):
+            return fn
+        return functools.wraps(fn)(lambda params, *given: fn(close(params), *given))
 
 
 def open_point(name: str, value: Any) -> OpenTree:
@@ -40,13 +42,19 @@ def open_point(name: str, value: Any) -> OpenTree:
     """
     if is_array_like(value):
         return OpenTree(as_floating(name, value))
+    opened = open_tree(value)
+    if not jax.tree.leaves(opened.params):
+        raise TypeError(f"{name}: expected floating-point numbers, got none in {describe(value)}")
+    return opened._replace(params=jax.tree.map(jnp.asarray, opened.params))
+
+
+def open_tree(value: Any) -> OpenTree:
+    """Divide a tree, whose leaves stay what they are; perhaps none of them moves."""
     leaves, structure = jax.tree.flatten(value)
     moves, stays = divide(leaves)
-    if not moves:
-        raise TypeError(f"{name}: expected floating-point numbers, got none in {describe(value)}")
-    params = join(structure, map(jnp.asarray, moves), stays, whole=False)
     if len(moves) == len(leaves):
-        return OpenTree(params)
+        return OpenTree(value)
+    params = join(structure, moves, stays, whole=False)
     return OpenTree(params, lambda params: join(structure, jax.tree.leaves(params), stays, whole=True))
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,10 @@ from gdlab.arguments import (
     require_sequence,
     restated,
 )
+from gdlab.compute.extras import as_data, with_last
 from gdlab.compute.precision import exact_products
-from gdlab.gradients.finite import autodiff, finite_difference, require_floating_leaves
+from gdlab.compute.trees import is_floating
+from gdlab.gradients.finite import autodiff, finite_difference, open_floating
 from gdlab.gradients.judge import Fault, forward_mode_row, judge
 from gdlab.gradients.ladder import climb
 from gdlab.gradients.noise import Noise, average, common_numbers, require_noisy_gradient, takes_key
@@ -42,7 +44,7 @@ def check_gradient(
     fn: Callable[..., Any],
     x: PyTree,
     *,
-    gradient: Callable[[Any], Any] | None = None,
+    gradient: Callable[..., Any] | None = None,
     schemes: Sequence[str | Scheme] = DEFAULT_SCHEMES,
     step: Number | None = None,
     rtol: float | None = None,
@@ -50,6 +52,7 @@ def check_gradient(
     seed: int = 0,
     key: PRNGKeyArray | None = None,
     estimates: int = 4096,
+    data: PyTree | None = None,
 ) -> GradientReport:
     """Compare a gradient of `fn` at `x` with finite differences and report the result.
 
@@ -72,15 +75,18 @@ def check_gradient(
     often than in 0.1% (log-normal ones: 2% of checks of 64 estimates, 0.2% of 1,024 or more). If the expectation is
     not known, `fn(x, key)` may be noisy too: then the quotients are those of its mean over the keys of the estimates,
     the same keys at all x, and the noise is that of the difference between an estimate and the slope for its key.
+    Without a `gradient`, it is the derivative of that mean that is checked: random numbers that are common to all x are
+    no noise, so the tolerance is that of a function without them.
 
     Products of float32 matrices are computed in float32, also on a GPU, whose default, TF32, is off by 5e-4.
     Disagreement is reported and does not raise. For float32 parameters, enable x64
     (`jax.config.update("jax_enable_x64", True)`) to get a far sharper check.
 
     Args:
-      fn: a function of an array or a pytree of floating-point arrays that returns a scalar; with `key`, the
-        expectation, or a function of x and a key whose expectation that is.
-      x: the point at which the gradient is checked; finite, and not traced.
+      fn: a function of an array or a pytree that returns a scalar; with `key`, the expectation, or a function of x and
+        a key whose expectation that is; with `data`, a function of these too, as `fn(x, data)` or `fn(x, key, data)`.
+      x: the point at which the gradient is checked; finite, and not traced. Leaves that are not floating-point, such as
+        counts and activation functions in a module, stay what they are; the gradient has None in their place.
       gradient: the gradient function to test. One that JAX cannot trace, written in NumPy for example, is called once
         with `x` itself. The default is reverse-mode autodiff of `fn`, which is then compared
         with the forward mode too. (A function with a custom VJP has no forward mode, which the report states.)
@@ -92,8 +98,11 @@ def check_gradient(
       coordinates: the number of directions to check in leaves that have more elements than this: random coordinates,
         and one random direction in which every element counts. At least 2. Default 64.
       seed: the seed that selects them. Default 0.
-      key: the random key of a noisy gradient, `gradient(x, key)`. Default None: the gradient is a function of x alone.
-      estimates: the number of independent estimates of a noisy gradient, at least 2. Default 4096.
+      key: the random key of a noisy gradient, `gradient(x, key)`, or of a noisy `fn`. Default None: both are functions
+        of x alone.
+      estimates: the number of independent estimates of a noisy gradient, or of keys over which a noisy `fn` is
+        averaged; at least 2. Default 4096.
+      data: a tree of arrays that `fn` and `gradient` take as their last argument. Default None: they take none.
 
     Returns:
       A `GradientReport`, which prints as a table.
@@ -104,12 +113,9 @@ def check_gradient(
         if the gradient does not have the structure and the shapes of `x`.
       KeyError: if there is no scheme of a name given.
     """
-    point = _as_concrete(x)
     require_count("estimates", estimates, low=2)
-    noisy_fn = None
-    if key is not None:
-        require_key("key", key)
-        noisy_fn, fn = (fn, common_numbers(fn, key, estimates)) if takes_key(fn) else (None, fn)
+    fn, x, gradient, key, noisy_fn, about = _sides(fn, x, gradient, key, data, estimates)
+    point = _as_concrete(x)
     require_scalar_function("fn", fn, x)
     require_count("coordinates", coordinates, low=2)
     require_count("seed", seed, low=0)
@@ -158,7 +164,7 @@ def check_gradient(
         faults += [Fault(f"{name}: {fault.text}", fault.proven) for fault in judgement.faults]
 
     side = "autodiff (reverse mode)" if gradient is None else f"{getattr(gradient, '__name__', 'gradient')} (given)"
-    side += "" if key is None else f", the mean of {estimates} estimates"
+    side += about
     against = f"finite differences of {getattr(fn, '__name__', 'fn')}"
     against += ", autodiff (forward mode)" if gradient is None else ""
     return GradientReport(
@@ -185,9 +191,52 @@ def _verdict(faults: list[Fault], agreements: list[tuple[float, str, str, float]
     return f"{word}: {'; '.join(texts)}{hint}"
 
 
+class _Sides(NamedTuple):
+    """What is compared, as functions of the leaves that move.
+
+    Attributes:
+      fn: the function of x; a noisy one is the mean over its keys.
+      x: the point, with None in place of leaves that stay.
+      gradient: the gradient under test, of x, or of x and a key if it is noisy; None for autodiff of `fn`.
+      key: the random key of a noisy gradient, or None.
+      noisy_fn: the function of x and a key, if the gradient and the function are noisy.
+      about: what the report says of the gradient besides its name.
+    """
+
+    fn: Callable[[Any], Any]
+    x: PyTree
+    gradient: Callable[..., Any] | None
+    key: Any
+    noisy_fn: Callable[[Any, Any], Any] | None
+    about: str
+
+
+def _sides(fn: Any, x: PyTree, gradient: Any, key: Any, data: Any, estimates: int) -> _Sides:
+    """Bring what `check_gradient` takes into a form in which functions take x alone, or x and a key."""
+    opened, kept = open_floating(x), _kept(x)
+    others = () if data is None else (as_data(data),)
+    is_noisy = key is not None and takes_key(fn, len(others))
+    fn = with_last(opened.on(fn), others)
+    gradient = None if gradient is None else with_last(opened.on(gradient), others)
+    noisy_fn, about = None, f"; unchanged: {kept}" if kept else ""
+    if key is not None:
+        require_key("key", key)
+        noisy_fn, fn = (fn, common_numbers(fn, key, estimates)) if is_noisy else (None, fn)
+        if gradient is None and is_noisy:
+            return _Sides(fn, opened.params, None, None, None, f", of the mean over {estimates} keys{about}")
+        about = f", the mean of {estimates} estimates{about}"
+    return _Sides(fn, opened.params, gradient, key, noisy_fn, about)
+
+
+def _kept(x: PyTree) -> str:
+    """Return the names of the leaves that are not floating-point, at most three of them."""
+    leaves = jax.tree_util.tree_leaves_with_path(x)
+    names = [f"x{jax.tree_util.keystr(path)}" for path, leaf in leaves if not is_floating(leaf)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _as_concrete(x: PyTree) -> dict[str, np.ndarray]:
-    """Return the leaves of `x` by name; raise, naming the leaf, unless they are finite floating-point numbers."""
-    require_floating_leaves(x)
+    """Return the leaves of `x` by name; raise, naming the leaf, unless they are finite."""
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         name = f"x{jax.tree_util.keystr(path)}"

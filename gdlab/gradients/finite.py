@@ -18,7 +18,9 @@ from gdlab.arguments import (
     require_number,
     require_scalar_function,
 )
+from gdlab.compute.extras import bind
 from gdlab.compute.precision import exact_products
+from gdlab.compute.trees import OpenTree, open_tree
 from gdlab.gradients.schemes import Line, Scheme, as_scheme, quotient, used_step
 from gdlab.types import Number
 
@@ -37,23 +39,41 @@ def require_floating_leaves(x: PyTree, name: str = "x") -> None:
             raise TypeError(f"{where}: expected floating-point numbers, got dtype {dtype}")
 
 
+def open_floating(x: PyTree) -> OpenTree:
+    """Divide a point into its floating-point leaves, which move, and all others, which stay.
+
+    Raises:
+      TypeError: if no leaf is floating-point, or one is complex; the message names the leaf.
+    """
+    opened = open_tree(x)
+    if not jax.tree.leaves(opened.params):
+        require_floating_leaves(x)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x) if opened.close else ():
+        if isinstance(leaf, complex) or jnp.issubdtype(getattr(leaf, "dtype", bool), jnp.complexfloating):
+            name = f"x{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{name}: expected floating-point numbers, got dtype {jnp.result_type(leaf)}")
+    return opened
+
+
 def finite_difference(
-    fn: Callable[[Any], Any],
+    fn: Callable[..., Any],
     scheme: str | Scheme = "central",
     step: Number | None = None,
 ) -> Callable[[Any], Any]:
     """Return a function that estimates the gradient of `fn` by finite differences; it works under jit and vmap.
 
     Args:
-      fn: a function of an array or a pytree of floating-point arrays that returns a scalar.
+      fn: a function of an array or a pytree that returns a scalar. It may take more arguments, such as a random key and
+        data, which are the same for all its values.
       scheme: a name in `SCHEMES` (forward, backward, central, central4, central6, central8, complex, richardson) or a
         `Scheme` of your own. Default "central".
       step: h in the units of x, used unchanged for every coordinate; may be traced. None chooses for each coordinate
         the h that balances truncation and rounding in its dtype, eps^(1/(order+1)) max(1, |x_i|).
 
     Returns:
-      The function `gradient(x)`, whose result has the structure, shapes and dtypes of x. It raises TypeError if a leaf
-      is not floating-point, and TypeError or ValueError if the value of `fn` is not a real scalar.
+      The function `gradient(x, *others)`, whose result has the structure, shapes and dtypes of x, with None in place of
+      leaves that are not floating-point, which stay what they are. It raises TypeError if no leaf is floating-point or
+      one is complex, and TypeError or ValueError if the value of `fn` is not a real scalar.
 
     Raises:
       TypeError: if `fn` is not callable.
@@ -66,10 +86,11 @@ def finite_difference(
         require_number("step", step, 0.0, open_low=True)
 
     @exact_products
-    def gradient(x: PyTree[Shaped[Array, "..."]]) -> PyTree[Shaped[Array, "..."]]:
-        require_floating_leaves(x)
-        require_scalar_function("fn", fn, x)
-        leaves, structure = jax.tree.flatten(x)
+    def gradient(x: PyTree[Shaped[Any, "..."]], *others: Any) -> PyTree[Shaped[Array, "..."]]:
+        opened = open_floating(x)
+        require_scalar_function("fn", opened.on(fn), opened.params, *others)
+        at_point = bind(opened.on(fn), others)
+        leaves, structure = jax.tree.flatten(opened.params)
         leaves = [jnp.asarray(leaf) for leaf in leaves]
 
         def leaf_gradient(number: int) -> Array:
@@ -80,7 +101,7 @@ def finite_difference(
 
             def derivative(index: Array) -> Array:
                 unit = jnp.zeros_like(flat).at[index].set(1)
-                line = along(fn, structure, leaves, number, unit)
+                line = along(at_point, structure, leaves, number, unit)
                 return quotient(chosen, line, used_step(chosen, flat[index], step)).astype(leaf.dtype)
 
             return by_blocks(derivative, jnp.arange(flat.size), 8 * flat.size).reshape(leaf.shape).astype(leaf.dtype)
@@ -114,16 +135,18 @@ def by_blocks(f: Callable[[Array], Any], indices: Array, size: int) -> Any:
     return jax.lax.map(f, indices, batch_size=block)
 
 
-def autodiff(fn: Callable[[Any], Any], mode: str = "reverse") -> Callable[[Any], Any]:
+def autodiff(fn: Callable[..., Any], mode: str = "reverse") -> Callable[..., Any]:
     """Return the gradient function of `fn` by automatic differentiation.
 
     Args:
-      fn: a function of an array or a pytree of arrays that returns a scalar.
+      fn: a function of an array or a pytree that returns a scalar. It may take more arguments, such as a random key and
+        data.
       mode: "reverse" makes one backward pass, "forward" one pass per coordinate. Default "reverse".
 
     Returns:
-      The function `gradient(x)`, whose result has the structure, shapes and dtypes of x. It raises TypeError if a leaf
-      is not floating-point, and TypeError or ValueError if the value of `fn` is not a real scalar.
+      The function `gradient(x, *others)`, whose result has the structure, shapes and dtypes of x, with None in place of
+      leaves that are not floating-point, which stay what they are. It raises TypeError if no leaf is floating-point or
+      one is complex, and TypeError or ValueError if the value of `fn` is not a real scalar.
 
     Raises:
       TypeError: if `fn` is not callable.
@@ -131,24 +154,20 @@ def autodiff(fn: Callable[[Any], Any], mode: str = "reverse") -> Callable[[Any],
     """
     require_callable("fn", fn)
     require_choice("mode", mode, ("reverse", "forward"))
-    derivative = jax.grad(fn) if mode == "reverse" else jax.jacfwd(fn)
+    derivative = jax.grad if mode == "reverse" else jax.jacfwd
 
-    @functools.wraps(derivative)
-    def gradient(x: Any) -> Any:
+    @functools.wraps(fn)
+    def gradient(x: Any, *others: Any) -> Any:
+        opened = open_floating(x)
         if mode == "forward":  # which would return the Jacobian of a vector
-            _require_differentiable(fn, x)
+            require_scalar_function("fn", opened.on(fn), opened.params, *others)
         try:
-            return derivative(x)
-        except Exception:
-            _require_differentiable(fn, x)  # says in one line what is wrong with x or fn, if one of them is
+            return derivative(opened.on(fn))(opened.params, *others)
+        except Exception:  # says in one line what is wrong with fn, if that is it
+            require_scalar_function("fn", opened.on(fn), opened.params, *others)
             raise
 
     return gradient
-
-
-def _require_differentiable(fn: Callable[[Any], Any], x: PyTree) -> None:
-    require_floating_leaves(x)
-    require_scalar_function("fn", fn, x)
 
 
 @exact_products

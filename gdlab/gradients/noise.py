@@ -74,15 +74,16 @@ def average(
     return [noise._replace(mean=one.mean(axis=0)) for noise, one in zip(noises, found, strict=True)]
 
 
-def takes_key(fn: Any) -> bool:
-    """Return whether `fn` must be called with a second argument besides x."""
+def takes_key(fn: Any, others: int = 0) -> bool:
+    """Return whether `fn` must be called with a key besides x and so many other arguments."""
+    known = [None] * (1 + others)
     try:
         signature = inspect.signature(fn)
-        signature.bind(None, None)
+        signature.bind(*known, None)
     except (TypeError, ValueError):  # no such arguments, or no signature, or no function
         return False
     try:
-        signature.bind(None)
+        signature.bind(*known)
     except TypeError:
         return True
     return False

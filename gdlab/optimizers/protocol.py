@@ -13,6 +13,9 @@ with these keyword arguments:
 - grad_fn: `grad_fn(params)` returns the gradient there. SAM needs it. A second argument is ignored: `optax.contrib.sam`
   passes the number of its step.
 
+The function of `descend` and `sweep` may take a random key and data (`gdlab.compute.extras`); `value_fn` and `grad_fn`
+then have the key of the step and the data, and still are functions of the parameters alone.
+
 An optimizer receives those that its `update` names, or all of them if it takes any keyword argument. What it does not
 ask for costs nothing in a compiled program.
 """

@@ -23,9 +23,10 @@ from gdlab.arguments import (
     require_number,
     require_optimizer,
 )
-from gdlab.hyperparameters.factories import by_name, factories_by_name, optimizer_from
+from gdlab.hyperparameters.factories import by_name, factories_by_name, optimizer_from, require_arguments
+from gdlab.sweeps.labels import dimension_of_points, hyperparameters_in
 from gdlab.sweeps.races import Race, tune_and_judge
-from gdlab.sweeps.space import RESULT_NAMES, lay_starts
+from gdlab.sweeps.space import lay_points
 from gdlab.types import Factory
 
 
@@ -84,6 +85,8 @@ def _costs(optimizer: Any, dim: int, gradient_cost: float) -> tuple[float, float
 def count_evaluations(runs: xr.Dataset, factory: Any, *, gradient_cost: float = 3.0) -> xr.Dataset:
     """Add the function evaluations and the sequential rounds of a sweep's lanes (one run each) to its dataset.
 
+    Points may be vectors, matrices or trees: what counts is how many numbers one holds.
+
     Args:
       runs: the dataset of `sweep`.
       factory: the factory of the sweep, or its mapping from names to factories.
@@ -99,14 +102,15 @@ def count_evaluations(runs: xr.Dataset, factory: Any, *, gradient_cost: float = 
       ValueError: if the dataset has other optimizers than the mapping.
     """
     require_instance("runs", runs, xr.Dataset, "a dataset, as from gdlab.sweep")
-    if missing := [name for name in ("steps", "start_point") if name not in runs.variables]:
-        raise ValueError(f"runs: expected the dataset of a sweep, with {missing[0]}, got {', '.join(map(str, runs))}")
+    missing = "steps" if "steps" not in runs else "start_point" if not dimension_of_points(runs) else None
+    if missing is not None:
+        raise ValueError(f"runs: expected the dataset of a sweep, with {missing}, got {', '.join(map(str, runs))}")
     require_number("gradient_cost", gradient_cost, 0.0, open_low=True)
     factories = factories_by_name(factory)
     names = [str(name) for name in runs.optimizer.values] if "optimizer" in runs.dims else list(factories)
     if names != list(factories):
         raise ValueError(f"factory: expected a factory for each of {names}, got {list(factories)}")
-    dim = runs.sizes["coordinate"]
+    dim = dimension_of_points(runs)
 
     def counted(steps: xr.DataArray) -> xr.DataArray:
         found = steps.astype(float)
@@ -131,12 +135,8 @@ def _only(factories: Mapping[str, Factory]) -> tuple[str, Factory]:
 
 def _first(runs: xr.Dataset, name: str, factory: Factory) -> optax.GradientTransformation:
     """Return the optimizer at the first setting of the hyperparameters; none changes the number of evaluations."""
-    numbers = {str(key): float(runs[key].values.flat[0]) for key in _hyperparameters(runs)}
+    numbers = {str(key): float(runs[key].values.flat[0]) for key in hyperparameters_in(runs)}
     return optimizer_from(name, factory, {key: value for key, value in numbers.items() if not np.isnan(value)})
-
-
-def _hyperparameters(runs: xr.Dataset) -> list[str]:
-    return [str(name) for name in runs.coords if name not in RESULT_NAMES]
 
 
 def tune_and_judge_within(
@@ -179,9 +179,11 @@ def tune_and_judge_within(
     factories = factories_by_name(factories, "factories")
     settings = _settings(hyperparameters, list(factories))
     functions = by_name("functions", functions)
-    dim = lay_starts("judged_starts", judged_starts, list(functions), True).shape[2]
+    dim = lay_points("judged_starts", judged_starts, list(functions), True)[0].shape[2]
     if "max_steps" in options:
         raise TypeError("options: expected no max_steps, because the budget decides, got one")
+    for name, factory in factories.items():
+        require_arguments({name: factory}, settings[name][0])
     made = {name: optimizer_from(name, factory, settings[name][0]) for name, factory in factories.items()}
     steps = {name: steps_within(budget, one, dim, gradient_cost=gradient_cost) for name, one in made.items()}
     races = []
@@ -209,10 +211,10 @@ def _settings(given: Any, names: list[str]) -> dict[str, list[Mapping[str, float
 
 def _joined(runs: list[xr.Dataset], budget: int) -> xr.Dataset:
     """Join the datasets of several contenders; a hyperparameter that one does not have is NaN there."""
-    names = list(dict.fromkeys(name for one in runs for name in _hyperparameters(one)))
+    names = list(dict.fromkeys(name for one in runs for name in hyperparameters_in(one)))
     parts = []
     for one in runs:
-        own = _hyperparameters(one)
+        own = hyperparameters_in(one)
         shape = one.steps.isel(start=0, drop=True)
         wide = {name: one[name].broadcast_like(shape).transpose(*shape.dims).variable for name in own}
         wide |= {name: xr.full_like(shape, np.nan, float).variable for name in names if name not in own}

@@ -139,7 +139,7 @@ class LaneCrew:
         ledger: Ledger,
     ):
         self.program, self.space, self.factory, self.marks, self.ledger = program, space, factory, list(marks), ledger
-        self.differing = space.layout.differing()
+        self.differing = space.differing()
         self.waiting = list(parts)[::-1]
         self.open: dict[Part, int] = {}
         self.fresh: list[tuple[Part, int]] = []  # parts in progress, and the first lane of each that has not begun
@@ -238,7 +238,7 @@ class LaneCrew:
         plan = self.program
         with self.ledger.compiling():
             program = compile_for(plan, device)
-        numbers = self.space.values(self.factory, function, lanes, plan.chunk)
+        numbers = self.space.values(self.factory, function, lanes, plan.chunk, device)
         common = [values for values, differs in zip(numbers, self.differing, strict=True) if not differs]
         own = [values for values, differs in zip(numbers, self.differing, strict=True) if differs]
         tiles = np.int32(-(-len(lanes) // plan.tile))

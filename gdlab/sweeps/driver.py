@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
 
 from gdlab.arguments import as_path, require_callable, require_choice, require_count, require_flag, require_number
@@ -62,6 +63,8 @@ def sweep(
     target: float = 1e-2,
     stop_at_target: bool = False,
     save_to: str | Path | None = None,
+    key: PRNGKeyArray | None = None,
+    data: Any = None,
 ) -> xr.Dataset:
     """Descend from every start with every setting of the hyperparameters.
 
@@ -73,8 +76,9 @@ def sweep(
     with `diverged` set.
 
     Args:
-      fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS`, whose minimizers are then known. A mapping
-        from names to such functions, all of one dimension, gives the result the dimension "function".
+      fn: a function of one point, or a `Function` of `gdlab.FUNCTIONS`, whose minimizers are then known. With `key` or
+        `data`, or both, it is `fn(x, key)`, `fn(x, data)` or `fn(x, key, data)`. A mapping from names to such
+        functions, all of one dimension, gives the result the dimension "function".
       factory: a function that returns an optimizer (of `gdlab.optimizers`, of optax or your own;
         `functools.partial` fixes arguments), or a strategy (of `gdlab.strategies`), whose steps are rounds and for
         which no gradient is computed. A mapping from names to factories gives the result the dimension "optimizer";
@@ -110,6 +114,11 @@ def sweep(
       stop_at_target: whether lanes stop there; requires record="last" and no `reduce`. Default False.
       save_to: a folder for blocks of finished lanes. The same call continues there after an interruption, and its
         result has the same bits. Default None.
+      key: the random key of stochastic functions: the lanes of start i descend as `descend` does with the key
+        `jax.random.fold_in(key, i)`, so that all optimizers and settings meet the same noise. `gdlab.compute.extras`
+        says what a value is then. Default None: functions take no key.
+      data: a tree of arrays that functions take. Data of the same shapes and dtypes share a compiled program, and a
+        folder of `save_to` belongs to its data. Default None: functions take none.
 
     Returns:
       A dataset with the dimensions "optimizer" and "function" (for mappings), those of the hyperparameters, and
@@ -122,7 +131,7 @@ def sweep(
       TypeError: if a value or a factory is not of the expected type, or an argument cannot be traced.
       ValueError: if the factory does not take an argument or refuses one of its values, an axis is empty or has a
         value twice, shapes do not fit, there is a tolerance for a strategy, or `save_to` holds a sweep with another
-        function, factory, grid, start or setting.
+        function, factory, grid, start, setting, key or data.
       ImportError: if a strategy needs the extra `evosax`, and it is not installed.
       FileNotFoundError: if `save_to` is moved or deleted during the sweep.
       RuntimeError: in a process that was forked after JAX had started.
@@ -143,7 +152,7 @@ def sweep(
     require_flag("progress", progress)
     save_to = None if save_to is None else as_path("save_to", save_to)
     devices = local_devices(devices)
-    space = make_space(fn, factory, hyperparameters, starts, gradient, minimizers)
+    space = make_space(fn, factory, hyperparameters, starts, gradient, minimizers, key, data)
     if stop_at_target and (record == "path" or reduce is not None):
         raise ValueError(
             'stop_at_target: expected record="last" and no reduce, got one of them, which keeps every lane in the batch'
@@ -204,6 +213,7 @@ class _Request:
             self.target,
             self.stop_at_target,
             space.tree,
+            None if space.inputs is None else space.inputs.frame,
         )
 
     def parts(self) -> list[Part]:
@@ -291,16 +301,15 @@ class _Request:
         return lane if isinstance(lane, HistoryTrace) else COMPILED.get(self._key(lane), lambda: self._compile(lane))
 
     def _key(self, lane: LaneTrace) -> Hashable:
-        layout = self.space.layout
         digest = lane.digest or object()  # code behind a call into Python may change
-        return digest, tuple(layout.differing()), self._lanes_each(), self.chunk, self.devices[0]
+        return digest, tuple(self.space.differing()), self._lanes_each(), self.chunk, self.devices[0]
 
     def _lanes_each(self) -> int:
         """Return the lanes of a thread on a CPU, and those of a device elsewhere, since a call should fill it."""
         return -(-self.space.layout.lanes // len(self.threads if self.backend == "cpu" else self.devices))
 
     def _compile(self, lane: LaneTrace) -> TiledProgram:
-        program = program_for(lane, self.space.layout.differing(), self._lanes_each(), self.chunk, self.backend)
+        program = program_for(lane, self.space.differing(), self._lanes_each(), self.chunk, self.backend)
         began = time.perf_counter()
         compile_for(program, self.devices[0])
         self.compile_seconds += time.perf_counter() - began

@@ -47,8 +47,7 @@ class HistoryTrace(NamedTuple):
 def trace_history(spec: LaneSpec, record: str, reduce: Reduce | None, dim: int, dtype: Any) -> HistoryTrace:
     """Trace a lane: what its functions read from outside is what it is now."""
     lane = make_history(spec, record, reduce)
-    numbers = [jax.ShapeDtypeStruct((), dtype) for _ in spec.names]
-    arguments = (jax.ShapeDtypeStruct((dim,), dtype), jax.ShapeDtypeStruct((), jnp.int32), numbers)
+    arguments = (jax.ShapeDtypeStruct((dim,), dtype), jax.ShapeDtypeStruct((), jnp.int32), spec.types(dtype))
     closed, found = jax.make_jaxpr(lane, return_shape=True)(*arguments)
     return HistoryTrace(closed, sorted(found), digest_jaxprs([closed]), largest_array(closed))
 
@@ -57,14 +56,24 @@ def make_history(spec: LaneSpec, record: str, reduce: Reduce | None) -> Callable
     """Return one lane: a function from (start, function, numbers) to the arrays that the result keeps of it."""
 
     def lane(start: jax.Array, which: jax.Array, numbers: Sequence[Any]) -> dict[str, Any]:
+
+        def value(x: jax.Array, *given: Any) -> jax.Array:
+            return choose(which, spec.functions, x, *given)
+
+        def slope(x: jax.Array, *given: Any) -> jax.Array:
+            return choose(which, spec.gradients or (), x, *given)
+
+        extras = spec.extras(numbers)
         descent = descend(
-            lambda x: choose(which, spec.functions, x),
-            spec.build(**dict(zip(spec.names, numbers, strict=True))),
+            value,
+            spec.build(**dict(zip(spec.names, numbers[: len(spec.names)], strict=True))),
             start,
             max_steps=spec.max_steps,
             tolerance=spec.tolerance,
-            gradient=None if spec.gradients is None else (lambda x: choose(which, spec.gradients or (), x)),
+            gradient=slope if spec.gradients else None,
             record=record,
+            key=extras.key,
+            data=extras.data,
         )
         found: dict[str, Any] = {name: getattr(descent, name) for name in ("steps", "converged", "diverged")}
         if spec.minimizers is not None:
@@ -111,7 +120,7 @@ def run_histories(
     ledger: Ledger,
 ) -> None:
     """Run all lanes of the parts, `chunk` lanes per call."""
-    differing = tuple(space.layout.differing())
+    differing = tuple(space.differing())
     batch = jax.vmap(lane.run, (0, None, [0 if differs else None for differs in differing]))
     lock = threading.Lock()
     which = (lane.digest or object(), tuple(lane.names), differing, chunk)  # code behind a call into Python may change
@@ -120,7 +129,7 @@ def run_histories(
     def call(job: tuple[Part, range], device: jax.Device) -> None:
         part, lanes = job
         starts = np.pad(space.points(part.function, lanes), ((0, chunk - len(lanes)), (0, 0)), mode="edge")
-        numbers = space.values(factory, part.function, lanes, chunk)
+        numbers = space.values(factory, part.function, lanes, chunk, device)
         given = jax.device_put((starts, np.int32(part.function), numbers), device)
         with ledger.compiling():
             program = PROGRAMS.get((which, device), lambda: jax.jit(batch).lower(*given).compile())

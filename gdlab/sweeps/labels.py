@@ -1,12 +1,13 @@
 """The arrays of a sweep as a labelled dataset."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from gdlab.sweeps.space import Space
+from gdlab.sweeps.space import RESULT_NAMES, Space
 
 ORDER = ("value", "point", "steps", "converged", "diverged", "reached", "first_reached")
 
@@ -80,3 +81,18 @@ def _coordinates(space: Space, steps: int | None) -> dict[str, Any]:
     named = {"optimizer": space.named_factories, "function": space.named_functions}
     dropped = [dimension for dimension, keep in named.items() if not keep]
     return found | space.layout.coordinates(dropped)
+
+
+def hyperparameters_in(runs: xr.Dataset) -> list[str]:
+    """Return the names of the hyperparameters of a sweep's dataset."""
+    return [name for name in map(str, runs.coords) if name not in RESULT_NAMES and not _is_start(name)]
+
+
+def dimension_of_points(runs: xr.Dataset) -> int:
+    """Return how many numbers a point of a sweep's dataset holds, in one array or in all arrays of its tree."""
+    starts = [runs[name] for name in map(str, runs.variables) if _is_start(name)]
+    return sum(math.prod(start.sizes[d] for d in start.dims if d not in ("function", "start")) for start in starts)
+
+
+def _is_start(name: str) -> bool:
+    return name == "start_point" or name.startswith("start_point/")

@@ -18,9 +18,11 @@ from gdlab.arguments import (
 )
 from gdlab.compute.programs import Cache
 from gdlab.compute.snapshots import kept
+from gdlab.compute.trees import is_array_like
 from gdlab.functions import Function
 from gdlab.hyperparameters.axes import Form, Layout, lay_out
 from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments, require_values
+from gdlab.sweeps.inputs import Inputs, make_inputs
 from gdlab.sweeps.trees import Tree, flatten, is_tree
 from gdlab.types import Factory, GradientFunction, ScalarFunction
 
@@ -58,6 +60,7 @@ class Space(NamedTuple):
         unknown.
       needs_gradient: whether one of the optimizers needs the gradient.
       tree: the tree of a point, of which all the above hold the vectors; None if points are vectors.
+      inputs: the random keys and the data that functions take besides a point; None if they take none.
     """
 
     functions: dict[str, ScalarFunction]
@@ -70,6 +73,7 @@ class Space(NamedTuple):
     minimizers: Float[np.ndarray, "functions count dim"] | None
     needs_gradient: bool
     tree: Tree | None = None
+    inputs: Inputs | None = None
 
     @property
     def dim(self) -> int:
@@ -89,15 +93,36 @@ class Space(NamedTuple):
             return every[first : first + len(lanes)]  # consecutive starts need no copy
         return every[self.layout.repeat(lanes)]
 
-    def values(self, factory: int, function: int, lanes: Any, length: int) -> list[np.ndarray]:
-        """Return the values of each hyperparameter in the starts' dtype.
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """The further arguments of a function, as shapes and dtypes."""
+        return () if self.inputs is None else self.inputs.frame.example()
+
+    def differing(self) -> list[bool]:
+        """Return, for each of `values`, whether it differs between lanes."""
+        return self.layout.differing() + ([] if self.inputs is None else self.inputs.differing())
+
+    def values(self, factory: int, function: int, lanes: Any, length: int, device: jax.Device) -> list[Any]:
+        """Return the values of each hyperparameter in the starts' dtype, and what functions take besides a point.
 
         Each is one value that all lanes share, or those of `lanes`, padded to `length`.
         """
-        return self.layout.padded_values(lanes, length, self.starts.dtype, optimizer=factory, function=function)
+        found: list[Any] = self.layout.padded_values(
+            lanes, length, self.starts.dtype, optimizer=factory, function=function
+        )
+        return found + ([] if self.inputs is None else self.inputs.values(self.layout.repeat(lanes), length, device))
 
 
-def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradient: Any, minimizers: Any) -> Space:
+def make_space(
+    fn: Any,
+    factory: Any,
+    hyperparameters: Any,
+    starts: Any,
+    gradient: Any = None,
+    minimizers: Any = None,
+    key: Any = None,
+    data: Any = None,
+) -> Space:
     """Check and lay out everything that a sweep covers; an error states in one line what was expected and given."""
     named_functions, named_factories = isinstance(fn, Mapping), isinstance(factory, Mapping)
     functions = by_name("fn", fn)
@@ -107,25 +132,26 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
         found = entry.fn if isinstance(entry, Function) else entry
         require_callable("fn", found)
         plain[name] = found
-    tree = None
-    if is_tree(starts, list(plain), named_functions):
-        starts, tree = flatten("starts", starts)
+    points, tree = lay_points("starts", starts, list(plain), named_functions)
+    if tree is not None:
         plain = {name: tree.function(found) for name, found in plain.items()}
         factories = {name: tree.factory(make) for name, make in factories.items()}
         gradient = tree.gradients(gradient)
-    points = lay_starts("starts", starts, list(plain), named_functions)
+        minimizers = _as_vectors(minimizers, tree, named_functions)
+    inputs = make_inputs(key, data, points.shape[1])
     one = jax.ShapeDtypeStruct(points.shape[2:], points.dtype)
+    given = () if inputs is None else inputs.frame.example()
     for found in plain.values():
-        _once(require_scalar_function, "fn", found, one)
+        _once(require_scalar_function, "fn", found, one, *given)
     categories = {"optimizer": list(factories) if named_factories else None, "function": list(plain)}
     layout = lay_out(hyperparameters, categories, Form(RESULT_NAMES), points.shape[1])
     require_arguments(factories, layout.numbers)
     slopes = require_values(factories, layout, points.dtype)
     for found in plain.values() if slopes and gradient is None else ():
-        _once(_require_differentiable, "fn", found, one)
+        _once(_require_differentiable, "fn", found, one, *given)
     return Space(
         plain,
-        _gradients(gradient, list(plain), named_functions, one),
+        _gradients(gradient, list(plain), named_functions, one, *given),
         factories,
         named_functions,
         named_factories,
@@ -134,6 +160,7 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
         lay_minimizers(functions, minimizers, named_functions, points.shape[2]),
         slopes,
         tree,
+        inputs,
     )
 
 
@@ -141,24 +168,56 @@ CHECKED = Cache(256)
 """The checks that functions have passed, by what the functions read."""
 
 
-def _once(check: Callable[[str, Any, Any], Any], name: str, function: Any, point: Any) -> None:
-    """Call `check(name, function, point)`, unless the function has passed it and reads what it read then."""
-    kept(CHECKED, function, (check, name, point.shape, point.dtype), lambda: check(name, function, point))
+def _once(check: Callable[..., Any], name: str, function: Any, *given: Any) -> None:
+    """Call `check(name, function, *given)`, unless the function has passed it and reads what it read then."""
+    leaves, structure = jax.tree.flatten(given)
+    types = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    kept(CHECKED, function, (check, name, structure, types), lambda: check(name, function, *given))
 
 
-def _require_differentiable(name: str, fn: Any, point: Any) -> None:
-    abstract_result(name, jax.grad(fn), point, takes="its gradient")
+def _require_differentiable(name: str, fn: Any, *given: Any) -> None:
+    abstract_result(name, jax.grad(fn), *given, takes="its gradient")
 
 
-def _gradients(gradient: Any, names: list[str], named: bool, point: Any) -> tuple[GradientFunction, ...] | None:
+def _gradients(gradient: Any, names: list[str], named: bool, *point: Any) -> tuple[GradientFunction, ...] | None:
     if gradient is None:
         return None
     given = by_name("gradient", gradient)
     if isinstance(gradient, Mapping) != named or (named and list(given) != names):
         raise ValueError(f"gradient: expected a gradient for each of {names}, got {list(given)}")
     for slope in given.values():
-        _once(require_gradient, "gradient", slope, point)
+        _once(require_gradient, "gradient", slope, *point)
     return tuple(given.values())
+
+
+def lay_points(
+    name: str, starts: Any, functions: list[str], named: bool
+) -> tuple[Float[np.ndarray, "functions starts dim"], Tree | None]:
+    """Return the starts of each function as vectors, and the tree of a point, or None if points are vectors.
+
+    The arguments are those of `lay_starts`; starts may also be a tree whose arrays have an axis of starts in front.
+
+    Raises:
+      TypeError: if the starts are not floating-point numbers.
+      ValueError: if names or shapes do not fit.
+    """
+    if not is_tree(starts, functions, named):
+        return lay_starts(name, starts, functions, named), None
+    points, tree = flatten(name, starts)
+    return lay_starts(name, points, functions, named), tree
+
+
+def _as_vectors(minimizers: Any, tree: Tree, named: bool) -> Any:
+    """Return the argument `minimizers` of a sweep, for one function or a mapping, for vectors."""
+    if named and isinstance(minimizers, Mapping):
+        return {name: _as_vectors(points, tree, False) for name, points in minimizers.items()}
+    if minimizers is None or (is_array_like(minimizers) and np.ndim(minimizers) == 2):
+        return minimizers
+    points, own = flatten("minimizers", minimizers)
+    if (own.names, own.shapes) != (tree.names, tree.shapes):
+        expected, got = (dict(zip(each.names, each.shapes, strict=True)) for each in (tree, own))
+        raise ValueError(f"minimizers: expected points like the starts, of shapes {expected}, got {got}")
+    return points
 
 
 def lay_starts(name: str, starts: Any, functions: list[str], named: bool) -> Float[np.ndarray, "functions starts dim"]:

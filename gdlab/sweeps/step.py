@@ -11,9 +11,11 @@ from jaxtyping import Array, Float, Int
 
 from gdlab.arguments import needs_gradient, require_no_tolerance
 from gdlab.compute.calls import stored
+from gdlab.compute.extras import Extras
 from gdlab.compute.trees import is_key, without_key
 from gdlab.descent import move
 from gdlab.optimizers.protocol import with_any_arguments
+from gdlab.sweeps.inputs import Frame
 from gdlab.sweeps.trees import Tree
 from gdlab.types import Factory, GradientFunction, ScalarFunction
 
@@ -24,6 +26,11 @@ AT_TARGET = 2**30
 `stop` is 0 while a lane runs, s if it converged in s steps, AT_TARGET + s if it stopped at the target after s
 steps, and -1 - s if it diverged in s steps.
 """
+
+
+def steps_taken(stop: Any) -> Any:
+    """Return after how many steps lanes stopped, from the `stop` of lanes that do not run any more."""
+    return abs(stop + (stop < 0).astype(stop.dtype)) % AT_TARGET
 
 
 class LaneSpec(NamedTuple):
@@ -40,6 +47,7 @@ class LaneSpec(NamedTuple):
       target: the distance within which a point has reached a minimizer.
       stop_at_target: whether a lane stops there.
       tree: the tree of a point, which functions that reduce a descent see; None if points are vectors.
+      frame: how arguments of the program become what functions take besides a point; None if they take nothing else.
     """
 
     functions: tuple[ScalarFunction, ...]
@@ -52,6 +60,16 @@ class LaneSpec(NamedTuple):
     target: float | None
     stop_at_target: bool
     tree: Tree | None = None
+    frame: Frame | None = None
+
+    def types(self, dtype: Any) -> list[jax.ShapeDtypeStruct]:
+        """Return the shapes and dtypes of the program's arguments: hyperparameters of this dtype, then the frame's."""
+        numbers = [jax.ShapeDtypeStruct((), dtype) for _ in self.names]
+        return numbers + ([] if self.frame is None else self.frame.types())
+
+    def extras(self, numbers: Sequence[Any]) -> Extras:
+        """Return what functions take besides a point, from the program's arguments: hyperparameters, then these."""
+        return Extras() if self.frame is None else self.frame.extras(numbers[len(self.names) :])
 
 
 class State(NamedTuple):
@@ -70,11 +88,11 @@ class State(NamedTuple):
     optimizer: optax.OptState
 
 
-def choose(which: Any, functions: Sequence[Callable], x: Any) -> Any:
-    """Return functions[which](x) in the dtype of x; `which` is ignored if there is only one function."""
+def choose(which: Any, functions: Sequence[Callable], x: Any, *given: Any) -> Any:
+    """Return functions[which](x, *given) in the dtype of x; `which` is ignored if there is only one function."""
 
     def cast(function: Callable) -> Callable:
-        return lambda y: jax.tree.map(lambda out: out.astype(y.dtype), function(y))
+        return lambda y: jax.tree.map(lambda out: out.astype(y.dtype), function(y, *given))
 
     return cast(functions[0])(x) if len(functions) == 1 else jax.lax.switch(which, list(map(cast, functions)), x)
 
@@ -98,17 +116,22 @@ def numeric(tree: Any) -> Any:
 def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State], Callable[..., tuple[Array, Array]]]:
     """Return the functions begin(x, which, numbers), step(state, which, t, numbers) and look(x, which) of one lane.
 
-    `look` returns the value at x, and whether x lies at a minimizer.
+    `look` returns the value at x, and whether x lies at a minimizer. If functions take more than a point, it is
+    look(x, which, stop, t, numbers), since the value is that of a step: of t, or of the one at which the lane stopped.
     """
     aimed = spec.minimizers is not None
 
-    def look(x: Array, which: Array) -> tuple[Array, Array]:
-        return choose(which, spec.functions, x), is_near(spec, x, which)
+    def look(x: Array, which: Array, *more: Any) -> tuple[Array, Array]:
+        given: tuple[Any, ...] = ()
+        if more:
+            stop, t, numbers = more
+            given = spec.extras(numbers).at(jnp.where(stop == RUNNING, t, steps_taken(stop)))
+        return choose(which, spec.functions, x, *given), is_near(spec, x, which)
 
-    def value_and_slope(x: Array, which: Array) -> tuple[Array, Array]:
+    def value_and_slope(x: Array, which: Array, *given: Any) -> tuple[Array, Array]:
         if spec.gradients is None:
-            return choose(which, [jax.value_and_grad(fn) for fn in spec.functions], x)
-        return choose(which, spec.functions, x), choose(which, spec.gradients, x)
+            return choose(which, [jax.value_and_grad(fn) for fn in spec.functions], x, *given)
+        return choose(which, spec.functions, x, *given), choose(which, spec.gradients, x, *given)
 
     def verdict(
         state: State, now: Array, which: Array, found: Array, slope: Array, moved: Array
@@ -139,7 +162,8 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
     value_and_slope = stored(value_and_slope)
 
     def optimizer(numbers: Sequence[Any]) -> optax.GradientTransformationExtraArgs:
-        made = with_any_arguments(spec.build(**dict(zip(spec.names, numbers, strict=True))))
+        own = numbers[: len(spec.names)]
+        made = with_any_arguments(spec.build(**dict(zip(spec.names, own, strict=True))))
         require_no_tolerance(made, spec.tolerance)
         return made
 
@@ -155,7 +179,8 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
         return jax.tree.unflatten(structure, keys)
 
     def begin(x: Array, which: Array, numbers: Sequence[Any]) -> State:
-        value, there = look(x, which)
+        zero = jnp.zeros([], jnp.int32)
+        value, there = look(x, which) if spec.frame is None else look(x, which, zero + RUNNING, zero, numbers)
         fine = jnp.all(jnp.isfinite(x)) & jnp.isfinite(value)
         stop = jnp.where(fine, RUNNING, -1).astype(jnp.int32)
         first = jnp.where(there, 0, -1).astype(jnp.int32)
@@ -167,19 +192,19 @@ def make_lane(spec: LaneSpec) -> tuple[Callable[..., State], Callable[..., State
 
     def step(state: State, which: Array, t: Array, numbers: Sequence[Any]) -> State:
         x = state.point
-        made = optimizer(numbers)
+        made, given = optimizer(numbers), spec.extras(numbers).at(t)
         if needs_gradient(made):
-            found, slope = value_and_slope(x, which)
+            found, slope = value_and_slope(x, which, *given)
         else:
-            found, slope = choose(which, spec.functions, x), jnp.zeros_like(x)
+            found, slope = choose(which, spec.functions, x, *given), jnp.zeros_like(x)
         moved, after = move(
             made,
             restored(state.optimizer),
             x,
             found,
             slope,
-            lambda y: choose(which, spec.functions, y),
-            lambda y: value_and_slope(y, which)[1],
+            lambda y: choose(which, spec.functions, y, *given),
+            lambda y: value_and_slope(y, which, *given)[1],
         )
         now = t + 1
         stop, first, go = verdict(state, now, which, found, slope, moved)
@@ -204,9 +229,8 @@ def decode(arrays: Mapping[str, np.ndarray], max_steps: int, aimed: bool) -> dic
     ended = stop != RUNNING
     if ended.any():  # otherwise several passes over arrays of all lanes change nothing
         code = stop[ended]
-        at_target = code >= AT_TARGET
-        steps[ended] = np.where(code < 0, -1 - code, code - AT_TARGET * at_target)
-        converged[ended] = (code > 0) & ~at_target
+        steps[ended] = steps_taken(code)
+        converged[ended] = (code > 0) & (code < AT_TARGET)
         diverged[ended] |= code < 0
     found = {
         "value": value,

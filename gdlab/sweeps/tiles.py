@@ -43,8 +43,9 @@ class Arguments(NamedTuple):
       t: the step that the lanes have reached.
       until: the step to which they are taken.
       which: the index of the function.
-      shared_numbers: the hyperparameters that all lanes share.
-      lane_numbers: the hyperparameters with one value per lane; their first axis has the length of the chunk.
+      shared_numbers: the hyperparameters that all lanes share, and the data of functions.
+      lane_numbers: the hyperparameters with one value per lane, and the lanes' random keys; their first axis has the
+        length of the chunk.
       shared: the part of the state that all lanes share.
       lanes: the part of the state that differs between lanes; its first axis has the length of the chunk.
     """
@@ -93,10 +94,13 @@ class TracedLane(NamedTuple):
     Attributes:
       begin: takes (start, which, numbers) as one flat list, and returns the state.
       step: takes (state, which, t, numbers) as one flat list, and returns the state.
-      look: takes (start, which) as one flat list, and returns the value and whether the point lies at a minimizer.
+      look: takes (start, which) as one flat list, and returns the value and whether the point lies at a minimizer; if
+        functions take more than a point, it takes (start, which, stop, t, numbers).
       like: the shapes and dtypes of the state's parts.
+      numbers: those of the numbers: the hyperparameters, and what functions take besides a point.
       points: how many of these parts are the point; `stop` and `first` come next.
       plain: whether every operation became scalar arithmetic.
+      dated: whether `look` takes a step and the numbers too.
       unrolled: the number of steps that one pass of the loop takes.
     """
 
@@ -104,8 +108,10 @@ class TracedLane(NamedTuple):
     step: Flat
     look: Flat
     like: list[jax.ShapeDtypeStruct]
+    numbers: list[jax.ShapeDtypeStruct]
     points: int
     plain: bool
+    dated: bool
     unrolled: int = 1
 
 
@@ -139,7 +145,7 @@ def program_for(
 
     def rewrite() -> tuple[TracedLane, Shared]:
         traced = scalar_lane(lane, backend)
-        own = find_shared(traced, differing, lane.dtype)
+        own = find_shared(traced, differing)
         if traced.plain and backend != "cpu":  # a step of what lanes share, such as a count, would be a kernel
             own = own._replace(state=[True] * len(own.state))
         return traced, own
@@ -154,32 +160,38 @@ def program_for(
 def scalar_lane(lane: LaneTrace, backend: str) -> TracedLane:
     """Rewrite a lane over scalars, or leave it on arrays if it is too large for that."""
     traced = (lane.begin, lane.step, lane.look)
+    dated = len(lane.look.in_avals) > 2
     try:
         # Stored calls are of use on CPUs only, unless XLA itself stores what is used twice. On a GPU, each would be a
         # separate kernel, which is 12 times as slow on an H200.
         store = backend == "cpu" and not fusion.in_force()
+        _require_scalars(lane.numbers)
         scalar = [as_scalars(each, store=store, limit=MOST_OPERATIONS) for each in traced]
     except TooLargeError:
         begin_all, step_all, look_all = (_as_lists(core.jaxpr_as_fun(each)) for each in traced)
-        return TracedLane(begin_all, step_all, look_all, lane.leaves, 1, False)
+        return TracedLane(begin_all, step_all, look_all, lane.leaves, lane.numbers, 1, False, dated)
     like = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in lane.leaves for _ in range(leaf.size)]
     begin_one, step_one, look_one = (each.run for each in scalar)
     plain = all(each.plain for each in scalar)
     unrolled = 1 if backend == "cpu" or not plain else max(1, min(UNROLLED, MOST_UNROLLED // scalar[1].size))
-    return TracedLane(begin_one, step_one, look_one, like, lane.leaves[0].size, plain, unrolled)
+    return TracedLane(begin_one, step_one, look_one, like, lane.numbers, lane.leaves[0].size, plain, dated, unrolled)
 
 
-def find_shared(traced: TracedLane, differing: Sequence[bool], dtype: Any) -> Shared:
+def _require_scalars(numbers: Sequence[jax.ShapeDtypeStruct]) -> None:
+    """Raise TooLargeError if one of a lane's arguments is an array: a random key, or data that are not few."""
+    if arrays := [each for each in numbers if each.shape]:
+        raise TooLargeError(f"expected numbers, got an array of shape {arrays[0].shape}")
+
+
+def find_shared(traced: TracedLane, differing: Sequence[bool]) -> Shared:
     """Find which parts of the state differ between lanes, after any number of steps.
 
     Args:
       traced: the lane.
       differing: for each hyperparameter, whether it differs between lanes.
-      dtype: the dtype of the hyperparameters.
     """
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    numbers = [jax.ShapeDtypeStruct((), dtype)] * len(differing)
-    points = traced.points
+    numbers, points = traced.numbers, traced.points
     begun = jax.make_jaxpr(lambda *flat: traced.begin(flat))(*traced.like[:points], count, *numbers)
     own = varies(begun.jaxpr, [*[True] * points, False, *differing])
     own[: points + 2] = [True] * (points + 2)  # the point, stop and first
@@ -216,7 +228,10 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
         ([0] * points, None, _axes(own.numbers)),
         _axes(own.state),
     )
-    batch_look = jax.vmap(lambda start, which: traced.look([*start, which]), ([0] * points, None))
+    batch_look = jax.vmap(
+        lambda start, which, more: traced.look([*start, which, *more]),
+        ([0] * points, None, [0, None, *_axes(own.numbers)] if traced.dated else []),
+    )
 
     def take_steps(flat: list[Array], which: Array, t: Array, until: Array, numbers: list[Array]) -> list[Array]:
         """Return a tile's state at step `until`, from that at step `t`; if t is 0, the lanes begin there."""
@@ -255,7 +270,8 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
             after = take_steps(flat, given.which, given.t, given.until, numbers)
             done = [leaf for leaf, mine in zip(after, own.state, strict=True) if mine]
             common = [leaf for leaf, mine in zip(after, own.state, strict=True) if not mine]
-            found = batch_look(done[:points], given.which)
+            more = [after[points], given.until, *numbers] if traced.dated else []
+            found = batch_look(done[:points], given.which, more)
             return place + 1, common, list(map(put, arrays, done)), list(map(put, looks, found))
 
         looks = [jnp.zeros((chunk,), dtype), jnp.zeros((chunk,), bool)]
@@ -278,7 +294,7 @@ def make_loop(traced: TracedLane, own: Shared, tile: int, chunk: int, dtype: Any
         with metadata(inlineable="false", xla_cpu_small_call="true"):
             return jax.jit(kept)(*arguments)
 
-    arguments = _shapes(traced.like, own, chunk, dtype)
+    arguments = _shapes(traced, own, chunk)
     return TiledProgram(whole, arguments, tile, chunk, points, traced.plain, unrolled)
 
 
@@ -291,21 +307,22 @@ def _merge(mine: Sequence[Any], shared: Sequence[Any], marks: Sequence[bool]) ->
     return [next(a) if mark else next(b) for mark in marks]
 
 
-def _shapes(like: Sequence[jax.ShapeDtypeStruct], own: Shared, chunk: int, dtype: Any) -> Arguments:
+def _shapes(traced: TracedLane, own: Shared, chunk: int) -> Arguments:
     """Return the shapes and dtypes of the program's arguments."""
 
     def shape(*lengths: int, of: Any) -> Any:
         return jax.ShapeDtypeStruct(lengths, of)
 
-    lanes = list(zip(like, own.state, strict=True))
+    lanes = list(zip(traced.like, own.state, strict=True))
+    numbers = list(zip(traced.numbers, own.numbers, strict=True))
     count = shape(of=jnp.int32)
     return Arguments(
         tiles=count,
         t=count,
         until=count,
         which=count,
-        shared_numbers=[shape(of=dtype) for mine in own.numbers if not mine],
-        lane_numbers=[shape(chunk, of=dtype) for mine in own.numbers if mine],
+        shared_numbers=[shape(*each.shape, of=each.dtype) for each, mine in numbers if not mine],
+        lane_numbers=[shape(chunk, *each.shape, of=each.dtype) for each, mine in numbers if mine],
         shared=[shape(*leaf.shape, of=leaf.dtype) for leaf, mine in lanes if not mine],
         lanes=[shape(chunk, *leaf.shape, of=leaf.dtype) for leaf, mine in lanes if mine],
     )

@@ -16,15 +16,18 @@ class LaneTrace(NamedTuple):
     Attributes:
       begin: takes (start, which, *numbers) and returns the leaves of the state.
       step: takes (*leaves, which, t, *numbers) and returns the leaves of the state.
-      look: takes (start, which) and returns the value and whether the point lies at a minimizer.
+      look: takes (start, which) and returns the value and whether the point lies at a minimizer; if functions take more
+        than a point, it takes (start, which, stop, t, *numbers).
       leaves: the shapes and dtypes of the state's leaves, of which the first is the point.
-      digest: a digest of all three; None if one calls back into Python.
+      numbers: the shapes and dtypes of the numbers: the hyperparameters, and what functions take besides a point.
+      digest: a digest of all three functions; None if one calls back into Python.
     """
 
     begin: core.ClosedJaxpr
     step: core.ClosedJaxpr
     look: core.ClosedJaxpr
     leaves: list[jax.ShapeDtypeStruct]
+    numbers: list[jax.ShapeDtypeStruct]
     digest: str | None
 
     @property
@@ -38,7 +41,7 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any) -> LaneTrace:
     begin, step, look = make_lane(spec)
     x = jax.ShapeDtypeStruct((dim,), dtype)
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    numbers = [jax.ShapeDtypeStruct((), dtype) for _ in spec.names]
+    numbers = spec.types(dtype)
     layout: Any = None
 
     def flat_begin(start: Any, which: Any, *values: Any) -> list[Any]:
@@ -53,8 +56,13 @@ def trace_lane(spec: LaneSpec, dim: int, dtype: Any) -> LaneTrace:
         return jax.tree.leaves(step(before, flat[len(leaves)], flat[len(leaves) + 1], flat[len(leaves) + 2 :]))
 
     taken = jax.make_jaxpr(flat_step)(*leaves, count, count, *numbers)
-    looked = jax.make_jaxpr(look)(x, count)
-    return LaneTrace(begun, taken, looked, leaves, digest_jaxprs((begun, taken, looked)))
+
+    def flat_look(start: Any, which: Any, *more: Any) -> Any:
+        return look(start, which, *((*more[:2], more[2:]) if more else ()))
+
+    more = [] if spec.frame is None else [count, count, *numbers]
+    looked = jax.make_jaxpr(flat_look)(x, count, *more)
+    return LaneTrace(begun, taken, looked, leaves, numbers, digest_jaxprs((begun, taken, looked)))
 
 
 def largest_array(closed: core.ClosedJaxpr) -> int:

@@ -58,13 +58,13 @@ class Tree(NamedTuple):
         """Return the numbers of a tree as one vector."""
         return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(params)])
 
-    def function(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def function(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function of trees as a function of vectors."""
-        return lambda vector: fn(self.whole(vector))
+        return lambda vector, *given: fn(self.whole(vector), *given)
 
-    def gradient(self, slope: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def gradient(self, slope: Callable[..., Any]) -> Callable[..., Any]:
         """Return a gradient of a function of trees as one of vectors."""
-        return lambda vector: self.vector(slope(self.whole(vector)))
+        return lambda vector, *given: self.vector(slope(self.whole(vector), *given))
 
     def gradients(self, given: Any) -> Any:
         """Return the argument `gradient` of a sweep, one function or a mapping, for vectors."""
