@@ -11,12 +11,15 @@ References:
     Mathematics and Computers in Simulation 55 (https://doi.org/10.1016/S0378-4754(00)00270-6).
   Sudret, "Global sensitivity analysis using polynomial chaos expansions", 2008, Reliability Engineering and System
     Safety 93 (https://doi.org/10.1016/j.ress.2007.04.002).
+  Blatman and Sudret, "Adaptive sparse polynomial chaos expansion based on least angle regression", 2011, Journal of
+    Computational Physics 230 (https://doi.org/10.1016/j.jcp.2010.12.021), for the norms below 1, which admit high
+    degrees of one hyperparameter with few interactions.
   Hutter, Hoos and Leyton-Brown, "An efficient approach for assessing hyperparameter importance", 2014
     (https://proceedings.mlr.press/v32/hutter14.html), which fits a random forest instead.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +33,9 @@ __all__ = ["Importance", "grid_importance", "importances", "search_importance"]
 
 LARGEST_DEGREE = 12
 MOST_TERMS = 165
+NORMS = (0.4, 0.7, 1.0)
 PENALTIES = np.geomspace(1e-8, 1.0, 17)
-"""The largest degree, the most terms, and the ridge penalties among which leaving one trial out chooses."""
+"""The largest degree, the most terms, and the norms and ridge penalties among which leaving one trial out chooses."""
 
 
 class Importance(NamedTuple):
@@ -147,9 +151,9 @@ def search_importance(
 ) -> Importance:
     """Return the importance of each hyperparameter of a search whose trials are spread evenly.
 
-    The mean score of a trial is fitted by products of Legendre polynomials of the places on the axes. The total degree
-    and the ridge penalty are those that predict best when one trial at a time is left out. The indices are parts of the
-    variance of this polynomial.
+    The mean score of a trial is fitted by products of Legendre polynomials of the places on the axes. The largest
+    degree, that of interactions, and the ridge penalty are those that predict best when one trial at a time is left
+    out. The indices are parts of the variance of this polynomial.
 
     Args:
       points: the hyperparameters of each trial.
@@ -185,16 +189,22 @@ def search_importance(
     return _importance(names, _polynomial_indices(estimate, powers), drawn, level, explained)
 
 
-def _powers(axes: Sequence[Axis], degree: int) -> Int[np.ndarray, "terms axes"]:
-    """Return the degrees of all products of at least one and at most this degree."""
+def _powers(axes: Sequence[Axis], degree: int, norm: float) -> Int[np.ndarray, "terms axes"] | None:
+    """Return the degrees of all products with (sum of a^norm)^(1 / norm) <= degree; None if there are too many."""
     most = [min(degree, len(axis.labels) - 1) if axis.labels else degree for axis in axes]
-    every = itertools.product(*(range(top + 1) for top in most))
-    return np.array([powers for powers in every if 0 < sum(powers) <= degree])
 
+    def products(place: int, left: float) -> Iterator[tuple[int, ...]]:
+        if place == len(most):
+            yield ()
+            return
+        for power in range(most[place] + 1):
+            if power**norm > left + 1e-9:
+                return
+            for rest in products(place + 1, left - power**norm):
+                yield (power, *rest)
 
-def _count(axes: int, degree: int) -> int:
-    """Return the number of products of at most this degree."""
-    return int(np.prod([(degree + k) / k for k in range(1, axes + 1)]))
+    found = list(itertools.islice(products(0, degree**norm), MOST_TERMS + 2))
+    return np.array(found[1:]) if len(found) <= MOST_TERMS + 1 else None  # the first one is the constant
 
 
 def _terms(points: np.ndarray, axes: Sequence[Axis], powers: np.ndarray) -> Float[np.ndarray, "trials terms"]:
@@ -216,10 +226,12 @@ def _best_degree(points: np.ndarray, means: np.ndarray, axes: Sequence[Axis]) ->
     """Return the degrees of the terms and the ridge penalty with the least error for trials that are left out."""
     centered, count = means - means.mean(), len(means)
     best: tuple[float, np.ndarray, float] | None = None
-    for degree in range(1, LARGEST_DEGREE + 1):
-        if degree > 1 and _count(len(axes), degree) > min(count, MOST_TERMS):
-            break
-        powers = _powers(axes, degree)
+    tried = set()
+    for degree, norm in itertools.product(range(1, LARGEST_DEGREE + 1), NORMS):
+        powers = _powers(axes, degree, norm)
+        if powers is None or (degree > 1 and len(powers) >= count) or powers.tobytes() in tried:
+            continue
+        tried.add(powers.tobytes())
         u, s, _ = np.linalg.svd(_terms(points, axes, powers), full_matrices=False)
         for penalty in PENALTIES:
             shrunk = s**2 / (s**2 + penalty * count)

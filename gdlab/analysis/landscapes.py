@@ -7,6 +7,7 @@ import scipy
 import xarray as xr
 from jaxtyping import Float
 
+from gdlab.analysis.intervals import Interval, bootstrap_interval
 from gdlab.analysis.statistics import Better
 from gdlab.arguments import require_choice, require_instance, require_text
 
@@ -23,7 +24,7 @@ class Axis(NamedTuple):
     Attributes:
       name: its name.
       values: its distinct values, ascending.
-      logarithmic: whether the values are spread more evenly in their logarithm, over a factor of 10 or more.
+      logarithmic: whether the values are spread more evenly in their logarithm, by a factor of 10 or in equal ratios.
       labels: the labels of values that are not numbers, which are then counted from 0; empty for numbers.
     """
 
@@ -37,6 +38,20 @@ class Axis(NamedTuple):
         scale = np.log if self.logarithmic else np.asarray
         low, high = scale(self.values[0]), scale(self.values[-1])
         return np.asarray((scale(values) - low) / (high - low))
+
+
+class Marginal(NamedTuple):
+    """The scores over the values of one hyperparameter.
+
+    Attributes:
+      values: the values; for a search, the median of the trials of each of up to eight bins with equally many.
+      typical: the median over the other hyperparameters (for flags, the mean), with its interval over seeds or starts.
+      best: the best typical score of a setting with this value.
+    """
+
+    values: Float[np.ndarray, " values"]
+    typical: Interval
+    best: Float[np.ndarray, " values"]
 
 
 class Landscape(NamedTuple):
@@ -77,6 +92,23 @@ class Landscape(NamedTuple):
     def failed(self) -> Float[np.ndarray, "groups settings"]:
         """Return the share of runs of each setting that failed."""
         return np.isinf(self.scores).mean(axis=-1)
+
+    def marginal(self, axis: int, group: int = 0) -> Marginal:
+        """Return the scores over the values of one hyperparameter, in one group."""
+        column, scores, typical = self.points[group, :, axis], self.scores[group], self.typical()[group]
+        if self.shape is not None or self.axes[axis].labels:
+            parts = [np.flatnonzero(column == value) for value in np.unique(column)]
+        else:
+            parts = np.array_split(np.argsort(column, kind="stable"), min(8, max(len(column) // 4, 2)))
+        over = np.stack([summary(scores[part].T, self.flags) for part in parts])
+        statistic = np.mean if self.flags else np.median
+        found = bootstrap_interval(over, statistic, resamples=500)
+        if over.shape[-1] == 1:
+            unknown = np.full(len(parts), np.nan)
+            found = Interval(found.estimate, unknown, unknown)
+        choose = np.max if self.higher else np.min
+        at = [np.quantile(column[part], 0.5, method="inverted_cdf") for part in parts]
+        return Marginal(np.array(at), found, np.array([choose(typical[part]) for part in parts]))
 
     def ranks(self) -> Float[np.ndarray, "groups settings repeats"]:
         """Return the rank of each score within its group, from 0 to 1, where failed runs share the worst one."""
@@ -203,15 +235,21 @@ def _axis(name: str, column: np.ndarray) -> tuple[Axis, np.ndarray]:
 
 
 def is_logarithmic(values: Float[np.ndarray, " values"]) -> bool:
-    """Return whether ascending values span a factor of 10 or more, and are more even in their logarithm."""
-    if values[0] <= 0 or values[-1] < 10 * values[0]:
+    """Return whether ascending values are more even in their logarithm.
+
+    Values within a factor of 10 must have equal ratios.
+    """
+    if values[0] <= 0:
         return False
     even = np.linspace(0, 1, len(values))
 
     def unevenness(x: np.ndarray) -> float:
         return float(np.abs((x - x[0]) / (x[-1] - x[0]) - even).max())
 
-    return unevenness(np.log(values)) <= unevenness(values)
+    logarithmic, linear = unevenness(np.log(values)), unevenness(values)
+    if values[-1] < 10 * values[0]:
+        return logarithmic < 1e-3 < linear
+    return logarithmic <= linear
 
 
 def _names(ds: xr.Dataset, groups: list[str]) -> list[str]:
