@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 
 from gdlab.analysis.intervals import Interval, require_resampling
 from gdlab.analysis.landscapes import Axis, Landscape
-from gdlab.arguments import as_numbers, require_instance, require_sequence
+from gdlab.arguments import as_numbers, require_instance, require_sequence, require_strings
 
 __all__ = ["Importance", "grid_importance", "importances", "search_importance"]
 
@@ -117,7 +117,7 @@ def grid_importance(
       ValueError: if scores are not finite, or there is not one name for each axis.
     """
     require_resampling(level, resamples, seed)
-    require_sequence("names", names, "the names of axes", least=1)
+    require_strings("names", names, expected="the names of axes", empty=False)
     scores = as_numbers("scores", scores, least=1).astype(float)
     if scores.ndim != len(names) + 1:
         raise ValueError(f"scores: expected {len(names)} axes and one of seeds, got shape {scores.shape}")
@@ -127,7 +127,7 @@ def grid_importance(
         _grid_indices(scores[..., rng.integers(count, size=count)].mean(axis=-1))
         for _ in range(resamples if count > 1 else 0)
     ]
-    return _importance(tuple(map(str, names)), estimate, drawn, level, 1.0)
+    return _importance(tuple(names), estimate, drawn, level, 1.0)
 
 
 def _grid_indices(means: Float[np.ndarray, "*grid"]) -> Indices:

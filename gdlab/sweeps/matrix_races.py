@@ -84,7 +84,7 @@ def tune_and_judge_matrices(
     def settings(name: str) -> dict[str, xr.DataArray]:
         return {key: values.isel(function=list(functions).index(name)) for key, values in chosen.items()}
 
-    return Race(tuning, run(settings, judged_starts))
+    return Race(tuning, run(settings, judged_starts).assign_coords(chosen))
 
 
 def _arrival(minimum: float, share: float, descent: Descent) -> dict[str, jax.Array]:
@@ -100,7 +100,8 @@ def _joined(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
         starts = [name for name in ds.coords if str(name).startswith("start_point")]
         ds = ds.drop_vars(starts).rename(arrival="first_reached")
         bare.append(ds.assign(reached=ds.first_reached >= 0))
-    joined = xr.concat(bare, "function", combine_attrs="drop").assign_coords(function=list(sweeps))
+    how: Any = {"coords": "minimal", "compat": "override", "combine_attrs": "drop"}  # coordinates are those of all
+    joined = xr.concat(bare, "function", **how).assign_coords(function=list(sweeps))
     sums = {name: sum(ds.attrs[name] for ds in sweeps.values()) for name in ("point_steps", "lanes")}
     return joined.transpose("optimizer", "function", ..., "start").assign_attrs(sums)
 
