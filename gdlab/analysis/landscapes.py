@@ -44,7 +44,8 @@ class Marginal(NamedTuple):
     """The scores over the values of one hyperparameter.
 
     Attributes:
-      values: the values; for a search, the median of the trials of each of up to eight bins with equally many.
+      values: the values; for a search of several hyperparameters, the median of the trials of each of up to eight bins
+        with equally many.
       typical: the median over the other hyperparameters (for flags, the mean), with its interval over seeds or starts.
       best: the best typical score of a setting with this value.
     """
@@ -96,7 +97,7 @@ class Landscape(NamedTuple):
     def marginal(self, axis: int, group: int = 0) -> Marginal:
         """Return the scores over the values of one hyperparameter, in one group."""
         column, scores, typical = self.points[group, :, axis], self.scores[group], self.typical()[group]
-        if self.shape is not None or self.axes[axis].labels:
+        if self.shape is not None or self.axes[axis].labels or len(self.axes) == 1:
             parts = [np.flatnonzero(column == value) for value in np.unique(column)]
         else:
             parts = np.array_split(np.argsort(column, kind="stable"), min(8, max(len(column) // 4, 2)))

@@ -46,6 +46,7 @@ def setting_maps(landscape: Landscape, *, title: str = "", label: str = "", colu
     across = min(columns, len(landscape.groups))
     down = -(-len(landscape.groups) // across)
     size = (4.6, 3.5) if across * down == 1 else (2.6, 2.3)
+    size = (size[0], max(size[1], 0.2 * len(landscape.axes[1].labels)))
     figure = Figure(figsize=(size[0] * across + 1.2, size[1] * down + 0.5), layout="constrained")
     panels: Any = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     scale = score_scale(landscape.typical(), landscape.higher)

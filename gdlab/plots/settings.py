@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from gdlab.analysis.importance import importances
-from gdlab.analysis.landscapes import Landscape, landscape
+from gdlab.analysis.landscapes import Axis, Landscape, landscape
 from gdlab.analysis.statistics import Better
 from gdlab.plots.checks import require_texts
 from gdlab.plots.parallel import draw_parallel
@@ -19,6 +20,7 @@ from gdlab.plots.setting_curves import (
     marginals,
 )
 from gdlab.plots.setting_maps import setting_maps
+from gdlab.plots.style import PALETTE
 
 
 def settings(
@@ -27,9 +29,10 @@ def settings(
     """Draw how a result depends on the hyperparameters, in the picture that suits their number.
 
     One hyperparameter gives curves with bands over the seeds or starts (`marginals`), and a grid of two gives maps
-    (`setting_maps`), each with one curve or map for every optimizer. Three or more, and searches of two, give parallel
-    coordinates (`parallel`) above the importance (`importance`) and the marginal curve of each hyperparameter. Axes are
-    logarithmic where values are spread that way. In all of them dark is good, and runs that diverged are marked.
+    (`setting_maps`), each with one curve or map for every optimizer; more than twelve optimizers share one map. Three
+    or more hyperparameters, and searches of two, give parallel coordinates (`parallel`) above the importance
+    (`importance`) and the marginal curve of each. Axes are logarithmic where values are spread that way. In all of them
+    dark is good, and runs that diverged are marked.
 
         ds = sweep(FUNCTIONS["ackley"], adam, sample_hyperparameters(ranges, 64), starts, max_steps=500)
         plots.save(plots.settings(ds, "value"), "settings.png")
@@ -56,11 +59,23 @@ def settings(
             f"ds: expected one function, since the scores of several have no common scale, got {ds.sizes['function']}; "
             "select one, as in ds.isel(function=0)"
         )
+    if len(found.axes) == 1 and len(found.groups) > len(PALETTE) and (found.points == found.points[0]).all():
+        return setting_maps(_by_optimizer(found), title=title, label=label)
     if len(found.axes) == 1:
         return marginals(found, title=title, label=label)
     if len(found.axes) == 2 and found.shape is not None:
         return setting_maps(found, title=title, label=label)
     return _overview(found, title, label)
+
+
+def _by_optimizer(found: Landscape) -> Landscape:
+    """Return the settings of many optimizers as a grid of the only hyperparameter and the optimizer."""
+    order = np.argsort(found.points[0, :, 0])
+    names = Axis("optimizer", np.arange(len(found.groups), dtype=float), False, found.groups)
+    x, y = np.meshgrid(found.points[0, order, 0], names.values, indexing="ij")
+    scores = found.scores[:, order].swapaxes(0, 1).reshape(1, x.size, -1)
+    points = np.stack([x.ravel(), y.ravel()], axis=-1)[None]
+    return found._replace(axes=(found.axes[0], names), groups=("",), points=points, scores=scores, shape=x.shape)
 
 
 def _overview(found: Landscape, title: str, label: str) -> Figure:
