@@ -5,10 +5,12 @@ import pytest
 import xarray as xr
 from matplotlib.collections import LineCollection, QuadMesh
 
-from gdlab import plots
+from gdlab import FUNCTIONS, linear_range, log_range, plots, sample_hyperparameters, sweep, tasks
 from gdlab.analysis.importance import grid_importance, importances
 from gdlab.analysis.landscapes import landscape
+from gdlab.optimizers import adam, momentum
 from gdlab.plots.scores import score_scale
+from gdlab.training import train_many
 
 RATES = np.geomspace(1e-3, 1.0, 4)
 WIDTHS = [8, 16, 32]
@@ -128,6 +130,33 @@ def test_the_scale_is_logarithmic_for_losses_of_many_magnitudes_and_leaves_out_t
     assert scale.colors()(0.0)[:3] < scale.colors()(1.0)[:3]
     better = score_scale(np.linspace(0, 1, 11), higher=True).colors()
     assert better(1.0)[:3] < better(0.0)[:3]
+
+
+def test_many_optimizers_share_one_map_with_the_first_one_at_the_top():
+    names = [f"method {number}" for number in range(13)]
+    loss = np.arange(13.0)[:, None] + np.abs(np.arange(4) - 2)
+    ds = xr.Dataset({"loss": (("optimizer", "trial"), loss)}, {"optimizer": names, "learning_rate": ("trial", RATES)})
+    axes = plots.settings(ds, "loss").axes[0]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    (mesh,) = (one for one in axes.collections if isinstance(one, QuadMesh))
+    np.testing.assert_array_equal(mesh.get_array().reshape(13, 4), loss)
+    axes.figure.draw_without_rendering()
+    assert [text.get_text() for text in axes.get_yticklabels()] == names
+
+
+@pytest.mark.slow
+def test_what_sweeps_and_many_trainings_return_can_be_drawn(tmp_path):
+    starts = np.random.default_rng(0).uniform(-2, 2, (6, 2)).astype(np.float32)
+    ranges = {"learning_rate": log_range(1e-4, 10), "b1": linear_range(0, 0.99)}
+    swept = sweep(FUNCTIONS["rosenbrock"], adam, sample_hyperparameters(ranges, 16), starts, max_steps=50)
+    grid = {"learning_rate": np.geomspace(1e-3, 1, 4), "momentum": [0.0, 0.9]}
+    trained = train_many(tasks.digits_mlp(hold_out=300), {"momentum": momentum}, grid, seeds=2, epochs=1)
+    for number, (ds, variable, axes) in enumerate(
+        ((swept, "value", 4), (swept, "reached", 4), (trained, "test_loss", 2))
+    ):
+        figure = plots.settings(ds, variable)
+        assert len(figure.axes) == axes
+        plots.save(figure, tmp_path / f"{number}.png", dpi=60)
 
 
 def test_what_cannot_be_drawn_is_refused_in_one_line():

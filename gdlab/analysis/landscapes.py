@@ -103,7 +103,7 @@ class Landscape(NamedTuple):
             parts = np.array_split(np.argsort(column, kind="stable"), min(8, max(len(column) // 4, 2)))
         over = np.stack([summary(scores[part].T, self.flags) for part in parts])
         statistic = np.mean if self.flags else np.median
-        found = bootstrap_interval(over, statistic, resamples=500)
+        found = bootstrap_interval(over, statistic, resamples=300)
         if over.shape[-1] == 1:
             unknown = np.full(len(parts), np.nan)
             found = Interval(found.estimate, unknown, unknown)

@@ -88,7 +88,7 @@ def _draw_map(axes: Axes, landscape: Landscape, group: int, scale: ScoreScale) -
     if np.isfinite(typical[best]):
         axes.plot(*landscape.points[group][best], "*", color=STAR, mec="black", mew=0.7, ms=12)
     axes.set_xlim(edges[0][0], edges[0][-1])
-    axes.set_ylim(edges[1][0], edges[1][-1])
+    axes.set_ylim(*(edges[1][[-1, 0]] if y.labels else edges[1][[0, -1]]))  # labels are read from the top
 
 
 def _ground(axes: Axes) -> Patch:
