@@ -75,6 +75,17 @@ def test_labels_are_no_numbers():
     assert found.explained > 0.99
 
 
+def test_a_hyperparameter_with_two_values_beside_others_that_are_scattered():
+    rng = np.random.default_rng(0)
+    x = np.tile(rng.permutation(np.linspace(0, 1, 40)), 2)
+    points = np.stack([x, np.repeat([64.0, 1024.0], 40)], axis=-1)
+    axes = [Axis("x", np.array([0.0, 1.0]), False), Axis("width", np.array([64.0, 1024.0]), True)]
+    found = search_importance(points, (x**2 + (points[:, 1] > 100))[:, None], axes, resamples=5)
+    parts = np.array([1 / 5 - 1 / 9, 1 / 4])  # the variances of x^2 for an even x, and of a fair coin
+    np.testing.assert_allclose(found.first.estimate, parts / parts.sum(), atol=0.02)
+    np.testing.assert_allclose(found.total.estimate, found.first.estimate, atol=0.01)
+
+
 def test_noise_is_explained_by_nothing_and_equal_scores_have_no_importance():
     rng = np.random.default_rng(0)
     points = rng.uniform(-np.pi, np.pi, (60, 3))

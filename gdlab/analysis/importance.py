@@ -158,7 +158,7 @@ def search_importance(
     Args:
       points: the hyperparameters of each trial.
       scores: the scores of each trial, along the last axis those of its seeds or starts.
-      axes: the axis of each hyperparameter. Those whose values are labels have as many polynomials as labels.
+      axes: the axis of each hyperparameter. One that takes few values has polynomials that are orthonormal on these.
       level: the confidence level. Default 0.95.
       resamples: the number of bootstrap resamples, of the trials and of the seeds. Default 200.
       seed: the seed of the resampling. Default 0.
@@ -176,8 +176,9 @@ def search_importance(
         require_instance("axes", axis, Axis, "axes of a landscape")
     points = as_numbers("points", points, shape=(None, len(axes)), least=1).astype(float)
     scores = as_numbers("scores", scores, shape=(len(points), None), least=1).astype(float)
-    powers, penalty, explained = _best_degree(points, scores.mean(axis=-1), axes)
-    terms = _terms(points, axes, powers)
+    bases = [_basis(column, axis) for column, axis in zip(points.T, axes, strict=True)]
+    powers, penalty, explained = _best_degree(bases, scores.mean(axis=-1))
+    terms = _terms(bases, powers)
     count, repeats = scores.shape
     estimate = _fit(terms, scores.mean(axis=-1), np.ones(count), penalty)
     rng, drawn = np.random.default_rng(seed), []
@@ -189,9 +190,28 @@ def search_importance(
     return _importance(names, _polynomial_indices(estimate, powers), drawn, level, explained)
 
 
-def _powers(axes: Sequence[Axis], degree: int, norm: float) -> Int[np.ndarray, "terms axes"] | None:
-    """Return the degrees of all products with (sum of a^norm)^(1 / norm) <= degree; None if there are too many."""
-    most = [min(degree, len(axis.labels) - 1) if axis.labels else degree for axis in axes]
+def _basis(column: Float[np.ndarray, " trials"], axis: Axis) -> Float[np.ndarray, "trials powers"]:
+    """Return polynomials of one hyperparameter, of degree 0 and up, at each trial.
+
+    They are orthonormal for places that are spread evenly, or for the values of the trials where these are few.
+    """
+    values, which = np.unique(column, return_inverse=True)
+    nodes = 2 * axis.places(values) - 1
+    if len(values) <= min(LARGEST_DEGREE, len(column) // 2):
+        q, r = np.linalg.qr(np.polynomial.legendre.legvander(nodes, len(nodes) - 1))
+        return np.asarray((np.sqrt(len(nodes)) * q * np.sign(np.diag(r)))[which])
+    norms = np.sqrt(2 * np.arange(LARGEST_DEGREE + 1) + 1)
+    return np.asarray((np.polynomial.legendre.legvander(nodes, LARGEST_DEGREE) * norms)[which])
+
+
+def _powers(most: Sequence[int], degree: int, norm: float) -> Int[np.ndarray, "terms axes"] | None:
+    """Return the degrees of all products with (sum of a^norm)^(1 / norm) <= degree; None if there are too many.
+
+    Args:
+      most: the largest degree of each hyperparameter.
+      degree: the largest degree.
+      norm: a number up to 1; the lower it is, the fewer products are interactions.
+    """
 
     def products(place: int, left: float) -> Iterator[tuple[int, ...]]:
         if place == len(most):
@@ -207,32 +227,26 @@ def _powers(axes: Sequence[Axis], degree: int, norm: float) -> Int[np.ndarray, "
     return np.array(found[1:]) if len(found) <= MOST_TERMS + 1 else None  # the first one is the constant
 
 
-def _terms(points: np.ndarray, axes: Sequence[Axis], powers: np.ndarray) -> Float[np.ndarray, "trials terms"]:
-    """Return products of polynomials that are orthonormal for evenly spread places, or for equally frequent labels."""
-    degree = int(powers.max())
-    found = np.ones((len(points), len(powers)))
-    for k, axis in enumerate(axes):
-        x = 2 * axis.places(points[:, k]) - 1
-        columns = np.polynomial.legendre.legvander(x, degree) * np.sqrt(2 * np.arange(degree + 1) + 1)
-        if axis.labels:
-            nodes = np.linspace(-1, 1, len(axis.labels))
-            q, _ = np.linalg.qr(np.polynomial.legendre.legvander(nodes, len(nodes) - 1))
-            columns = np.sqrt(len(nodes)) * q[points[:, k].astype(int)]
-        found *= columns[:, powers[:, k]]
-    return found
+def _terms(bases: Sequence[np.ndarray], powers: np.ndarray) -> Float[np.ndarray, "trials terms"]:
+    """Return the products of polynomials at each trial."""
+    return np.asarray(np.prod([basis[:, powers[:, k]] for k, basis in enumerate(bases)], axis=0))
 
 
-def _best_degree(points: np.ndarray, means: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, float, float]:
-    """Return the degrees of the terms and the ridge penalty with the least error for trials that are left out."""
+def _best_degree(bases: Sequence[np.ndarray], means: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Return the degrees of the terms and the ridge penalty with the least error for trials that are left out.
+
+    The third number is the part of the variance that is then predicted.
+    """
     centered, count = means - means.mean(), len(means)
+    most = [basis.shape[1] - 1 for basis in bases]
     best: tuple[float, np.ndarray, float] | None = None
     tried = set()
     for degree, norm in itertools.product(range(1, LARGEST_DEGREE + 1), NORMS):
-        powers = _powers(axes, degree, norm)
+        powers = _powers(most, degree, norm)
         if powers is None or (degree > 1 and len(powers) >= count) or powers.tobytes() in tried:
             continue
         tried.add(powers.tobytes())
-        u, s, _ = np.linalg.svd(_terms(points, axes, powers), full_matrices=False)
+        u, s, _ = np.linalg.svd(_terms(bases, powers), full_matrices=False)
         for penalty in PENALTIES:
             shrunk = s**2 / (s**2 + penalty * count)
             kept = np.maximum(1 - 1 / count - (u**2) @ shrunk, 1e-12)  # how much of a trial its own fit leaves over

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from gdlab.analysis.landscapes import Axis, Landscape
 from gdlab.arguments import require_count
 from gdlab.plots.checks import require_texts
-from gdlab.plots.scores import FAILED, ScoreScale, require_landscape, score_label, score_scale
+from gdlab.plots.scores import FAILED, ScoreScale, require_landscape, score_label, score_scale, short
 
 BEYOND = 1.08
 """Where the line of a setting that failed ends; scores lie between 0 and 1."""
@@ -122,7 +122,7 @@ def _text(value: float, logarithmic: bool) -> str:
     exponent = np.log10(value) if logarithmic else 0.5
     if abs(exponent - round(exponent)) < 1e-9 and abs(exponent) >= 3:
         return f"$10^{{{round(exponent)}}}$"
-    return f"{value:.3g}"
+    return short(value)
 
 
 def _score_ruler(scale: ScoreScale, title: str, failed: bool) -> _Ruler:
@@ -174,8 +174,11 @@ def _draw_lines(axes: Axes, columns: np.ndarray, scores: np.ndarray, scale: Scor
     )
     axes.add_collection(failed)
     colors = scale.colors()(scale.places(scores[finite]))
-    colors[:, 3] = faint + (1 - faint) * rank**4
-    axes.add_collection(LineCollection(list(lines[finite]), colors=colors, linewidths=0.7 + 1.3 * rank**8))
+    sharpness = max(4.0, len(scores) / 40)  # only the best ones of many are strong
+    colors[:, 3] = faint + (1 - faint) * rank**sharpness
+    axes.add_collection(
+        LineCollection(list(lines[finite]), colors=colors, linewidths=0.7 + 1.3 * rank ** (2 * sharpness))
+    )
 
 
 def _draw_ruler(axes: Axes, place: int, ruler: _Ruler) -> None:

@@ -48,15 +48,15 @@ class ScoreScale(NamedTuple):
         within = np.clip(scores, self.low, self.high)
         return np.asarray(np.ma.filled(self.norm()(within), 0.0), float)
 
-    def limit(self, axis: Axes) -> None:
+    def limit(self, axes: Axes) -> None:
         """Set up a vertical axis of scores."""
         if self.logarithmic:
-            axis.set_yscale("log")
+            axes.set_yscale("log")
             room = (self.high / self.low) ** 0.08
-            axis.set_ylim(self.low / room, self.high * room)
+            axes.set_ylim(self.low / room, self.high * room)
         else:
             room = 0.08 * (self.high - self.low)
-            axis.set_ylim(self.low - room, self.high + room)
+            axes.set_ylim(self.low - room, self.high + room)
 
 
 def score_scale(scores: Float[np.ndarray, "..."], higher: bool) -> ScoreScale:
@@ -96,6 +96,11 @@ def score_label(landscape: Landscape, label: str) -> str:
     return f"{name}, {'share of' if landscape.flags else 'median over'} {landscape.repeats}s"
 
 
+def short(value: float) -> str:
+    """Return a number with three digits, or more if it is a whole one such as 1024."""
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e5 else f"{value:.3g}"
+
+
 def rule(axes: Axes, which: str, axis: Axis) -> None:
     """Set the scale, the ticks and the label of a hyperparameter on the axis "x" or "y"."""
     axes.set(**{f"{which}scale": "log" if axis.logarithmic else "linear"})
@@ -106,7 +111,7 @@ def rule(axes: Axes, which: str, axis: Axis) -> None:
         ruler.set_minor_locator(NullLocator())
     elif len(axis.values) <= 4:
         ruler.set_major_locator(FixedLocator(list(axis.values)))
-        ruler.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        ruler.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         ruler.set_minor_locator(NullLocator())
     elif axis.logarithmic and axis.values[-1] < 1e3 * axis.values[0]:
         ruler.set_major_locator(LogLocator(subs=(1.0, 3.0)))
