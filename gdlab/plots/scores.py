@@ -86,11 +86,16 @@ def require_landscape(landscape: Any) -> Landscape:
     return found
 
 
+def variable_name(landscape: Landscape) -> str:
+    """Return the name of the score in words."""
+    return landscape.variable.replace("_", " ")
+
+
 def score_label(landscape: Landscape, label: str) -> str:
     """Return the label of scores: the given one, or the variable with what is taken of its repeats."""
     if label:
         return label
-    name = landscape.variable.replace("_", " ")
+    name = variable_name(landscape)
     if landscape.scores.shape[-1] == 1:
         return name
     return f"{name}, {'share of' if landscape.flags else 'median over'} {landscape.repeats}s"

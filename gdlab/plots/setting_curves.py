@@ -74,7 +74,8 @@ def _draw_marginal(axes: Axes, landscape: Landscape, which: int, group: int, sca
     column = landscape.points[group, :, which]
     several = len(landscape.axes) > 1
     if landscape.shape is None:
-        axes.plot(column, typical, "o", color=style["color"], ms=2.5, alpha=0.35, mew=0, ls="none", zorder=2)
+        faint = float(np.clip(60 / len(column), 0.08, 0.35))
+        axes.plot(column, typical, "o", color=style["color"], ms=2.5, alpha=faint, mew=0, ls="none", zorder=2)
     axes.plot(marginal.values, _drawable(marginal.typical.estimate), lw=1.7, marker="o", ms=3, zorder=4, **style)
     beyond = (
         (scale.low / 1e3, scale.high * 1e3)

@@ -11,7 +11,7 @@ from gdlab.analysis.landscapes import Axis, Landscape, landscape
 from gdlab.analysis.statistics import Better
 from gdlab.plots.checks import require_texts
 from gdlab.plots.parallel import draw_parallel
-from gdlab.plots.scores import score_label
+from gdlab.plots.scores import variable_name
 from gdlab.plots.setting_curves import (
     draw_importance,
     draw_marginals,
@@ -97,7 +97,8 @@ def _overview(found: Landscape, title: str, label: str) -> Figure:
     for axes in panels.flat[count:]:
         axes.set_visible(False)
     draw_marginals(list(panels.flat[:count]), found)
-    panels[0, 0].set_ylabel(score_label(found, label), fontsize=8)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(label or variable_name(found), fontsize=8)
     right.legend(handles=marginal_entries(found), loc="outside upper left", frameon=False, fontsize=8, ncols=3)
     figure.suptitle(title, fontsize=11)
     return figure
