@@ -1,15 +1,20 @@
-"""All optimizers on twelve test functions, tuned with the same budget: which arrive, how fast, and how easily tuned.
+"""All optimizers on functions of vectors and of matrices, tuned with the same budget: who arrives, how fast, how easily.
 
 Claim: no optimizer leads on all functions, and the width of the region of good learning rates distinguishes methods as
-much as their speed does.
+much as their speed does. What is made for matrices is measured on matrices, in a race of its own.
 
 Protocol: every optimizer has the same random search: the same learning rates, a Sobol sequence in the logarithm, tried
-from the same tuning starts of each function. All other arguments are at their defaults, except for
-`gdlab.sweeps.COMPARABLE`: no weight decay, and the arguments of LARS and SOAP for vectors. Muon is left out unless it
-is named, because on vectors it is AdamW. On each function an optimizer keeps the rate from which most starts arrive
-(then the one with the fewest steps), and is judged with it on other starts. A descent arrives at its first step within
-`target` of a global minimizer, and stops there. Steps are float32. Functions with a minimizer at the origin are moved,
-with their boxes, since weight decay and steps in proportion to |x| would find the origin without a gradient.
+from the same tuning starts of each function. On each function an optimizer keeps the rate from which most starts arrive
+(then the one with the fewest steps), and is judged with it on other starts. Steps are float32, and rates are constant.
+
+Vectors: twelve functions of two variables. A descent arrives at its first step within `target` of a global minimizer,
+and stops there. Functions with a minimizer at the origin are moved, with their boxes, since weight decay and steps in
+proportion to |x| would find the origin without a gradient. Other arguments have their defaults, except for those of
+`gdlab.sweeps.COMPARABLE`. Optimizers that become another method on vectors, as Muon does, run only if they are named.
+
+Matrices: the functions of `gdlab.functions.MATRIX_FUNCTIONS`, whose points are matrices or dicts of matrices. A descent
+arrives when f(x) - minimum is at most `gap` times that at its start. All optimizers take part, with their own defaults,
+but without weight decay.
 
 The results are the share of starts that arrive, with a bootstrap interval over starts (functions are fixed); quartiles
 of the steps to the target over all starts, where a start that does not arrive counts as infinite; performance profiles
@@ -17,9 +22,9 @@ over pairs of function and start (Dolan & More 2002); the mean rank over functio
 decades, of the region around the best rate with at least 90% of the best share, and the expected share of k trials.
 
 Command:   python experiments/toy_race.py [--out DIR] [--optimizers adam ...] [--functions beale ...] [--trials 32]
-Expect:    the table of benchmarks/results/toy_race.json; large steps amplify rounding, so shares on Ackley's and
+Expect:    the tables of benchmarks/results/toy_race.json; large steps amplify rounding, so shares on Ackley's and
            Rastrigin's functions vary by some percent from machine to machine.
-Runtime:   1.5 to 4 minutes on 2 CPU cores for 40 optimizers, most of it compilation.
+Runtime:   RUNTIME
 """
 
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
@@ -29,21 +34,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gdlab import log_range, plots, sample_hyperparameters
-from gdlab.analysis import intervals
+from gdlab import OPTIMIZERS, log_range, plots, sample_hyperparameters
 from gdlab.analysis import statistics as st
 from gdlab.analysis.arrivals import best_settings, mean_steps, share_cells
-from gdlab.analysis.rankings import average_ranks
+from gdlab.analysis.races import race_records
 from gdlab.analysis.tables import Table
-from gdlab.arguments import as_path, require_count, require_number
+from gdlab.arguments import as_path, require_count, require_names, require_number
 from gdlab.compute.interrupts import command
+from gdlab.functions import MATRIX_FUNCTIONS
+from gdlab.hyperparameters import given
 from gdlab.records import staged_folder, write_json
-from gdlab.sweeps import Race, RaceOptions, changed_arguments, tune_and_judge
+from gdlab.sweeps import Race, RaceOptions, changed_arguments, tune_and_judge, tune_and_judge_matrices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +80,13 @@ class Config(RaceOptions):
     """Number of learning rates in the random search."""
     target: float = 0.01
     """A descent arrives when it is within this distance of a global minimizer."""
+    matrices: tuple[str, ...] = tuple(MATRIX_FUNCTIONS)
+    """Names of functions of matrices in MATRIX_FUNCTIONS."""
+    matrix_starts: int = 64
+    matrix_tuning_starts: int = 8
+    matrix_steps: int = 500
+    gap: float = 1e-3
+    """A descent of a function of matrices arrives when f(x) - minimum is at most this part of its initial value."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,6 +94,15 @@ class Config(RaceOptions):
         require_count("seed", self.seed, low=0)
         require_count("trials", self.trials, low=2)
         require_number("target", self.target, 0.0, open_low=True)
+        require_names("matrices", self.matrices, MATRIX_FUNCTIONS)
+        for name in ("matrix_starts", "matrix_tuning_starts", "matrix_steps"):
+            require_count(name, getattr(self, name))
+        require_number("gap", self.gap, 0.0, 1.0, open_low=True, open_high=True)
+
+    def search(self) -> list[dict[str, float]]:
+        """Return the learning rates that every optimizer tries."""
+        rates = log_range(self.lowest_rate, self.highest_rate)
+        return sample_hyperparameters({"learning_rate": rates}, self.trials, seed=self.seed)
 
 
 def run_race(config: Config) -> Race:
@@ -89,11 +112,10 @@ def run_race(config: Config) -> Race:
         rng = np.random.default_rng([config.seed, number])
         points = rng.uniform(*function.bounds(2), (config.tuning_starts + config.starts, 2)).astype(np.float32)
         tuning[name], judged[name] = points[: config.tuning_starts], points[config.tuning_starts :]
-    rates = log_range(config.lowest_rate, config.highest_rate)
     return tune_and_judge(
         functions,
         config.contenders(),
-        sample_hyperparameters({"learning_rate": rates}, config.trials, seed=config.seed),
+        config.search(),
         tuning,
         judged,
         choose=partial(best_settings, steps=partial(mean_steps, max_steps=config.steps)),
@@ -103,53 +125,27 @@ def run_race(config: Config) -> Race:
     )
 
 
-def measure(config: Config, tuning: xr.Dataset, judged: xr.Dataset) -> list[dict[str, Any]]:
-    """Return one record per optimizer, largest share first."""
-    arrived = judged.reached.values[:, :, 0]  # (optimizers, functions, starts)
-    steps = st.steps_or_never(judged.first_reached.values[:, :, 0])
-    shares = arrived.mean(axis=-1)
-    flat = np.maximum(steps, 1).reshape(len(steps), -1)
-    profile = st.performance_profile(flat, np.array([1.0, 2.0, 4.0]))
-    ranks = average_ranks(shares, better="higher")
-    tried = tuning.reached.mean("start").values  # (optimizers, functions, trials)
-    rates = tuning.learning_rate.values
-    budgets = np.array([b for b in (1, 2, 4, 8, 16, 32) if b <= config.trials])
-    curves = st.tuning_curve(tried, budgets, better="higher").mean(axis=1)
-    records = []
-    for i, name in enumerate(judged.optimizer.values):
-        interval = intervals.bootstrap_interval(arrived[i].mean(axis=0))  # resamples starts, alike for all functions
-        regions = [st.good_region(rates, row) for row in tried[i]]
-        widths = [0.0 if region is None else region.decades for region in regions]
-        lower, median, upper = st.quartiles(flat[i])
-        records.append(
-            {
-                "optimizer": str(name),
-                "share": float(interval.estimate),
-                "share_low": float(interval.low),
-                "share_high": float(interval.high),
-                "rank": float(ranks[i]),
-                "steps_lower": float(lower),
-                "steps_median": float(median),
-                "steps_upper": float(upper),
-                "within_2x": float(profile[i, 1]),
-                "within_4x": float(profile[i, 2]),
-                "good_decades": float(np.mean(widths)),
-                "tuning": {str(b): float(value) for b, value in zip(budgets, curves[i], strict=True)},
-                "functions": {
-                    str(function): {
-                        "learning_rate": float(judged.learning_rate.values[i, j, 0]),
-                        "share": float(shares[i, j]),
-                        "median_steps": float(st.quartiles(steps[i, j]).median),
-                        "good_decades": float(widths[j]),
-                    }
-                    for j, function in enumerate(judged.function.values)
-                },
-            }
-        )
-    return sorted(records, key=lambda r: -r["share"])
+def run_matrix_race(config: Config) -> Race:
+    functions = {name: MATRIX_FUNCTIONS[name]() for name in config.matrices}
+    fixed = {"weight_decay": 0.0, "total_steps": config.matrix_steps}
+    tuning, judged = {}, {}
+    for number, (name, function) in enumerate(functions.items()):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number))
+        tuning[name] = function.starts(keys[0], config.matrix_tuning_starts)
+        judged[name] = function.starts(keys[1], config.matrix_starts)
+    return tune_and_judge_matrices(
+        functions,
+        {name: given(OPTIMIZERS[name], **fixed) for name in config.optimizers or OPTIMIZERS},
+        config.search(),
+        tuning,
+        judged,
+        choose=partial(best_settings, steps=partial(mean_steps, max_steps=config.matrix_steps)),
+        max_steps=config.matrix_steps,
+        gap=config.gap,
+    )
 
 
-def overall(records: list[dict[str, Any]]) -> Table:
+def overall(kind: str, records: list[dict[str, Any]]) -> Table:
     budgets = [b for b in records[0]["tuning"] if b in ("1", "4", "16")]
     quartiles = ("steps_lower", "steps_median", "steps_upper")
     rows = [
@@ -165,7 +161,9 @@ def overall(records: list[dict[str, Any]]) -> Table:
         for r in records
     ]
     head = ("optimizer", "share", "95% interval", "rank", "quarter", "half", "three quarters", "within 2x", "decades")
-    return Table((*head, *(f"k = {b}" for b in budgets)), rows, "All optimizers on all functions, equally tuned.")
+    return Table(
+        (*head, *(f"k = {b}" for b in budgets)), rows, f"All optimizers on all functions of {kind}, equally tuned."
+    )
 
 
 def by_function(records: list[dict[str, Any]]) -> Table:
@@ -174,7 +172,7 @@ def by_function(records: list[dict[str, Any]]) -> Table:
     return Table(("optimizer", *functions), rows, "Share of starts that arrive, at tuned learning rates.")
 
 
-def draw_shares(config: Config, records: list[dict[str, Any]]) -> Figure:
+def draw_shares(starts: int, records: list[dict[str, Any]]) -> Figure:
     functions = list(records[0]["functions"])
     cells = [[r["functions"][f] for f in functions] for r in records]
 
@@ -188,7 +186,7 @@ def draw_shares(config: Config, records: list[dict[str, Any]]) -> Figure:
         [f.replace("_", " ").capitalize() for f in functions],
         texts=[list(map(text, row)) for row in cells],
         limits=(0.0, 1.0),
-        title=f"Share of {config.starts} starts that arrive, and the median number of steps (if half arrive)",
+        title=f"Share of {starts} starts that arrive, and the median number of steps (if half arrive)",
         label="share of starts",
     )
 
@@ -217,32 +215,37 @@ def draw_sensitivity(records: list[dict[str, Any]], tuning: xr.Dataset) -> Figur
     )
 
 
+def write(kind: str, race: Race, folder: Path) -> None:
+    """Write the tables, pictures and records of a race, and print its table."""
+    records, prefix = race_records(*race), "" if kind == "vectors" else "matrices_"
+    plots.save_indexed(draw_shares(race.judged.sizes["start"], records), folder / f"{prefix}shares.png")
+    plots.save_indexed(draw_profile(race.judged), folder / f"{prefix}profile.png")
+    plots.save(draw_sensitivity(records, race.tuning), folder / f"{prefix}sensitivity.png")
+    race.tuning.to_netcdf(folder / f"{prefix}tuning.nc", engine="scipy")
+    write_json(folder / ("matrices.json" if prefix else "results.json"), records)
+    by_function(records).write(folder / f"{prefix}functions")
+    table = overall(kind, records)
+    table.write(folder / f"{prefix}race")
+    leaders = {}
+    for name in records[0]["functions"]:
+        found = {r["optimizer"]: r["functions"][name] for r in records}
+        leaders[name] = max(found, key=lambda key: (found[key]["share"], -found[key]["median_steps"]))
+    print(f"{table.text()}\n\nBest by share, then by steps:", ", ".join(f"{f}: {n}" for f, n in leaders.items()), "\n")
+
+
 def main(config: Config) -> None:
     began = time.perf_counter()
     with staged_folder(config.out) as folder:
-        tuning, judged = run_race(config)
-        records = measure(config, tuning, judged)
-        tables = {"race": overall(records), "functions": by_function(records)}
-        for name, table in tables.items():
-            table.write(folder / name)
-        plots.save_indexed(draw_shares(config, records), folder / "shares.png")
-        plots.save_indexed(draw_profile(judged), folder / "profile.png")
-        plots.save(draw_sensitivity(records, tuning), folder / "sensitivity.png")
-        tuning.to_netcdf(folder / "tuning.nc", engine="scipy")
-        write_json(folder / "results.json", records)
-    print(tables["race"].text())
-    leaders = {}
-    for name in config.functions:
-        found = {r["optimizer"]: r["functions"][name] for r in records}
-        leaders[name] = max(found, key=lambda key: (found[key]["share"], -found[key]["median_steps"]))
-    print("\nBest by share, then by steps: " + ", ".join(f"{f}: {name}" for f, name in leaders.items()))
+        vectors, matrices = run_race(config), run_matrix_race(config)
+        write("vectors", vectors, folder)
+        write("matrices", matrices, folder)
+    steps = sum(ds.attrs["point_steps"] for race in (vectors, matrices) for ds in race)
     print(
-        "\nshare: of all starts of all functions; rank: mean over functions; quarter, half, three quarters:\n"
+        "share: of all starts of all functions; rank: mean over functions; quarter, half, three quarters:\n"
         "steps by which this part of all starts has arrived; within 2x: in at most twice the steps of the quickest;\n"
         "decades: width of the region of good learning rates; k: expected share after a search of k trials.\n"
-        f"{changed_arguments([*config.contenders()])}\n"
-        f"{tuning.attrs['point_steps'] + judged.attrs['point_steps']:.2g} point-steps; written to {config.out} in "
-        f"{time.perf_counter() - began:.0f} s"
+        f"Vectors: {changed_arguments([*config.contenders()])}\n"
+        f"{steps:.2g} point-steps; written to {config.out} in {time.perf_counter() - began:.0f} s"
     )
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import gdlab
 from gdlab import comparison, functions, gradients, hyperparameters, models, optimizers, plots, tasks
-from gdlab.analysis import arrivals, claims, intervals, learning_curves, tables
+from gdlab.analysis import arrivals, claims, importance, intervals, learning_curves, tables
 from gdlab.data import Dataset, Split
 from gdlab.plots import interactive
 from gdlab.types import Grid
@@ -36,7 +36,10 @@ from tests.samples import (
     measure,
     network,
     problem_fields,
+    raced,
     raw_square,
+    relief,
+    settings_found,
     square,
     study,
     study_fields,
@@ -176,6 +179,15 @@ CALLS = {
     "analysis.claims.late_rises": lambda: {"found": found(), "metric": "loss", "names": ["adam"]},
     "analysis.claims.linearity": lambda: {"found": found(), "metric": "loss", "names": ["adam"]},
     "analysis.claims.share_ahead": lambda: {"found": found(), "metric": "loss", "name": "adam"},
+    "analysis.importance.grid_importance": lambda: {"scores": np.ones((2, 3, 4)), "names": ["a", "b"]},
+    "analysis.importance.importances": lambda: {"landscape": relief()},
+    "analysis.importance.search_importance": lambda: {
+        "points": np.ones((4, 1)),
+        "scores": np.ones((4, 2)),
+        "axes": relief().axes[:1],
+    },
+    "analysis.landscapes.landscape": lambda: {"ds": settings_found(), "variable": "loss"},
+    "analysis.races.race_records": lambda: {"tuning": raced(), "judged": raced()},
     "analysis.intervals.Interval": lambda: {"estimate": np.ones(2), "low": np.zeros(2), "high": np.ones(2)},
     "analysis.intervals.bootstrap_interval": lambda: {"samples": SAMPLES},
     "analysis.intervals.mean_interval": lambda: {"samples": SAMPLES},
@@ -288,6 +300,7 @@ CALLS = {
     "plots.interactive.save": lambda: {"figure": interactive.surface(grid()), "path": "surface.html"},
     "plots.interactive.show": lambda: {"figure": interactive.surface(grid())},
     "plots.interactive.surface": lambda: {"function": grid()},
+    "plots.importance": lambda: {"importances": {"adam": importance.grid_importance(np.ones((2, 3)), ["a"])}},
     "plots.interval_panels": lambda: {
         "values": [0.1, 1.0],
         "panels": {"left": {"a": intervals.Interval(np.ones(2), np.zeros(2), np.ones(2))}},
@@ -303,6 +316,10 @@ CALLS = {
     "plots.levels": lambda: {"z": grid().z},
     "plots.line_style": lambda: {"index": 0},
     "plots.loss_maps": lambda: {"values": [0.1, 1.0], "losses": {"a": np.ones((2, 3))}},
+    "plots.marginals": lambda: {"landscape": relief()},
+    "plots.parallel": lambda: {"landscape": relief()},
+    "plots.setting_maps": lambda: {"landscape": relief()},
+    "plots.settings": lambda: {"ds": settings_found(), "variable": "loss"},
     "plots.maps": lambda: {"panels": table_of_maps(), "labels": ("x", "y"), "colour_label": "z"},
     "plots.panels": lambda: {"grid": grid(), "paths": PATHS},
     "plots.paths": lambda: {"grid": grid(), "paths": PATHS},
@@ -366,6 +383,14 @@ CALLS = {
         "judged_starts": np.ones((2, 2)),
         "max_steps": 2,
         "progress": False,
+    },
+    "sweeps.tune_and_judge_matrices": lambda: {
+        "functions": {"root": functions.MATRIX_FUNCTIONS["matrix_square_root"](2)},
+        "factories": {"adam": optimizers.adam},
+        "hyperparameters": {"learning_rate": [0.1]},
+        "tuning_starts": {"root": np.ones((1, 2, 2), np.float32)},
+        "judged_starts": {"root": np.ones((1, 2, 2), np.float32)},
+        "max_steps": 2,
     },
     "sweeps.tune_and_judge_within": lambda: {
         "budget": 9,

@@ -10,6 +10,7 @@ import xarray as xr
 
 from gdlab import comparison, models, optimizers, plots, records, tasks
 from gdlab.analysis import claims, learning_curves
+from gdlab.analysis.landscapes import landscape
 from gdlab.data import DATASETS, Dataset, Split, places
 from gdlab.types import Grid
 
@@ -109,6 +110,25 @@ def written(name):
         else:
             records.write_lines(name, [1])
     return name
+
+
+def settings_found():
+    """Losses over two hyperparameters and two seeds."""
+    coords = {"learning_rate": [0.1, 1.0], "momentum": [0.0, 0.5, 0.9]}
+    return xr.Dataset({"loss": (("learning_rate", "momentum", "seed"), np.ones((2, 3, 2)))}, coords=coords)
+
+
+def relief():
+    """The same, as a landscape."""
+    return landscape(settings_found(), "loss")
+
+
+def raced():
+    """A sweep of a race: one optimizer on one function, with two learning rates."""
+    dims = ("optimizer", "function", "trial", "start")
+    found = {"reached": (dims, np.ones((1, 1, 2, 3), bool)), "first_reached": (dims, np.ones((1, 1, 2, 3), int))}
+    coords = {"optimizer": ["adam"], "function": ["bowl"], "learning_rate": ("trial", [0.1, 1.0])}
+    return xr.Dataset(found, coords=coords)
 
 
 def problem_fields():

@@ -239,6 +239,10 @@ def test_toy_race(tmp_path, capsys):
         tuning_starts=16,
         trials=8,
         steps=200,
+        matrices=("matrix_square_root", "deep_linear"),
+        matrix_starts=6,
+        matrix_tuning_starts=3,
+        matrix_steps=100,
     )
     experiment.main(config)
     records = {r["optimizer"]: r for r in json.loads((out / "results.json").read_text())}
@@ -262,9 +266,16 @@ def test_toy_race(tmp_path, capsys):
     best = tuning.reached.mean("start").max("trial").mean("function")
     for name, record in records.items():
         assert record["tuning"]["8"] == pytest.approx(float(best.sel(optimizer=name)))
-    for name in ("race", "functions"):
+    matrices = {r["optimizer"]: r for r in json.loads((out / "matrices.json").read_text())}
+    assert matrices.keys() == records.keys()
+    assert matrices["adam"] == matrices["adamw"] | {"optimizer": "adam"}
+    assert matrices["adam"]["functions"].keys() == set(config.matrices)
+    assert matrices["adam"]["share"] > 0.5
+    tuning = xr.load_dataset(out / "matrices_tuning.nc", engine="scipy")
+    assert dict(tuning.sizes) == {"optimizer": 4, "function": 2, "trial": 8, "start": 3}
+    for name in ("race", "functions", "matrices_race", "matrices_functions"):
         assert all((out / f"{name}{suffix}").stat().st_size > 100 for suffix in (".txt", ".csv", ".tex"))
-    for name in ("shares", "profile", "sensitivity"):
+    for name in (f"{kind}{name}" for kind in ("", "matrices_") for name in ("shares", "profile", "sensitivity")):
         with Image.open(out / f"{name}.png") as image:
             assert min(image.size) > 200
     assert "demon_sgdm" in capsys.readouterr().out

@@ -6,7 +6,10 @@ from scipy import stats
 
 from gdlab import FUNCTIONS, OPTIMIZERS, plots, sweep
 from gdlab.analysis import arrivals
-from gdlab.sweeps import COMPARABLE, comparable, comparable_function, tune_and_judge
+from gdlab.analysis.races import race_records
+from gdlab.functions import MATRIX_FUNCTIONS
+from gdlab.optimizers import sgd
+from gdlab.sweeps import COMPARABLE, comparable, comparable_function, tune_and_judge, tune_and_judge_matrices
 
 FIRST = np.array([[3, -1, 5, -1], [-1, -1, -1, -1], [9, 0, 1, 2]])
 
@@ -162,3 +165,55 @@ def test_panels_of_curves_share_a_legend():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
     with pytest.raises(ValueError, match="rows: expected the same columns in all rows"):
         plots.curve_panels({"top": {"left": {"one": (x, x)}}, "low": {"right": {"one": (x, x)}}}, labels=("h", "error"))
+
+
+def bowls():
+    """Two functions of matrices in which every step of gradient descent multiplies the gap by (1 - rate)^2."""
+    make = MATRIX_FUNCTIONS["kronecker_quadratic"]
+    found = {"square": make(2, 2, condition=1.0, rotated=False), "wide": make(2, 3, condition=1.0, rotated=False)}
+    # A minimum of -7 must not matter.
+    found["wide"] = found["wide"]._replace(fn=lambda x: (x**2).sum() / 2 - 7, minimum=-7.0)
+    return found
+
+
+def test_a_race_on_matrices_counts_the_steps_to_a_share_of_the_first_gap():
+    functions = bowls()
+    starts = {name: np.arange(1, 1 + 3 * one.minimizer.size, dtype=np.float32) for name, one in functions.items()}
+    starts = {name: points.reshape(3, *functions[name].minimizer.shape) for name, points in starts.items()}
+    judged = {name: -points[:2] for name, points in starts.items()}
+    rates = [{"learning_rate": rate} for rate in (0.5, 0.25, 0.9, 3.0)]
+    factories = {"sgd": sgd, "half": lambda learning_rate: sgd(learning_rate / 2)}
+    race = tune_and_judge_matrices(functions, factories, rates, starts, judged, max_steps=12, gap=1e-3)
+    assert race.tuning.first_reached.dims == ("optimizer", "function", "trial", "start")
+    assert race.tuning.function.values.tolist() == ["square", "wide"]
+    # (1 - rate)^(2 n) <= 1e-3 first for n = 5, 13, 2 and never; with half the rate for n = 13, 26, 6 and 5.
+    first = np.array([[5, -1, 2, -1], [-1, -1, 6, 5]])
+    np.testing.assert_array_equal(race.tuning.first_reached[..., 0], np.stack([first, first], axis=1))
+    np.testing.assert_array_equal(race.judged.learning_rate[..., 0], [[0.9, 0.9], [3.0, 3.0]])
+    np.testing.assert_array_equal(race.judged.first_reached[..., 0, 0], [[2, 2], [5, 5]])
+    assert race.judged.sizes["start"] == 2
+    assert race.judged.attrs["point_steps"] == 2 * 2 * 2 * 12
+    records = race_records(*race)
+    assert [one["optimizer"] for one in records] == ["sgd", "half"]
+    assert records[0]["steps_median"] == 2
+    assert records[1]["functions"]["wide"] == {
+        "learning_rate": 3.0,
+        "share": 1.0,
+        "median_steps": 5.0,
+        "good_decades": pytest.approx(records[1]["functions"]["square"]["good_decades"]),
+    }
+
+
+def test_starts_of_another_form_are_refused_by_name():
+    functions = bowls()
+    good = {name: one.minimizer[None].astype(np.float32) for name, one in functions.items()}
+    for given, answer in (
+        (
+            {"square": good["square"]},
+            r"tuning_starts: expected starts for each of \['square', 'wide'\], got starts for",
+        ),
+        (good | {"wide": np.ones((4, 3, 2))}, r"tuning_starts\['wide'\]: expected starts of shapes \[\(2, 3\)\]"),
+        (good | {"wide": {"x": np.ones((4, 2, 3))}}, r"tuning_starts\['wide'\]: expected starts of shapes"),
+    ):
+        with pytest.raises(ValueError, match=answer):
+            tune_and_judge_matrices(functions, sgd, {"learning_rate": 0.1}, given, good, max_steps=2)

@@ -186,7 +186,7 @@ def score_map(
     figure = Figure(figsize=(8.6, height), layout="constrained")
     axes = figure.add_subplot()
     drawn = axes.pcolormesh(
-        _edges(values[order]),
+        cell_edges(values[order]),
         np.arange(len(names) + 1),
         np.ma.masked_invalid(scores[:, order]),
         vmin=0,
@@ -248,7 +248,7 @@ def loss_maps(
     low, high = float(shown.min()), min(float(shown.max()), np.inf if ceiling is None else ceiling)
     high = high if high > low else low + 1.0
     norm = LogNorm(low, high) if low > 0 and high > 3 * low else Normalize(low, high)
-    edges = _edges(values)
+    edges = cell_edges(values)
     for place, (axes, (name, loss)) in enumerate(zip(panels.ravel(), losses.items(), strict=False)):
         z = loss.T
         epochs = np.arange(len(z) + 1) + 0.5
@@ -281,10 +281,12 @@ def _losses(losses: Any, count: int) -> dict[str, np.ndarray]:
     return found
 
 
-def _edges(values: Float[np.ndarray, " values"]) -> Float[np.ndarray, " edges"]:
-    """Return cell edges that are halfway between neighboring values, in logarithm."""
-    logs = np.log(values)
-    if len(logs) == 1:
-        return np.exp(np.array([logs[0] - 0.5, logs[0] + 0.5]))
-    middle = (logs[1:] + logs[:-1]) / 2
-    return np.exp(np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]]))
+def cell_edges(values: Float[np.ndarray, " values"], *, logarithmic: bool = True) -> Float[np.ndarray, " edges"]:
+    """Return cell edges that are halfway between neighboring values, in their logarithm if `logarithmic` is set."""
+    at = np.log(values) if logarithmic else np.asarray(values, float)
+    if len(at) == 1:
+        edges = np.array([at[0] - 0.5, at[0] + 0.5])
+    else:
+        middle = (at[1:] + at[:-1]) / 2
+        edges = np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
+    return np.exp(edges) if logarithmic else edges

@@ -6,6 +6,7 @@ no gradient, and with SciPy's own methods.
 
 from gdlab.sweeps.budgets import count_evaluations, evaluations_in, steps_within, tune_and_judge_within
 from gdlab.sweeps.driver import sweep
+from gdlab.sweeps.matrix_races import tune_and_judge_matrices
 from gdlab.sweeps.races import (
     BOXES,
     COMPARABLE,
@@ -37,5 +38,6 @@ __all__ = [
     "sweep",
     "sweep_scipy",
     "tune_and_judge",
+    "tune_and_judge_matrices",
     "tune_and_judge_within",
 ]
