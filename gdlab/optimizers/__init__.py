@@ -31,11 +31,13 @@ from gdlab.optimizers.ademamix import ademamix, scale_by_ademamix
 from gdlab.optimizers.adopt import adopt, scale_by_adopt
 from gdlab.optimizers.aggmo import aggmo, scale_by_aggmo
 from gdlab.optimizers.amsgrad import amsgrad, scale_by_amsgrad
+from gdlab.optimizers.apollo import apollo, scale_by_apollo
 from gdlab.optimizers.averaged_sgd import asgd
 from gdlab.optimizers.choice import one_of
 from gdlab.optimizers.contract import ContractReport, check_contract
 from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
 from gdlab.optimizers.evaluation import evaluation_params
+from gdlab.optimizers.galore import galore, scale_by_galore
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
 from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
 from gdlab.optimizers.madgrad import madgrad
@@ -63,6 +65,7 @@ _FACTORIES: tuple[Factory, ...] = (
     *(adabelief, yogi, adan, adopt, ademamix, madgrad, adafactor),
     *(signum, lion, lamb, lars, novograd),
     *(muon, shampoo, soap, sophia),
+    *(galore, apollo),
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )
 
@@ -84,7 +87,9 @@ __all__ = [
     "scale_by_adopt",
     "scale_by_aggmo",
     "scale_by_amsgrad",
+    "scale_by_apollo",
     "scale_by_demon_adam",
+    "scale_by_galore",
     "scale_by_momentum",
     "scale_by_muon",
     "scale_by_nadam",
