@@ -20,7 +20,7 @@ ARGUMENTS = {
     "prodigy": {"b3": 0.9},
 }
 # Arguments that stay static: a shape, the length of an unrolled loop, a seed, or a choice between programs.
-STATIC = {"window", "ns_steps", "max_dim", "seed"}
+STATIC = {"window", "ns_steps", "max_dim", "seed", "blocks", "coefficients", "form"}
 
 
 # One of each kind in the default run, the others with -m slow.

@@ -93,6 +93,7 @@ WRONG = {
     "archives": [3, [3], [None], {"a": 1}, STRANGER],
     "json": [STRANGER, {1, 2}, {"a": STRANGER}, 1j],
     "json rows": [3, None, STRANGER, [STRANGER]],
+    "blocks": ["text", 0, -1, 2.5, True, [None], {"a": "text"}, {"a": 0}, np.ones(2), STRANGER],
     "examples": ["text", None, [], {}, {"a": np.zeros(2), "b": np.zeros(3)}, STRANGER],
 }
 
@@ -237,6 +238,8 @@ KINDS: dict[str, str] = {
     **{f"losses.{name}.labels": "array" for name in ("cross_entropy", "is_hit", "margin_loss")},
     "models.capsnet.sizes": "unknown keyword",
     "optimizers.adafactor.beta2_decay": "number",
+    "optimizers.adam_mini.blocks": "blocks",
+    "optimizers.scale_by_adam_mini.blocks": "blocks",
     "optimizers.aggmo.betas": "momenta",
     "optimizers.check_contract.arguments": "mapping",
     "optimizers.hutchinson.value_fn": "traced function",

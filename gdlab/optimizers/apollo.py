@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int, PyTree, UInt32
 from gdlab.arguments import require_count
 from gdlab.compute.precision import exact_products
 from gdlab.numerics import one_minus_power, safe_sqrt
-from gdlab.optimizers.low_rank import as_matrix, compresses_inputs, has_rank, rank_of, require_rank, sides_of
+from gdlab.optimizers.low_rank import compresses_inputs, has_rank, rank_of, require_rank, sides_of
+from gdlab.optimizers.matrices import as_matrix
 from gdlab.optimizers.transformation import (
     decoupled_decay,
     require_flags,

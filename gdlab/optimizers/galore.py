@@ -10,7 +10,6 @@ from jaxtyping import Array, Int
 from gdlab.arguments import require_optimizer
 from gdlab.optimizers.adam import scale_by_adam
 from gdlab.optimizers.low_rank import (
-    as_matrix,
     compress,
     compresses_inputs,
     expand,
@@ -19,6 +18,7 @@ from gdlab.optimizers.low_rank import (
     require_rank,
     sides_of,
 )
+from gdlab.optimizers.matrices import as_matrix
 from gdlab.optimizers.transformation import (
     decoupled_decay,
     require_non_negative,

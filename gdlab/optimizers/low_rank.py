@@ -23,11 +23,6 @@ def has_rank(x: Array) -> bool:
     return jnp.ndim(x) >= 2 and jnp.size(x) > 0
 
 
-def as_matrix(x: Array) -> Array:
-    """Return a leaf as a matrix of shape (inputs, outputs)."""
-    return x.reshape(-1, x.shape[-1])
-
-
 def sides_of(x: Array) -> tuple[int, int]:
     """Return the shorter and the longer side of a leaf as a matrix."""
     rows, columns = x.size // x.shape[-1], x.shape[-1]

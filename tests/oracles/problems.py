@@ -1,4 +1,4 @@
-"""Three problems for comparing trajectories: parameters, a loss for JAX and PyTorch, and a gradient derived by hand.
+"""Problems for comparing trajectories: parameters, a loss for JAX and PyTorch, and a gradient derived by hand.
 
 Parameters are lists of arrays. The data are random, but the same on every machine.
 """
@@ -6,6 +6,10 @@ Parameters are lists of arrays. The data are random, but the same on every machi
 import numpy as np
 
 PROBLEMS = ("rosenbrock", "least_squares", "mlp")
+"""The problems that all optimizers are compared on."""
+
+LAYERS = "layers"
+"""A network of the kind of "mlp" whose matrices are (3, 4) and (4, 3): no two axes of a matrix are alike."""
 
 
 def _random():
@@ -18,7 +22,9 @@ def data(problem):
     matrix, target = generator.normal(size=(12, 5)), generator.normal(size=12)
     inputs = generator.normal(size=(16, 3))
     expected = np.stack([np.sin(inputs[:, 0]) + inputs[:, 1], inputs[:, 0] * inputs[:, 2]], axis=1)
-    return {"rosenbrock": (), "least_squares": (matrix, target), "mlp": (inputs, expected)}[problem]
+    wider = np.concatenate([expected, np.cos(inputs[:, 1:2] - inputs[:, 2:])], axis=1)
+    networks = {"mlp": (inputs, expected), LAYERS: (inputs, wider)}
+    return {"rosenbrock": (), "least_squares": (matrix, target), **networks}[problem]
 
 
 def start(problem):
@@ -28,7 +34,7 @@ def start(problem):
     generator = np.random.default_rng(3)
     if problem == "least_squares":
         return [generator.normal(size=5)]
-    shapes = [(3, 3), (3,), (3, 2), (2,)]
+    shapes = [(3, 4), (4,), (4, 3), (3,)] if problem == LAYERS else [(3, 3), (3,), (3, 2), (2,)]
     return [generator.normal(size=shape) / np.sqrt(shape[0]) for shape in shapes]
 
 

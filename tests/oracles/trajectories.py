@@ -1,7 +1,7 @@
 """Trajectories of independent implementations, the oracles of the optimizers; run as a script, it stores them.
 
 Each case names one of our factories with its arguments, and an oracle with its own: `package:Class` of a PyTorch
-package, or `numpy:function` of `tests/oracles/numpy_optimizers.py`, references written from the equations. The first
+package, or `numpy:function` of one of the REFERENCES, modules with references written from the equations. The first
 case of each optimizer leaves our arguments at their defaults as far as the problems allow, so that the defaults are
 compared too. Of the packages' trajectories every 25th of 200 steps is stored; the NumPy references run every time.
 
@@ -16,41 +16,19 @@ import importlib
 import importlib.metadata
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from tests.oracles import numpy_optimizers
-from tests.oracles.problems import PROBLEMS, data, flat, gradient, loss, start
+from tests.oracles import numpy_adam_family, numpy_matrices, numpy_optimizers
+from tests.oracles.case import Case
+from tests.oracles.cases_of_2026 import CASES_OF_2026
+from tests.oracles.problems import data, flat, gradient, loss, start
 
 STEPS = 200
 EVERY = 25
 STORED = Path(__file__).with_suffix(".npz")
+REFERENCES = (numpy_optimizers, numpy_adam_family, numpy_matrices)
 DISTRIBUTIONS = {"torch.optim": "torch", "torch_optimizer": "torch-optimizer", "pytorch_optimizer": "pytorch-optimizer"}
-
-
-class Case(NamedTuple):
-    """A comparison of one of our optimizers with an oracle.
-
-    Attributes:
-      optimizer: the name of our optimizer.
-      ours: the arguments of our factory.
-      oracle: `package:Class` or `numpy:function`.
-      theirs: the arguments of the oracle.
-      problems: the problems to compare on.
-      average: compare the result of `evaluation_params` with the oracle's averages, instead of the points.
-      tolerance: relative.
-      why: the reason, where the tolerance is looser than 1e-10.
-    """
-
-    optimizer: str
-    ours: dict
-    oracle: str
-    theirs: dict
-    problems: tuple = PROBLEMS
-    average: bool = False
-    tolerance: float = 1e-10
-    why: str = ""
 
 
 CASES = {
@@ -681,6 +659,7 @@ CASES = {
             "safeguard_warmup": True,
         },
     ),
+    **CASES_OF_2026,
 }
 
 
@@ -699,7 +678,8 @@ def version_of(case):
 def theirs(case, problem):
     """Return the oracle's STEPS + 1 points, flattened, in float64."""
     if package_of(case) == "numpy":
-        walk = getattr(numpy_optimizers, CASES[case].oracle.split(":")[1])
+        name = CASES[case].oracle.split(":")[1]
+        walk = next(getattr(module, name) for module in REFERENCES if hasattr(module, name))
         points = walk(start(problem), gradient(problem), STEPS, **CASES[case].theirs)
         if isinstance(points, tuple):
             points = points[1 if CASES[case].average else 0]
