@@ -20,7 +20,9 @@ ARGUMENTS = {
     "prodigy": {"b3": 0.9},
 }
 # Arguments that stay static: a shape, the length of an unrolled loop, a seed, or a choice between programs.
-STATIC = {"window", "ns_steps", "max_dim", "seed", "blocks", "coefficients", "form"}
+STATIC = {"window", "ns_steps", "max_dim", "seed", "blocks", "coefficients", "form", "rank"}
+# What an optimizer cannot keep: the noise of a leaf depends on its place.
+SKIP = {"apollo": ("order of leaves",)}
 
 
 # One of each kind in the default run, the others with -m slow.
@@ -31,7 +33,7 @@ EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for
 @pytest.mark.parametrize("name", EVERY)
 def test_every_optimizer_keeps_the_contract(name):
     factory = OPTIMIZERS[name]
-    report = check_contract(factory, ARGUMENTS.get(name))
+    report = check_contract(factory, ARGUMENTS.get(name), skip=SKIP.get(name, ()))
     assert report.ok, str(report)
     flags = {n for n, p in inspect.signature(factory).parameters.items() if isinstance(p.default, bool)}
     assert set(report.static) <= STATIC | flags

@@ -15,12 +15,8 @@ from gdlab import optimizers as o
 from gdlab.compute.programs import equations
 from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stable_dtypes, transformation
 from tests.oracles import problems, trajectories
-from tests.oracles.cases_of_2026 import CASES_OF_2026
 
-OF_2026 = {entry.optimizer for entry in CASES_OF_2026.values()} - {"muon"}
-"""Optimizers whose thorough tests, which compile for long, are slow."""
-
-EVERY = [pytest.param(name, marks=pytest.mark.slow if name in OF_2026 else ()) for name in OPTIMIZERS]
+EVERY = [pytest.param(name, marks=pytest.mark.slow if name in trajectories.THOROUGH else ()) for name in OPTIMIZERS]
 
 PLACES = [(case, problem) for case, entry in trajectories.CASES.items() for problem in entry.problems]
 PACKAGES = [(case, problem) for case, problem in PLACES if trajectories.package_of(case) != "numpy"]
@@ -32,7 +28,9 @@ def quick(places):
     found = []
     for case, problem in places:
         problems_of_case = trajectories.CASES[case].problems
-        kept = problem == ("mlp" if "mlp" in problems_of_case else problems_of_case[0]) and case not in CASES_OF_2026
+        kept = (
+            problem == ("mlp" if "mlp" in problems_of_case else problems_of_case[0]) and case not in trajectories.SLOW
+        )
         found.append(pytest.param(case, problem, marks=() if kept else pytest.mark.slow))
     return found
 
@@ -126,6 +124,8 @@ TELLING = {
     "muon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express"},
     "adam_mini": {"blocks": "tensor"},
     "mars": {"form": "lion"},
+    "galore": {"rank": 2, "update_interval": 3.0, "eps": 0.1},
+    "apollo": {"rank": 2, "update_interval": 3.0, "growth_limit": 1.5, "eps": 0.1},
     "splus": {"update_interval": 2.0, "eps": 5.0, "max_dim": 1, "average_decay": 0.5},
 }
 # Values for arguments without a default, or without which another argument would have no effect.
@@ -402,7 +402,7 @@ def test_orthogonalize_brings_singular_values_near_one():
     assert jnp.all(o.orthogonalize(jnp.zeros((2, 3))) == 0)
 
 
-WITH_PRODUCTS = ("muon", "shampoo", "soap", "splus")
+WITH_PRODUCTS = ("muon", "shampoo", "soap", "splus", "galore", "apollo")
 
 
 @pytest.mark.parametrize(
@@ -686,7 +686,7 @@ PIECES = [getattr(o, name) for name in o.__all__ if name.startswith("scale_by_")
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda piece: piece.__name__)
 def test_pieces_check_their_numbers_too(piece):
-    required = {"momentum": 0.9} if piece is o.scale_by_momentum else {}
+    required = {o.scale_by_momentum: {"momentum": 0.9}, o.scale_by_galore: {"base": optax.identity()}}.get(piece, {})
     for argument, parameter in inspect.signature(piece).parameters.items():
         for bad in ("0.1", float("nan"), np.ones(3)):
             with pytest.raises((ValueError, TypeError), match=rf"^{argument}\b.*: expected "):

@@ -112,12 +112,11 @@ def scale_by_apollo(
             _project(as_matrix(g), m.shape[0], jax.random.fold_in(key, place)) if has_rank(g) else g
             for place, (g, m) in enumerate(zip(leaves, moments, strict=True))
         ]
-        mu, nu = average(b1, state.mu, jax.tree.unflatten(tree, low)), average_of_squares(
-            b2, state.nu, jax.tree.unflatten(tree, low)
+        mu, nu = (
+            average(b1, state.mu, jax.tree.unflatten(tree, low)),
+            average_of_squares(b2, state.nu, jax.tree.unflatten(tree, low)),
         )
-        directions = [
-            m / (safe_sqrt(v) + eps) for m, v in zip(jax.tree.leaves(mu), jax.tree.leaves(nu), strict=True)
-        ]
+        directions = [m / (safe_sqrt(v) + eps) for m, v in zip(jax.tree.leaves(mu), jax.tree.leaves(nu), strict=True)]
 
         def move(g: Array, projected: Array, direction: Array, last: Array) -> tuple[Array, Array]:
             if not has_rank(g):

@@ -30,7 +30,7 @@ def sides_of(x: Array) -> tuple[int, int]:
 
 
 def rank_of(x: Array, rank: int | None, *, parts: int = 1) -> int:
-    """Return the rank for a leaf: `rank`, or one of `parts` equal parts of its shorter side, rounded up, if that is None.
+    """Return `rank`, or one of `parts` equal parts of the shorter side, rounded up, if that is None.
 
     Raises:
       ValueError: if the rank is above the shorter side.

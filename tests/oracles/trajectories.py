@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.oracles import numpy_adam_family, numpy_matrices, numpy_optimizers
+from tests.oracles import numpy_adam_family, numpy_low_rank, numpy_matrices, numpy_optimizers
 from tests.oracles.case import Case
 from tests.oracles.cases_of_2026 import CASES_OF_2026
+from tests.oracles.cases_of_low_rank import CASES_OF_LOW_RANK
 from tests.oracles.problems import data, flat, gradient, loss, start
 
 STEPS = 200
 EVERY = 25
 STORED = Path(__file__).with_suffix(".npz")
-REFERENCES = (numpy_optimizers, numpy_adam_family, numpy_matrices)
+REFERENCES = (numpy_optimizers, numpy_adam_family, numpy_matrices, numpy_low_rank)
 DISTRIBUTIONS = {"torch.optim": "torch", "torch_optimizer": "torch-optimizer", "pytorch_optimizer": "pytorch-optimizer"}
 
 
@@ -660,7 +661,14 @@ CASES = {
         },
     ),
     **CASES_OF_2026,
+    **CASES_OF_LOW_RANK,
 }
+
+SLOW = {**CASES_OF_2026, **CASES_OF_LOW_RANK}
+"""Cases whose programs compile for so long that they are slow tests."""
+
+THOROUGH = {entry.optimizer for entry in SLOW.values()} - {"muon"}
+"""Optimizers of which all tests that compile are slow."""
 
 
 def package_of(case):
