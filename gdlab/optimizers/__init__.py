@@ -34,18 +34,22 @@ from gdlab.optimizers.aggmo import aggmo, scale_by_aggmo
 from gdlab.optimizers.amsgrad import amsgrad, scale_by_amsgrad
 from gdlab.optimizers.apollo import apollo, scale_by_apollo
 from gdlab.optimizers.averaged_sgd import asgd
+from gdlab.optimizers.broyden import ssbroyden
 from gdlab.optimizers.choice import one_of
 from gdlab.optimizers.contract import ContractReport, check_contract
 from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
 from gdlab.optimizers.evaluation import evaluation_params
 from gdlab.optimizers.galore import galore, scale_by_galore
+from gdlab.optimizers.gauss_newton import gauss_newton
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
 from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
+from gdlab.optimizers.lbfgs import lbfgs
 from gdlab.optimizers.madgrad import madgrad
 from gdlab.optimizers.mars import mars, scale_by_mars
 from gdlab.optimizers.muon import muon, scale_by_muon
 from gdlab.optimizers.nadam import nadam, scale_by_nadam
 from gdlab.optimizers.nadamw import nadamw, scale_by_nadamw
+from gdlab.optimizers.newton_cg import newton_cg
 from gdlab.optimizers.orthogonalization import orthogonalize
 from gdlab.optimizers.parameter_free import dadapt_adam, prodigy
 from gdlab.optimizers.quasi_hyperbolic import qhadam, qhm, scale_by_qhadam, scale_by_qhm
@@ -72,6 +76,7 @@ _FACTORIES: tuple[Factory, ...] = (
     *(signum, lion, lamb, lars, novograd),
     *(muon, shampoo, soap, sophia),
     *(galore, apollo),
+    *(lbfgs, ssbroyden, newton_cg, gauss_newton),
     *(nadamw, stable_adamw, adam_mini, mars, splus),
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )

@@ -43,6 +43,7 @@ NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType(
     {
         "muon": "it updates matrices; on vectors it is AdamW",
         **dict.fromkeys(("galore", "apollo"), "it projects matrices; on vectors it is AdamW"),
+        "gauss_newton": "it needs residuals",
     }
 )
 """Optimizers that become another method on functions of a vector, and why. A race omits them unless they are named."""

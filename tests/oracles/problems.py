@@ -11,6 +11,9 @@ PROBLEMS = ("rosenbrock", "least_squares", "mlp")
 LAYERS = "layers"
 """A network of the kind of "mlp" whose matrices are (3, 4) and (4, 3): no two axes of a matrix are alike."""
 
+LOGISTIC = "logistic"
+"""Four logistic regressions with a ridge penalty: convex, so that methods that use curvature amplify no rounding."""
+
 
 def _random():
     return np.random.default_rng(20261122)
@@ -23,7 +26,8 @@ def data(problem):
     inputs = generator.normal(size=(16, 3))
     expected = np.stack([np.sin(inputs[:, 0]) + inputs[:, 1], inputs[:, 0] * inputs[:, 2]], axis=1)
     wider = np.concatenate([expected, np.cos(inputs[:, 1:2] - inputs[:, 2:])], axis=1)
-    networks = {"mlp": (inputs, expected), LAYERS: (inputs, wider)}
+    labels = (wider @ np.ones((3, 4)) * np.arange(1, 5) > np.arange(4)) * 1.0
+    networks = {LOGISTIC: (inputs, labels), "mlp": (inputs, expected), LAYERS: (inputs, wider)}
     return {"rosenbrock": (), "least_squares": (matrix, target), **networks}[problem]
 
 
@@ -34,7 +38,11 @@ def start(problem):
     generator = np.random.default_rng(3)
     if problem == "least_squares":
         return [generator.normal(size=5)]
-    shapes = [(3, 4), (4,), (4, 3), (3,)] if problem == LAYERS else [(3, 3), (3,), (3, 2), (2,)]
+    shapes = {
+        LAYERS: [(3, 4), (4,), (4, 3), (3,)],
+        LOGISTIC: [(3, 4), (4,)],
+        "mlp": [(3, 3), (3,), (3, 2), (2,)],
+    }[problem]
     return [generator.normal(size=shape) / np.sqrt(shape[0]) for shape in shapes]
 
 
@@ -46,7 +54,31 @@ def loss(problem, numpy_like, arrays):
         matrix, target = arrays
         return lambda p: 0.5 * ((matrix @ p[0] - target) ** 2).mean()
     inputs, expected = arrays
+    if problem == LOGISTIC:
+
+        def logistic(p):
+            logits = inputs @ p[0] + p[1]
+            loss = (numpy_like.log(1 + numpy_like.exp(logits)) - expected * logits).mean()
+            return loss + 0.01 * (p[0] ** 2).sum() + 0.01 * (p[1] ** 2).sum()
+
+        return logistic
     return lambda p: 0.5 * ((numpy_like.tanh(inputs @ p[0] + p[1]) @ p[2] + p[3] - expected) ** 2).mean()
+
+
+def residuals(problem, numpy_like, arrays):
+    """Return `fn(params)` for JAX or NumPy: the vector whose squared length is twice the loss."""
+    if problem == "rosenbrock":
+        return lambda p: numpy_like.stack([200**0.5 * (p[0][1] - p[0][0] ** 2), 2**0.5 * (1 - p[0][0])])
+    if problem == "least_squares":
+        matrix, target = arrays
+        return lambda p: (matrix @ p[0] - target) / len(target) ** 0.5
+    inputs, expected = arrays
+
+    def errors(p):
+        found = numpy_like.tanh(inputs @ p[0] + p[1]) @ p[2] + p[3] - expected
+        return found.reshape(-1) / expected.size**0.5
+
+    return errors
 
 
 def gradient(problem):
@@ -62,6 +94,13 @@ def gradient(problem):
 
         def slope(p):
             return [matrix.T @ (matrix @ p[0] - target) / len(target)]
+
+    elif problem == LOGISTIC:
+        inputs, expected = data(problem)
+
+        def slope(p):
+            error = (1 / (1 + np.exp(-(inputs @ p[0] + p[1]))) - expected) / expected.size
+            return [inputs.T @ error + 0.02 * p[0], error.sum(axis=0) + 0.02 * p[1]]
 
     else:
         inputs, expected = data(problem)
