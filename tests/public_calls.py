@@ -278,6 +278,7 @@ CALLS = {
     "optimizers.hutchinson": lambda: {"value_fn": raw_square, "params": np.ones(2), "key": key()},
     "optimizers.one_of": lambda: {"builds": [optimizers.adam, optimizers.sgd]},
     "optimizers.orthogonalize": lambda: {"matrix": np.eye(2)},
+    "optimizers.scale_by_galore": lambda: {"base": optimizers.scale_by_adam()},
     "optimizers.scale_by_momentum": lambda: {"momentum": 0.9},
     "optimizers.stable_dtypes": lambda: {"inner": optax.adam(0.1)},
     "optimizers.transformation": lambda: {"build": optax.adam},

@@ -11,6 +11,7 @@ import pytest
 
 from gdlab import optimizers, schedules
 from gdlab.optimizers import OPTIMIZERS
+from tests.oracles import trajectories
 
 PARAMS = {
     "w": jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32),
@@ -26,7 +27,10 @@ def example(factory):
     return re.findall(r"^ *>>> (.*)$", inspect.getdoc(factory), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+EVERY = [pytest.param(name, marks=pytest.mark.slow if name in trajectories.THOROUGH else ()) for name in OPTIMIZERS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_the_example_of_a_factory_is_two_lines_that_run(name):
     lines = example(OPTIMIZERS[name])
     assert len(lines) == 2

@@ -95,6 +95,7 @@ WRONG = {
     "json rows": [3, None, STRANGER, [STRANGER]],
     "static values": [3, "text", ["a"], {"a": [1]}, {"rate": [1]}, {"seed": [1]}, {3: [1]}, STRANGER],
     "function of a key": [3, None, "text", [1], nothing, lambda key, rate: rate, lambda key, rate: {}],
+    "blocks": ["text", 0, -1, 2.5, True, [None], {"a": "text"}, {"a": 0}, np.ones(2), STRANGER],
     "examples": ["text", None, [], {}, {"a": np.zeros(2), "b": np.zeros(3)}, STRANGER],
 }
 
@@ -260,6 +261,8 @@ KINDS: dict[str, str] = {
     **{f"losses.{name}.labels": "array" for name in ("cross_entropy", "is_hit", "margin_loss")},
     "models.capsnet.sizes": "unknown keyword",
     "optimizers.adafactor.beta2_decay": "number",
+    "optimizers.adam_mini.blocks": "blocks",
+    "optimizers.scale_by_adam_mini.blocks": "blocks",
     "optimizers.aggmo.betas": "momenta",
     "optimizers.check_contract.arguments": "mapping",
     "optimizers.hutchinson.value_fn": "traced function",

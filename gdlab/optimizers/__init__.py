@@ -26,21 +26,31 @@ from gdlab.optimizers.adabelief import adabelief, scale_by_adabelief
 from gdlab.optimizers.adafactor import adafactor
 from gdlab.optimizers.adagrad import adadelta, adagrad, rmsprop, scale_by_adagrad, scale_by_rms
 from gdlab.optimizers.adam import adam, adamax, adamw, scale_by_adam
+from gdlab.optimizers.adam_mini import adam_mini, scale_by_adam_mini
 from gdlab.optimizers.adan import adan, scale_by_adan
 from gdlab.optimizers.ademamix import ademamix, scale_by_ademamix
 from gdlab.optimizers.adopt import adopt, scale_by_adopt
 from gdlab.optimizers.aggmo import aggmo, scale_by_aggmo
 from gdlab.optimizers.amsgrad import amsgrad, scale_by_amsgrad
+from gdlab.optimizers.apollo import apollo, scale_by_apollo
 from gdlab.optimizers.averaged_sgd import asgd
+from gdlab.optimizers.broyden import ssbroyden
 from gdlab.optimizers.choice import one_of
 from gdlab.optimizers.contract import ContractReport, check_contract
 from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
 from gdlab.optimizers.evaluation import evaluation_params
+from gdlab.optimizers.galore import galore, scale_by_galore
+from gdlab.optimizers.gauss_newton import gauss_newton
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
 from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
+from gdlab.optimizers.lbfgs import lbfgs
 from gdlab.optimizers.madgrad import madgrad
-from gdlab.optimizers.muon import muon, orthogonalize, scale_by_muon
+from gdlab.optimizers.mars import mars, scale_by_mars
+from gdlab.optimizers.muon import muon, scale_by_muon
 from gdlab.optimizers.nadam import nadam, scale_by_nadam
+from gdlab.optimizers.nadamw import nadamw, scale_by_nadamw
+from gdlab.optimizers.newton_cg import newton_cg
+from gdlab.optimizers.orthogonalization import orthogonalize
 from gdlab.optimizers.parameter_free import dadapt_adam, prodigy
 from gdlab.optimizers.quasi_hyperbolic import qhadam, qhm, scale_by_qhadam, scale_by_qhm
 from gdlab.optimizers.radam import radam, scale_by_radam
@@ -50,6 +60,8 @@ from gdlab.optimizers.shampoo import scale_by_shampoo, shampoo
 from gdlab.optimizers.sign import lion, scale_by_signum, signum
 from gdlab.optimizers.soap import scale_by_soap, soap
 from gdlab.optimizers.sophia import hutchinson, scale_by_sophia, sophia
+from gdlab.optimizers.splus import splus
+from gdlab.optimizers.stable_adamw import scale_by_stable_adamw, stable_adamw
 from gdlab.optimizers.transformation import stable_dtypes, transformation
 from gdlab.optimizers.yellowfin import yellowfin
 from gdlab.optimizers.yogi import scale_by_yogi, yogi
@@ -63,6 +75,9 @@ _FACTORIES: tuple[Factory, ...] = (
     *(adabelief, yogi, adan, adopt, ademamix, madgrad, adafactor),
     *(signum, lion, lamb, lars, novograd),
     *(muon, shampoo, soap, sophia),
+    *(galore, apollo),
+    *(lbfgs, ssbroyden, newton_cg, gauss_newton),
+    *(nadamw, stable_adamw, adam_mini, mars, splus),
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )
 
@@ -79,15 +94,20 @@ __all__ = [
     "scale_by_adabelief",
     "scale_by_adagrad",
     "scale_by_adam",
+    "scale_by_adam_mini",
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
     "scale_by_aggmo",
     "scale_by_amsgrad",
+    "scale_by_apollo",
     "scale_by_demon_adam",
+    "scale_by_galore",
+    "scale_by_mars",
     "scale_by_momentum",
     "scale_by_muon",
     "scale_by_nadam",
+    "scale_by_nadamw",
     "scale_by_novograd",
     "scale_by_qhadam",
     "scale_by_qhm",
@@ -97,6 +117,7 @@ __all__ = [
     "scale_by_signum",
     "scale_by_soap",
     "scale_by_sophia",
+    "scale_by_stable_adamw",
     "scale_by_trust_ratio",
     "scale_by_yogi",
     "stable_dtypes",

@@ -130,7 +130,7 @@ def _takes_numbers(parameter: inspect.Parameter) -> bool:
 
 
 def _is_traceable(parameter: inspect.Parameter) -> bool:
-    static = parameter.annotation in (int, bool, str, "int", "bool", "str")
+    static = parameter.annotation in (int, bool, str, int | None, "int", "bool", "str")
     return _takes_numbers(parameter) and not static and parameter.kind is not parameter.VAR_POSITIONAL
 
 

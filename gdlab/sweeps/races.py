@@ -40,7 +40,13 @@ COMPARABLE: Mapping[str, Any] = MappingProxyType(
 )
 """Arguments that differ from their defaults, so that optimizers are comparable on functions of a vector."""
 
-NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType({"muon": "it updates matrices; on vectors it is AdamW"})
+NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType(
+    {
+        "muon": "it updates matrices; on vectors it is AdamW",
+        **dict.fromkeys(("galore", "apollo"), "it projects matrices; on vectors it is AdamW"),
+        "gauss_newton": "it needs residuals",
+    }
+)
 """Optimizers that become another method on functions of a vector, and why. A race omits them unless they are named."""
 
 FOR_VECTORS = tuple(name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS)

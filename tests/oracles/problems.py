@@ -1,4 +1,4 @@
-"""Three problems for comparing trajectories: parameters, a loss for JAX and PyTorch, and a gradient derived by hand.
+"""Problems for comparing trajectories: parameters, a loss for JAX and PyTorch, and a gradient derived by hand.
 
 Parameters are lists of arrays. The data are random, but the same on every machine.
 """
@@ -6,6 +6,13 @@ Parameters are lists of arrays. The data are random, but the same on every machi
 import numpy as np
 
 PROBLEMS = ("rosenbrock", "least_squares", "mlp")
+"""The problems that all optimizers are compared on."""
+
+LAYERS = "layers"
+"""A network of the kind of "mlp" whose matrices are (3, 4) and (4, 3): no two axes of a matrix are alike."""
+
+LOGISTIC = "logistic"
+"""Four logistic regressions with a ridge penalty: convex, so that methods that use curvature amplify no rounding."""
 
 
 def _random():
@@ -18,7 +25,10 @@ def data(problem):
     matrix, target = generator.normal(size=(12, 5)), generator.normal(size=12)
     inputs = generator.normal(size=(16, 3))
     expected = np.stack([np.sin(inputs[:, 0]) + inputs[:, 1], inputs[:, 0] * inputs[:, 2]], axis=1)
-    return {"rosenbrock": (), "least_squares": (matrix, target), "mlp": (inputs, expected)}[problem]
+    wider = np.concatenate([expected, np.cos(inputs[:, 1:2] - inputs[:, 2:])], axis=1)
+    labels = (wider @ np.ones((3, 4)) * np.arange(1, 5) > np.arange(4)) * 1.0
+    networks = {LOGISTIC: (inputs, labels), "mlp": (inputs, expected), LAYERS: (inputs, wider)}
+    return {"rosenbrock": (), "least_squares": (matrix, target), **networks}[problem]
 
 
 def start(problem):
@@ -28,7 +38,11 @@ def start(problem):
     generator = np.random.default_rng(3)
     if problem == "least_squares":
         return [generator.normal(size=5)]
-    shapes = [(3, 3), (3,), (3, 2), (2,)]
+    shapes = {
+        LAYERS: [(3, 4), (4,), (4, 3), (3,)],
+        LOGISTIC: [(3, 4), (4,)],
+        "mlp": [(3, 3), (3,), (3, 2), (2,)],
+    }[problem]
     return [generator.normal(size=shape) / np.sqrt(shape[0]) for shape in shapes]
 
 
@@ -40,7 +54,31 @@ def loss(problem, numpy_like, arrays):
         matrix, target = arrays
         return lambda p: 0.5 * ((matrix @ p[0] - target) ** 2).mean()
     inputs, expected = arrays
+    if problem == LOGISTIC:
+
+        def logistic(p):
+            logits = inputs @ p[0] + p[1]
+            loss = (numpy_like.log(1 + numpy_like.exp(logits)) - expected * logits).mean()
+            return loss + 0.01 * (p[0] ** 2).sum() + 0.01 * (p[1] ** 2).sum()
+
+        return logistic
     return lambda p: 0.5 * ((numpy_like.tanh(inputs @ p[0] + p[1]) @ p[2] + p[3] - expected) ** 2).mean()
+
+
+def residuals(problem, numpy_like, arrays):
+    """Return `fn(params)` for JAX or NumPy: the vector whose squared length is twice the loss."""
+    if problem == "rosenbrock":
+        return lambda p: numpy_like.stack([200**0.5 * (p[0][1] - p[0][0] ** 2), 2**0.5 * (1 - p[0][0])])
+    if problem == "least_squares":
+        matrix, target = arrays
+        return lambda p: (matrix @ p[0] - target) / len(target) ** 0.5
+    inputs, expected = arrays
+
+    def errors(p):
+        found = numpy_like.tanh(inputs @ p[0] + p[1]) @ p[2] + p[3] - expected
+        return found.reshape(-1) / expected.size**0.5
+
+    return errors
 
 
 def gradient(problem):
@@ -56,6 +94,13 @@ def gradient(problem):
 
         def slope(p):
             return [matrix.T @ (matrix @ p[0] - target) / len(target)]
+
+    elif problem == LOGISTIC:
+        inputs, expected = data(problem)
+
+        def slope(p):
+            error = (1 / (1 + np.exp(-(inputs @ p[0] + p[1]))) - expected) / expected.size
+            return [inputs.T @ error + 0.02 * p[0], error.sum(axis=0) + 0.02 * p[1]]
 
     else:
         inputs, expected = data(problem)

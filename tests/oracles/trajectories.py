@@ -1,9 +1,10 @@
 """Trajectories of independent implementations, the oracles of the optimizers; run as a script, it stores them.
 
 Each case names one of our factories with its arguments, and an oracle with its own: `package:Class` of a PyTorch
-package, or `numpy:function` of `tests/oracles/numpy_optimizers.py`, references written from the equations. The first
+package, or `numpy:function` of one of the REFERENCES, modules with references written from the equations. The first
 case of each optimizer leaves our arguments at their defaults as far as the problems allow, so that the defaults are
-compared too. Of the packages' trajectories every 25th of 200 steps is stored; the NumPy references run every time.
+compared too. Of the packages' trajectories every 25th of 200 steps is stored; the NumPy references and optax run every
+time.
 
 Rates are small enough not to amplify rounding: at 0.03, Adam on Rosenbrock's function turns a change of the start's
 last digit into 4e-10 after 200 steps, in any implementation.
@@ -14,43 +15,26 @@ Command: python -m tests.oracles.trajectories
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from tests.oracles import numpy_optimizers
-from tests.oracles.problems import PROBLEMS, data, flat, gradient, loss, start
+from tests.oracles import numpy_adam_family, numpy_low_rank, numpy_matrices, numpy_optimizers, numpy_second_order
+from tests.oracles.case import Case
+from tests.oracles.cases_of_2026 import CASES_OF_2026
+from tests.oracles.cases_of_low_rank import CASES_OF_LOW_RANK
+from tests.oracles.cases_of_second_order import CASES_OF_SECOND_ORDER
+from tests.oracles.problems import data, flat, gradient, loss, residuals, start
 
 STEPS = 200
 EVERY = 25
+INSTALLED = ("numpy", "optax")
+"""What is installed anyway, so that its trajectories are not stored."""
 STORED = Path(__file__).with_suffix(".npz")
+REFERENCES = (numpy_optimizers, numpy_adam_family, numpy_matrices, numpy_low_rank, numpy_second_order)
 DISTRIBUTIONS = {"torch.optim": "torch", "torch_optimizer": "torch-optimizer", "pytorch_optimizer": "pytorch-optimizer"}
-
-
-class Case(NamedTuple):
-    """A comparison of one of our optimizers with an oracle.
-
-    Attributes:
-      optimizer: the name of our optimizer.
-      ours: the arguments of our factory.
-      oracle: `package:Class` or `numpy:function`.
-      theirs: the arguments of the oracle.
-      problems: the problems to compare on.
-      average: compare the result of `evaluation_params` with the oracle's averages, instead of the points.
-      tolerance: relative.
-      why: the reason, where the tolerance is looser than 1e-10.
-    """
-
-    optimizer: str
-    ours: dict
-    oracle: str
-    theirs: dict
-    problems: tuple = PROBLEMS
-    average: bool = False
-    tolerance: float = 1e-10
-    why: str = ""
 
 
 CASES = {
@@ -681,7 +665,16 @@ CASES = {
             "safeguard_warmup": True,
         },
     ),
+    **CASES_OF_2026,
+    **CASES_OF_LOW_RANK,
+    **CASES_OF_SECOND_ORDER,
 }
+
+SLOW = {**CASES_OF_2026, **CASES_OF_LOW_RANK, **CASES_OF_SECOND_ORDER}
+"""Cases whose programs compile for so long that they are slow tests."""
+
+THOROUGH = {entry.optimizer for entry in SLOW.values()} - {"muon"}
+"""Optimizers of which all tests that compile are slow."""
 
 
 def package_of(case):
@@ -699,12 +692,45 @@ def version_of(case):
 def theirs(case, problem):
     """Return the oracle's STEPS + 1 points, flattened, in float64."""
     if package_of(case) == "numpy":
-        walk = getattr(numpy_optimizers, CASES[case].oracle.split(":")[1])
-        points = walk(start(problem), gradient(problem), STEPS, **CASES[case].theirs)
+        name = CASES[case].oracle.split(":")[1]
+        walk = next(getattr(module, name) for module in REFERENCES if hasattr(module, name))
+        named = inspect.signature(walk).parameters
+        supplied = {name: supply(problem) for name, supply in SUPPLIED.items() if name in named}
+        points = walk(start(problem), gradient(problem), STEPS, **CASES[case].theirs, **supplied)
         if isinstance(points, tuple):
             points = points[1 if CASES[case].average else 0]
         return np.stack([flat(p) for p in points])
+    if package_of(case) == "optax":
+        import optax
+
+        factory = getattr(optax, CASES[case].oracle.split(":")[1])
+        return _jax_trajectory(factory(**CASES[case].theirs), problem, uses_loss=CASES[case].uses_loss)
     return _torch_trajectory(case, problem)
+
+
+def _wolfe_search(problem):
+    """Return optax's line search, for references of methods that do not say how they search."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    fn = loss(problem, jnp, [jnp.asarray(a) for a in data(problem)])
+    search = optax.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
+
+    @jax.jit
+    def length(x, direction, slope):
+        state = search.init(x)
+        return search.update(direction, state, x, value=fn(x), grad=slope, value_fn=fn)[1].learning_rate
+
+    return lambda *lists: float(length(*([jnp.asarray(a) for a in arrays] for arrays in lists)))
+
+
+SUPPLIED = {
+    "value": lambda problem: loss(problem, np, data(problem)),
+    "residual": lambda problem: residuals(problem, np, data(problem)),
+    "search": _wolfe_search,
+}
+"""Functions of the problem that a reference takes, if it has an argument of this name."""
 
 
 def _torch_trajectory(case, problem):
@@ -743,21 +769,39 @@ def _torch_trajectory(case, problem):
 @functools.cache
 def ours(case, problem):
     """Return our STEPS + 1 points, flattened, in float64 (which must be enabled)."""
+    from gdlab.optimizers import OPTIMIZERS
+
+    optimizer = OPTIMIZERS[CASES[case].optimizer](**CASES[case].ours)
+    return _jax_trajectory(optimizer, problem, average=CASES[case].average, uses_loss=CASES[case].uses_loss)
+
+
+def _jax_trajectory(optimizer, problem, *, average=False, uses_loss=False):
     import jax
     import jax.numpy as jnp
     import optax
 
-    from gdlab.optimizers import OPTIMIZERS, evaluation_params
+    from gdlab.optimizers import evaluation_params
+    from gdlab.optimizers.protocol import with_any_arguments
 
-    fn = loss(problem, jnp, [jnp.asarray(a) for a in data(problem)])
-    optimizer = OPTIMIZERS[CASES[case].optimizer](**CASES[case].ours)
+    arrays = [jnp.asarray(a) for a in data(problem)]
+    fn = loss(problem, jnp, arrays)
     first = [jnp.asarray(p) for p in start(problem)]
+    optimizer = with_any_arguments(optimizer)
+
+    def value_fn(params, *, grad_fn=None, residual_fn=None):
+        # optax's line searches pass `value_fn` what they receive, and refuse what it does not take.
+        return fn(params)
+
+    known = {"value_fn": value_fn, "grad_fn": jax.grad(fn), "residual_fn": residuals(problem, jnp, arrays)}
 
     def step(carry, _):
         params, state = carry
-        updates, state = optimizer.update(jax.grad(fn)(params), state, params)
+        slope = jax.grad(fn)(params)
+        updates, state = optimizer.update(
+            slope, state, params, **(known | {"value": fn(params), "grad": slope} if uses_loss else {})
+        )
         params = optax.apply_updates(params, updates)
-        shown = evaluation_params(state, params) if CASES[case].average else params
+        shown = evaluation_params(state, params) if average else params
         return (params, state), jnp.concatenate([jnp.ravel(p) for p in shown])
 
     run = jax.jit(lambda params: jax.lax.scan(step, (params, optimizer.init(params)), length=STEPS)[1])
@@ -773,7 +817,7 @@ def main():
     stored = {}
     versions = {f"python {sys.version.split()[0]}", f"numpy {np.__version__}"}
     for case in CASES:
-        if package_of(case) == "numpy":
+        if package_of(case) in INSTALLED:
             continue
         try:
             versions.add(f"{package_of(case)} {version_of(case)}")
