@@ -1,0 +1,163 @@
+"""Wrappers: compared with independent ones, under the contract, and what they refuse."""
+
+import inspect
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gdlab import descend, sweep, tasks
+from gdlab import optimizers as o
+from gdlab.optimizers import OPTIMIZERS, WRAPPERS, check_contract, evaluation_params, transformation
+from gdlab.strategies import STRATEGIES
+from gdlab.training import train, train_many
+from tests.oracles import wrapped
+
+NUMPY = [case for case in wrapped.CASES if wrapped.kind_of(case) == "numpy"]
+PLACES = [(case, problem) for case, entry in wrapped.CASES.items() for problem in entry.problems]
+
+
+def require_agreement(case, ours, theirs):
+    assert np.abs(theirs - theirs[0]).max() > 1e-3, case  # something moved
+    seen = wrapped.deviation(ours, theirs)
+    assert seen < wrapped.CASES[case].tolerance, f"{case}: {seen:.1e}"
+
+
+# A small problem for the default run, on a matrix that is not square and a vector: each coordinate has a quartic.
+FIRST = [np.array([[0.7, -1.3], [0.4, 0.9], [-2.0, 0.1]]), np.array([1.1, -0.6])]
+STEPS = 8
+
+
+def quartic(params):
+    return sum((0.5 * (x - 0.3) ** 2 + 0.05 * x**4).sum() for x in params)
+
+
+def slope(params):
+    return [x - 0.3 + 0.2 * x**3 for x in params]
+
+
+def test_a_few_steps_equal_those_of_references_in_numpy():
+    # One loop for all, because each would compile for half a second.
+    cases = {wrapped.CASES[case].wrapper: case for case in reversed(NUMPY) if not case.endswith("-all")}
+    assert set(cases) == set(WRAPPERS) - {"noisy"}
+    optimizers = {case: optax.with_extra_args_support(wrapped.optimizer_of(case)) for case in cases.values()}
+    passed = {"value_fn": quartic, "grad_fn": slope}
+
+    def step(carry, _):
+        after = {}
+        for case, (x, state) in carry.items():
+            updates, state = optimizers[case].update(slope(x), state, x, value=quartic(x), **passed)
+            after[case] = (optax.apply_updates(x, updates), state)
+        return after, {
+            case: evaluation_params(s, x) if wrapped.CASES[case].average else x for case, (x, s) in after.items()
+        }
+
+    start = [jnp.asarray(x) for x in FIRST]
+    begin = {case: (start, one.init(start)) for case, one in optimizers.items()}
+    for case, ours in jax.jit(lambda: jax.lax.scan(step, begin, length=STEPS)[1])().items():
+        theirs = wrapped.reference(case, FIRST, slope, STEPS, quartic)
+        for leaf, points in enumerate(ours):
+            np.testing.assert_allclose(points, [point[leaf] for point in theirs[1:]], rtol=1e-11, err_msg=case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "problem"), [one for one in PLACES if wrapped.kind_of(one[0]) != "torch"])
+def test_trajectories_equal_those_of_references_in_numpy_and_of_optax(case, problem):
+    require_agreement(case, wrapped.ours(case, problem), wrapped.theirs(case, problem))
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("case", "problem"), [one for one in PLACES if wrapped.kind_of(one[0]) == "torch"])
+def test_trajectories_equal_those_of_torch(case, problem):
+    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    require_agreement(case, wrapped.ours(case, problem), wrapped.theirs(case, problem))
+
+
+def test_every_wrapper_is_compared_with_its_defaults_and_with_every_number_changed():
+    for name, wrapper in WRAPPERS.items():
+        cases = [case for case in wrapped.CASES.values() if case.wrapper == name]
+        # Rates are lowered where the problems require it; Polyak's least value depends on the problem.
+        assert any(set(case.ours) <= {"learning_rate", "rest", "f_min"} for case in cases), name
+        changed = set().union(*(case.ours for case in cases)) | {"base"}
+        assert set(inspect.signature(wrapper).parameters) - changed <= (
+            {"excluded"} if name == "partitioned" else set()
+        )
+
+
+# Five bases: no state, momentum, Adam with decay, one that sees leaves as wholes, one that sees matrices.
+BASES = {
+    "sgd": lambda rate: o.sgd(rate),
+    "momentum": lambda rate: o.momentum(rate, momentum=0.9),
+    "adamw": lambda rate: o.adamw(rate, weight_decay=0.1),
+    "lamb": lambda rate: o.lamb(rate),
+    "muon": lambda rate: o.muon(rate),
+}
+# What a wrapper needs besides its base, and values at which its numbers have an effect in a short run.
+MORE = {
+    "lookahead": {"sync_period": 3.0},
+    "ema": {"decay": 0.9, "start_step": 2.0, "blend": 0.7},
+    "ema_nesterov": {"decay": 0.9, "start_step": 3.0},
+    "every_k": {"k": 3.0},
+}
+STATIC = {"select", "excluded", "min_ndim", "seed", "ns_steps", "max_backtracking_steps", "rest"}
+
+
+def gradient_at(params):
+    """The gradient elsewhere, of any tree of parameters."""
+    return jax.tree.map(lambda x: 0.4 * (x - 0.2), params)
+
+
+def value_at(params):
+    """The loss elsewhere, which falls along the gradients of `gradient_at`."""
+    return sum((jnp.sum(0.2 * (x - 0.2) ** 2) for x in jax.tree.leaves(params)), jnp.zeros([]))
+
+
+def factory_of(name, base):
+    """Return a factory of a wrapper around a base whose `update` also receives what the drivers pass."""
+    wrapper = WRAPPERS[name]
+    own = [each for key, each in inspect.signature(wrapper).parameters.items() if key not in ("base", "learning_rate")]
+
+    def factory(learning_rate=0.05, **numbers):
+        more = {"rest": o.adam(learning_rate)} if name == "partitioned" else {}
+        optimizer = wrapper(BASES[base](learning_rate), **numbers, **more)
+
+        def update(g, state, params=None):
+            passed = {"value_fn": value_at, "grad_fn": gradient_at, "grad": g, "value": value_at(params)}
+            return optimizer.update(g, state, params, **passed)
+
+        return optax.GradientTransformation(optimizer.init, update)
+
+    shown = [inspect.Parameter("learning_rate", inspect.Parameter.KEYWORD_ONLY, default=0.05)]
+    shown += [each.replace(kind=each.KEYWORD_ONLY) for each in own if each.name != "rest"]
+    factory.__signature__ = inspect.Signature(shown)
+    factory.__name__ = f"{name}_{base}"
+    return transformation(factory)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "base"), [*itertools.product(WRAPPERS, BASES)])
+def test_every_wrapper_keeps_the_contract_around_five_bases(name, base):
+    skip = ("order of leaves",) if name == "noisy" else ()
+    if name == "backtracking":  # a while loop, which has no reverse derivative, as in optax
+        skip = ("derivatives are finite", "zeros give no NaN")
+    report = check_contract(factory_of(name, base), MORE.get(name), skip=skip)
+    assert report.ok, str(report)
+    flags = {n for n, p in inspect.signature(WRAPPERS[name]).parameters.items() if isinstance(p.default, bool)}
+    assert set(report.static) <= STATIC | flags
+
+
+@pytest.mark.slow
+def test_the_contract_holds_for_wrappers_of_wrappers():
+    def stacked(learning_rate=0.05, rho=0.1, k=3.0, decay=0.9):
+        inner = o.cautious(o.grokfast(o.adam(learning_rate)))
+        optimizer = o.ema(o.sam(o.every_k(o.lookahead(inner, sync_period=2), k=k), rho=rho), decay=decay)
+        return optax.GradientTransformation(
+            optimizer.init, lambda g, state, params=None: optimizer.update(g, state, params, grad_fn=gradient_at)
+        )
+
+    report = check_contract(transformation(stacked))
+    assert report.ok, str(report)
