@@ -9,11 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from gdlab import descend, sweep, tasks
 from gdlab import optimizers as o
-from gdlab.optimizers import OPTIMIZERS, WRAPPERS, check_contract, evaluation_params, transformation
-from gdlab.strategies import STRATEGIES
-from gdlab.training import train, train_many
+from gdlab.optimizers import WRAPPERS, check_contract, evaluation_params, transformation
 from tests.oracles import wrapped
 
 NUMPY = [case for case in wrapped.CASES if wrapped.kind_of(case) == "numpy"]
