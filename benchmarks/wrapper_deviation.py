@@ -1,7 +1,7 @@
 """Measure how far every wrapper is from independent implementations, and print the table.
 
-Each case takes 200 steps in float64 on Rosenbrock's function, a random least-squares problem and a small network, around
-gradient descent, heavy ball or Adam, with the arguments at their defaults and with every one of them changed
+Each case takes 200 steps in float64 on Rosenbrock's function, a random least-squares problem and a small network,
+around gradient descent, heavy ball or Adam, with the arguments at their defaults and with every one of them changed
 (`tests/oracles/wrapped.py` lists the cases, and says where rounding would be amplified). The deviation is the largest
 difference of any coordinate at any step, relative to the oracle's largest coordinate.
 

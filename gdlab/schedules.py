@@ -346,7 +346,7 @@ def one_cycle(
     _require_steps(total_steps=total_steps)
 
     def between(start: Number, end: Number, share: Array) -> Array:
-        return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(share, 0.0, 1.0)))
+        return jnp.asarray(end) + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(share, 0.0, 1.0)))
 
     def schedule(count: Array) -> Array:
         done, low = _progress(count, total_steps), jnp.asarray(value) / divisor
@@ -388,7 +388,7 @@ def cosine_restarts(
 
     def start_of(number: Array, ratio: Array) -> Array:
         """Return the count at which a period begins: period (1 + growth + ... + growth^(number - 1))."""
-        return period * jnp.where(grows, (ratio**number - 1) / (ratio - 1), number)
+        return jnp.asarray(period) * jnp.where(grows, (ratio**number - 1) / (ratio - 1), number)
 
     grows = jnp.asarray(growth) > 1 + 1e-6
 
@@ -401,7 +401,7 @@ def cosine_restarts(
         number = number + (now >= start_of(number + 1, ratio)) - (now < start_of(number, ratio))
         length = period * jnp.where(grows, ratio**number, 1.0)
         share = jnp.clip((now - start_of(number, ratio)) / length, 0.0, 1.0)
-        peak = value * jnp.asarray(factor) ** number
-        return final + (peak - final) * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        peak = jnp.asarray(value) * jnp.asarray(factor) ** number
+        return jnp.asarray(final) + (peak - final) * 0.5 * (1 + jnp.cos(jnp.pi * share))
 
     return schedule

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from gdlab.arguments import require_count, require_number
@@ -14,19 +16,30 @@ from gdlab.optimizers.transformation import (
     require_positive,
     transformation,
 )
-from gdlab.optimizers.wrappers.base import prepare, require_passed
+from gdlab.optimizers.trees import divide, inner
+from gdlab.optimizers.wrappers.base import prepare, require_passed, wide
 from gdlab.types import Hyperparameter
 
 
 class SearchedState(NamedTuple):
-    """State of `backtracking` and `polyak`.
+    """State of `backtracking`.
 
     Attributes:
-      search: the state of optax's transformation.
+      search: the state of optax's line search; () if there are no parameters.
       inner: the state of the wrapped optimizer.
     """
 
     search: optax.OptState
+    inner: optax.OptState
+
+
+class PolyakState(NamedTuple):
+    """State of `polyak`.
+
+    Attributes:
+      inner: the state of the wrapped optimizer.
+    """
+
     inner: optax.OptState
 
 
@@ -59,10 +72,9 @@ def backtracking(
 
     Example:
       >>> optimizer = backtracking(sgd(1.0))
-      >>> args = dict(value=loss(params), grad=grads, value_fn=loss); updates, state = optimizer.update(
-      ...     grads, optimizer.init(params), params, **args)
+      >>> updates, _ = optimizer.update(grads, optimizer.init(params), params, value=loss(params), value_fn=loss)
 
-    It is `optax.scale_by_backtracking_linesearch` after base. `update` needs `value`, `grad` and `value_fn`, which
+    It is `optax.scale_by_backtracking_linesearch` after base. `update` needs `value` and `value_fn`, which
     `descend`, `sweep` and `train` pass.
 
     References:
@@ -79,7 +91,7 @@ def backtracking(
     )
 
     def init(params: optax.Params) -> SearchedState:
-        return SearchedState(search.init(params), base.init(params))
+        return SearchedState(search.init(wide(params)) if jax.tree.leaves(params) else (), base.init(params))
 
     def update(
         updates: optax.Updates,
@@ -95,9 +107,11 @@ def backtracking(
         value = require_passed("value", value, "the loss at the parameters")
         value_fn = require_passed("value_fn", value_fn, "the loss as a function of the parameters")
         grad = updates if grad is None else grad
-        moves, inner = base.update(updates, state.inner, params, value=value, grad=grad, value_fn=value_fn, **extra)
-        moves, after = search.update(moves, state.search, params, value=value, grad=grad, value_fn=value_fn)
-        return moves, SearchedState(after, inner)
+        moves, own = base.update(updates, state.inner, params, value=value, grad=grad, value_fn=value_fn, **extra)
+        after = state.search
+        if jax.tree.leaves(params):
+            moves, after = search.update(moves, after, params, value=value, grad=grad, value_fn=value_fn)
+        return moves, SearchedState(after, own)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -131,7 +145,7 @@ def polyak(
       >>> optimizer = polyak(sgd(1.0), max_learning_rate=0.5)
       >>> updates, state = optimizer.update(grads, optimizer.init(params), params, value=loss(params))
 
-    It is `optax.scale_by_polyak` after base; around `sgd(1.0)` it is `optax.polyak_sgd`. `update` needs `value`, which
+    It is the rule of `optax.scale_by_polyak`; around `sgd(1.0)` it is that of `optax.polyak_sgd`. `update` needs `value`, which
     `descend`, `sweep` and `train` pass.
 
     References:
@@ -143,22 +157,23 @@ def polyak(
     require_number("f_min", f_min)
     require_non_negative(eps=eps)
     require_flags(nonnegative=nonnegative)
-    scale = optax.scale_by_polyak(f_min, max_learning_rate, eps, variant="sps+" if nonnegative else "sps")
 
-    def init(params: optax.Params) -> SearchedState:
-        return SearchedState(scale.init(params), base.init(params))
+    def init(params: optax.Params) -> PolyakState:
+        return PolyakState(base.init(params))
 
     def update(
         updates: optax.Updates,
-        state: SearchedState,
+        state: PolyakState,
         params: optax.Params | None = None,
         *,
         value: Any = None,
         **extra: Any,
-    ) -> tuple[optax.Updates, SearchedState]:
+    ) -> tuple[optax.Updates, PolyakState]:
         value = require_passed("value", value, "the loss at the parameters")
-        moves, inner = base.update(updates, state.inner, params, value=value, **extra)
-        moves, after = scale.update(moves, state.search, params, value=value)
-        return moves, SearchedState(after, inner)
+        moves, after = base.update(updates, state.inner, params, value=value, **extra)
+        gap = value - jnp.asarray(f_min)
+        gap = jnp.maximum(gap, 0.0) if nonnegative else gap
+        rate = jnp.minimum(divide(gap, inner(moves, moves) + eps), max_learning_rate)
+        return jax.tree.map(lambda u: rate * u, moves), PolyakState(after)
 
     return optax.GradientTransformationExtraArgs(init, update)
