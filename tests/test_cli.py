@@ -8,6 +8,7 @@ import pytest
 
 from gdlab import FUNCTIONS, OPTIMIZERS
 from gdlab.cli import main
+from gdlab.optimizers import WRAPPERS
 from gdlab.tasks import TASKS
 
 
@@ -37,6 +38,7 @@ def test_help_needs_no_jax():
     code = """
 import sys
 from gdlab.cli import main
+from gdlab.optimizers import WRAPPERS
 sys.argv = ["gdlab", "--help"]
 try:
     main()
@@ -52,7 +54,10 @@ assert not {"jax", "numpy", "optax"} & set(sys.modules)
     assert module.stdout == result.stdout
 
 
-@pytest.mark.parametrize(("kind", "names"), [("optimizers", OPTIMIZERS), ("functions", FUNCTIONS), ("tasks", TASKS)])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("optimizers", OPTIMIZERS), ("wrappers", WRAPPERS), ("functions", FUNCTIONS), ("tasks", TASKS)],
+)
 def test_lists_have_one_line_each_that_fits(gdlab, kind, names):
     out, status = gdlab("list", kind)
     lines = out.splitlines()
@@ -80,6 +85,16 @@ def test_the_page_of_an_optimizer_says_all(gdlab, name):
     for section in ("Args:", "State:", "Example:", "References:", "Largest relative deviation"):
         assert section in out, section
     assert re.search(r"  \S.*: \d\.\de[+-]\d\d", out), f"{name}: run python -m benchmarks.oracle_deviation"
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_page_of_a_wrapper_says_all(gdlab, name):
+    out, status = gdlab("show", name)
+    assert status == 0
+    assert out.startswith(f"gdlab.optimizers.{name}(\n    base")
+    for section in ("Args:", "State:", "Example:", "References:", "Largest relative deviation"):
+        assert section in out, section
+    assert re.search(r"  \S.*: \d\.\de[+-]\d\d", out), f"{name}: run python -m benchmarks.wrapper_deviation"
 
 
 def test_the_pages_of_a_function_and_a_task(gdlab):

@@ -1,4 +1,4 @@
-"""The docstrings of the optimizers: their sections, and their examples, which run."""
+"""The docstrings of the optimizers and their wrappers: their sections, and their examples, which run."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from gdlab import optimizers, schedules
-from gdlab.optimizers import OPTIMIZERS
+from gdlab.optimizers import OPTIMIZERS, WRAPPERS
 from tests.oracles import trajectories
 
 PARAMS = {
@@ -45,16 +45,33 @@ def test_the_example_of_a_factory_is_two_lines_that_run(name):
         assert np.isfinite(update).all()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_example_of_a_wrapper_can_be_traced(name):
+    lines = example(WRAPPERS[name])
+    assert len(lines) == 2
+    names = {**vars(optimizers), "jax": jax, "loss": loss}
+
+    def run(params):
+        scope = names | {"params": params, "grads": jax.grad(loss)(params)}
+        exec("\n".join(lines), scope)
+        return scope["updates"]
+
+    updates = jax.eval_shape(run, PARAMS)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), updates) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), PARAMS
+    )
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *WRAPPERS])
 def test_a_factory_says_its_equation_arguments_state_and_source(name):
-    text = inspect.getdoc(OPTIMIZERS[name])
+    factory = OPTIMIZERS[name] if name in OPTIMIZERS else WRAPPERS[name]
+    text = inspect.getdoc(factory)
     assert re.match(r"\S.*: .*<-", text.splitlines()[0]), text.splitlines()[0]
     places = [text.index(f"\n{section}:\n") for section in ("Args", "State", "Example", "References")]
     assert places == sorted(places)
     assert "https://" in text[places[-1] :]
     arguments = text[places[0] : places[1]]
-    for argument in inspect.signature(OPTIMIZERS[name]).parameters:
+    for argument, parameter in inspect.signature(factory).parameters.items():
         entry = re.search(rf"^  {argument}: (.*?)(?=^  \w+: |\Z)", arguments, flags=re.MULTILINE | re.DOTALL)
         assert entry, f"{name}: {argument} is not among the arguments"
-        parameter = inspect.signature(OPTIMIZERS[name]).parameters[argument]
         assert parameter.default is parameter.empty or "Default" in entry[1], f"{name}: no default of {argument}"

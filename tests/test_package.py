@@ -225,6 +225,9 @@ def test_every_optimizer_is_measured():
     assert measured == names, f"oracle_deviation.json: {measured ^ names}; run python -m benchmarks.oracle_deviation"
     for row in read_results("oracle_deviation")["rows"]:
         assert row["why"] or row["largest"] < 1e-10, row
+    wrappers = {row["optimizer"] for row in read_results("wrapper_deviation")["rows"]}
+    missing = wrappers ^ set(gdlab.optimizers.WRAPPERS)
+    assert not missing, f"wrapper_deviation.json: {missing}; run python -m benchmarks.wrapper_deviation"
     for experiment in ("optimizer_zoo", "toy_race"):
         found = {row["optimizer"] for row in read_results(experiment)["results"]}
         missing = set(gdlab.sweeps.FOR_VECTORS) - found

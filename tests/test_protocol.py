@@ -8,6 +8,7 @@ import pytest
 from optax import contrib
 
 from gdlab import descend, sweep, tasks
+from gdlab import optimizers as o
 from gdlab.optimizers.protocol import with_any_arguments
 from gdlab.training import train, train_many
 
@@ -42,6 +43,18 @@ FACTORIES = {
         optax.sgd(learning_rate), contrib.reduce_on_plateau(patience=2)
     ),
     "noisy_sgd": lambda learning_rate: optax.noisy_sgd(learning_rate, key=0),
+    "linesearch": lambda learning_rate: optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15)),
+    "backtracking": lambda learning_rate: o.backtracking(o.sgd(1.0), max_learning_rate=10 * learning_rate),
+    "polyak": lambda learning_rate: o.polyak(o.sgd(1.0), max_learning_rate=learning_rate),
+    "gdlab_sam": lambda learning_rate: o.sam(o.every_k(o.momentum(learning_rate), k=2)),
+    "averages": lambda learning_rate: o.ema(o.lookahead(o.adam(learning_rate)), decay=0.9),
+    "partitioned": lambda learning_rate: o.partitioned(
+        o.orthogonalized(o.nesterov(learning_rate), learning_rate), o.asam(o.schedule_free(o.sgd(learning_rate)))
+    ),
+    "cautious": lambda learning_rate: o.cautious_decay(o.cautious(o.noisy(o.adam(learning_rate))), learning_rate),
+    "ema_nesterov": lambda learning_rate: o.ema_nesterov(
+        o.centralize(o.grokfast(o.adaptive_clip(o.sgd(learning_rate), clipping=1.0)))
+    ),
 }
 
 

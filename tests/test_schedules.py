@@ -25,6 +25,20 @@ def values(schedule):
         (schedules.exponential(2.0, 10, factor=0.5), 2 * 0.5 ** (COUNTS / 10)),
         (schedules.step(1.0, 100), np.where(COUNTS < 50, 1.0, np.where(COUNTS < 75, 0.1, 0.01))),
         (schedules.step(2.0, 100, fractions=(), factor=0.5), np.full(131, 2.0)),
+        (schedules.warmup_linear(2.0, 100, 20, initial=0.5), np.interp(COUNTS, [0, 20, 100], [0.5, 2.0, 0.0])),
+        (schedules.warmup_stable_decay(2.0, 100, 20), np.interp(COUNTS, [0, 20, 80, 100], [0.0, 2.0, 2.0, 0.0])),
+        (
+            schedules.warmup_stable_decay(2.0, 100, 0, cooldown=0.5, power=0.5, final=1.0),
+            1 + (1 - np.sqrt(np.clip((COUNTS - 50) / 50, 0, 1))),
+        ),
+        (
+            schedules.warmup_stable_decay(1.0, 100, 90, cooldown=0.4),
+            np.interp(COUNTS, [0, 90, 100], [0.0, 1.0, 0.0]),
+        ),
+        (
+            schedules.inverse_square_root(2.0, 16),
+            2 * np.minimum(COUNTS / 16, np.sqrt(16 / np.maximum(COUNTS, 1))),
+        ),
     ],
 )
 def test_values_follow_from_the_definitions(schedule, expected):
@@ -37,6 +51,29 @@ def test_cosine_and_warmup_equal_those_of_optax():
     theirs = optax.warmup_cosine_decay_schedule(0.1, 0.7, 20, 100, 0.05)
     ours = schedules.warmup_cosine(0.7, 100, 20, initial=0.1, final=0.05)
     np.testing.assert_allclose(values(ours), [theirs(c) for c in COUNTS], rtol=1e-6)
+
+
+def test_one_cycle_equals_that_of_optax():
+    theirs = optax.cosine_onecycle_schedule(100, 0.7, pct_start=0.4, div_factor=10.0, final_div_factor=50.0)
+    ours = schedules.one_cycle(0.7, 100, rise=0.4, divisor=10.0, final_divisor=50.0)
+    np.testing.assert_allclose(values(ours), values(theirs), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("period", "growth", "factor"),
+    [(7, 2.0, 0.9), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((10, 1.0, 0.5), (4, 1.5, 1.0)))],
+)
+def test_cosine_restarts_where_a_period_ends(period, growth, factor):
+    # The periods one after the other, without a formula for their number.
+    begin, length, peak, expected = 0.0, float(period), 0.9, []
+    for count in COUNTS:
+        while count >= begin + length:
+            begin, length, peak = begin + length, length * growth, peak * factor
+        expected.append(0.1 + (peak - 0.1) * (1 + np.cos(np.pi * (count - begin) / length)) / 2)
+    ours = schedules.cosine_restarts(0.9, period, growth=growth, factor=factor, final=0.1)
+    np.testing.assert_allclose(values(ours), expected, rtol=1e-12)
+    with jax.enable_x64(False):
+        np.testing.assert_allclose(values(ours), expected, rtol=1e-4)
 
 
 def test_demon_has_the_published_values():
@@ -63,10 +100,16 @@ def test_warmup_at_its_edges():
 PUBLIC = [f for name, f in vars(schedules).items() if inspect.isfunction(f) and not name.startswith("_")]
 PUBLIC = [f for f in PUBLIC if f.__module__ == "gdlab.schedules"]
 ARGUMENTS = {"value": 0.5, "total_steps": 60.0, "warmup_steps": 10.0, "steps": 30.0, "final": 0.1, "initial": 0.2}
-ARGUMENTS |= {"factor": 0.3, "delay": 0.2}
+ARGUMENTS |= {"factor": 0.3, "delay": 0.2, "cooldown": 0.4, "power": 0.5, "rise": 0.3}
+ARGUMENTS |= {"divisor": 20.0, "final_divisor": 100.0, "period": 17.0, "growth": 2.0}
 
 
-@pytest.mark.parametrize("schedule", PUBLIC, ids=lambda f: f.__name__)
+# Those that differ from another one by a line are slow.
+SLOW = {"warmup_linear", "one_cycle", "inverse_square_root", "cosine_restarts"}
+EVERY = [pytest.param(f, marks=pytest.mark.slow if f.__name__ in SLOW else (), id=f.__name__) for f in PUBLIC]
+
+
+@pytest.mark.parametrize("schedule", EVERY)
 def test_every_number_can_be_traced_and_differentiated(schedule):
     names = [name for name in inspect.signature(schedule).parameters if name != "fractions"]
 
@@ -93,6 +136,13 @@ def test_every_number_can_be_traced_and_differentiated(schedule):
         (lambda: schedules.warmup_cosine(0.1, 50, 100), r"warmup_steps: expected a number in \[0, 50\], got 100"),
         (lambda: schedules.exponential(0.1, 10, factor=0), r"factor: expected a number in \(0, inf\), got 0"),
         (lambda: schedules.linear(float("nan"), 10), "value: expected a number"),
+        (lambda: schedules.warmup_linear(0.1, 50, 100), r"warmup_steps: expected a number in \[0, 50\], got 100"),
+        (
+            lambda: schedules.warmup_stable_decay(0.1, 50, 5, cooldown=2),
+            r"cooldown: expected a number in \[0, 1\], got 2",
+        ),
+        (lambda: schedules.cosine_restarts(0.1, 10, growth=0.5), r"growth: expected a number in \[1, inf\), got 0.5"),
+        (lambda: schedules.one_cycle(0.1, 10, divisor=0), r"divisor: expected a number in \[1, inf\), got 0"),
     ],
 )
 def test_bad_numbers_are_refused(call, message):

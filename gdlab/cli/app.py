@@ -17,7 +17,10 @@ app.command(data, name="data", help="Prepare data sets, and see which ones are t
 
 @app.command(name="list")
 def list_kind(
-    kind: tyro.conf.Positional[Literal["optimizers", "functions", "matrices", "tasks", "data", "experiments"]], /
+    kind: tyro.conf.Positional[
+        Literal["optimizers", "wrappers", "functions", "matrices", "tasks", "data", "experiments"]
+    ],
+    /,
 ) -> None:
     """List what gdlab has of one kind, one line each.
 
@@ -38,10 +41,10 @@ def show(
     backend: Literal["plotly", "vispy"] | None = None,
     save: Path | None = None,
 ) -> None:
-    """Show what is known of one optimizer, test function or task.
+    """Show what is known of one optimizer, wrapper, test function or task.
 
     Args:
-        name: An optimizer, a test function or a task, such as adam.
+        name: An optimizer, a wrapper, a test function or a task, such as adam.
         interactive: Open the surface of a test function, to turn it.
         backend: What draws the surface: plotly, on a page of the browser, or vispy, in a window. Default: plotly.
         save: Write the surface to this file instead, FILE.html (plotly) or FILE.png (vispy).

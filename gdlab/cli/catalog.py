@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gdlab.data.datasets import DATASETS, find
 from gdlab.functions import FUNCTIONS, MATRIX_FUNCTIONS, Function
-from gdlab.optimizers import OPTIMIZERS
+from gdlab.optimizers import OPTIMIZERS, WRAPPERS
 from gdlab.tasks import TASKS
 
 Row = tuple[str, ...]
@@ -25,6 +25,11 @@ def lines(kind: str) -> list[str]:
 def optimizer_lines() -> list[str]:
     """Each optimizer with its equation."""
     return table((name, summary(factory).partition(": ")[2]) for name, factory in OPTIMIZERS.items())
+
+
+def wrapper_lines() -> list[str]:
+    """Each wrapper of optimizers with its equation."""
+    return table((name, summary(wrapper).partition(": ")[2]) for name, wrapper in WRAPPERS.items())
 
 
 def function_lines() -> list[str]:
@@ -66,6 +71,7 @@ def experiment_lines() -> list[str]:
 
 KINDS: dict[str, Callable[[], list[str]]] = {
     "optimizers": optimizer_lines,
+    "wrappers": wrapper_lines,
     "functions": function_lines,
     "matrices": matrix_lines,
     "tasks": task_lines,

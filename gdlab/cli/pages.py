@@ -1,4 +1,4 @@
-"""`gdlab show`: all that is known of one optimizer, test function or task."""
+"""`gdlab show`: all that is known of one optimizer, wrapper, test function or task."""
 
 import inspect
 import json
@@ -9,30 +9,29 @@ from typing import Any
 
 from gdlab.cli.catalog import domain
 from gdlab.functions import FUNCTIONS, MATRIX_FUNCTIONS, Function
-from gdlab.optimizers import OPTIMIZERS
+from gdlab.optimizers import OPTIMIZERS, WRAPPERS
 from gdlab.tasks import TASKS
 from gdlab.types import UnknownNameError, nearest
 
-DEVIATIONS = (
-    Path(__file__).with_name("oracle_deviation.json"),
-    Path(__file__).parents[2] / "benchmarks" / "results" / "oracle_deviation.json",
-)
-"""Where the measured deviations are: in an installed wheel, and in the repository."""
+MEASURED = (Path(__file__).parent, Path(__file__).parents[2] / "benchmarks" / "results")
+"""Where the files of measured deviations are: in an installed wheel, and in the repository."""
 
 
 def page(name: str) -> str:
-    """The page of the optimizer, function or task of this name; raises UnknownNameError with the nearest names."""
+    """The page of an optimizer, a wrapper, a function or a task; raises UnknownNameError with the nearest names."""
     if name in OPTIMIZERS:
-        return "\n".join([written("gdlab.optimizers", OPTIMIZERS[name]), "", *deviations(name)])
+        return "\n".join([written("gdlab.optimizers", OPTIMIZERS[name]), "", *deviations(name, "oracle_deviation")])
+    if name in WRAPPERS:
+        return "\n".join([written("gdlab.optimizers", WRAPPERS[name]), "", *deviations(name, "wrapper_deviation")])
     if name in FUNCTIONS:
         return function_page(FUNCTIONS[name])
     if name in MATRIX_FUNCTIONS:
         return written("gdlab.functions.matrices", MATRIX_FUNCTIONS[name])
     if name in TASKS:
         return written("gdlab.tasks", TASKS[name])
-    near = nearest(name, [*OPTIMIZERS, *FUNCTIONS, *MATRIX_FUNCTIONS, *TASKS])
-    offer = f"nearest: {', '.join(near)}" if near else "see gdlab list optimizers, functions or tasks"
-    raise UnknownNameError(f"name: expected an optimizer, a function or a task, got {name!r}; {offer}")
+    near = nearest(name, [*OPTIMIZERS, *WRAPPERS, *FUNCTIONS, *MATRIX_FUNCTIONS, *TASKS])
+    offer = f"nearest: {', '.join(near)}" if near else "see gdlab list optimizers, wrappers, functions or tasks"
+    raise UnknownNameError(f"name: expected an optimizer, a wrapper, a function or a task, got {name!r}; {offer}")
 
 
 def written(place: str, build: Any) -> str:
@@ -71,14 +70,15 @@ def fitted(text: str) -> str:
     )
 
 
-def deviations(name: str) -> list[str]:
-    """How far the optimizer is from each independent implementation, as it was measured."""
-    for path in DEVIATIONS:
+def deviations(name: str, file: str) -> list[str]:
+    """How far an optimizer or a wrapper is from each independent implementation, as it was measured."""
+    for place in MEASURED:
+        path = place / f"{file}.json"
         if path.exists():
             measured = json.loads(path.read_text())
             rows = [row for row in measured["rows"] if row["optimizer"] == name]
             if not rows:
-                return ["Not compared with an independent implementation yet (python -m benchmarks.oracle_deviation)."]
+                return [f"Not compared with an independent implementation yet (python -m benchmarks.{file})."]
             head = f"Largest relative deviation in {measured['steps']} steps of float64 from an independent one:"
             return [head, *(f"  {row['oracle']} ({row['version']}): {row['largest']:.1e}" for row in rows)]
     return []

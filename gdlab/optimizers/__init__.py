@@ -19,7 +19,8 @@ method's authors. The following rules hold for all factories:
 The building blocks named `scale_by_...` return an update direction and chain with those of optax. `transformation`
 makes any building block or factory accept schedules and keep dtypes. `check_contract` tests whether an optimizer
 satisfies the rules that all of these satisfy. `one_of` combines several optimizers into one, with a traced number
-that selects among them.
+that selects among them. `WRAPPERS` maps names to functions that make an optimizer of another one
+(`gdlab.optimizers.wrappers`).
 """
 
 from gdlab.optimizers.adabelief import adabelief, scale_by_adabelief
@@ -63,6 +64,16 @@ from gdlab.optimizers.sophia import hutchinson, scale_by_sophia, sophia
 from gdlab.optimizers.splus import splus
 from gdlab.optimizers.stable_adamw import scale_by_stable_adamw, stable_adamw
 from gdlab.optimizers.transformation import stable_dtypes, transformation
+from gdlab.optimizers.wrappers.accumulation import every_k
+from gdlab.optimizers.wrappers.averages import ema, ema_nesterov
+from gdlab.optimizers.wrappers.cautious import cautious, cautious_decay
+from gdlab.optimizers.wrappers.gradients import adaptive_clip, centralize, grokfast, noisy
+from gdlab.optimizers.wrappers.line_search import backtracking, polyak
+from gdlab.optimizers.wrappers.lookahead import lookahead
+from gdlab.optimizers.wrappers.orthogonalized import orthogonalized
+from gdlab.optimizers.wrappers.partition import partitioned
+from gdlab.optimizers.wrappers.schedule_free import schedule_free
+from gdlab.optimizers.wrappers.sharpness import asam, sam
 from gdlab.optimizers.yellowfin import yellowfin
 from gdlab.optimizers.yogi import scale_by_yogi, yogi
 from gdlab.types import Factory, NameTable
@@ -81,10 +92,21 @@ _FACTORIES: tuple[Factory, ...] = (
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )
 
+_WRAPPERS: tuple[Factory, ...] = (
+    *(sam, asam),
+    *(lookahead, ema, ema_nesterov, schedule_free),
+    *(cautious, cautious_decay, orthogonalized),
+    *(centralize, grokfast, adaptive_clip, noisy),
+    *(every_k, partitioned),
+    *(backtracking, polyak),
+)
+
 OPTIMIZERS: NameTable[Factory] = NameTable("optimizer", {factory.__name__: factory for factory in _FACTORIES})
+WRAPPERS: NameTable[Factory] = NameTable("wrapper", {wrapper.__name__: wrapper for wrapper in _WRAPPERS})
 
 __all__ = [
     "OPTIMIZERS",
+    "WRAPPERS",
     "ContractReport",
     "check_contract",
     "evaluation_params",
@@ -122,5 +144,5 @@ __all__ = [
     "scale_by_yogi",
     "stable_dtypes",
     "transformation",
-    *sorted(factory.__name__ for factory in _FACTORIES),
+    *sorted(factory.__name__ for factory in (*_FACTORIES, *_WRAPPERS)),
 ]

@@ -38,6 +38,25 @@ class ScheduleFreeState(NamedTuple):
         return jax.tree.map(lambda y, z: (z + (y - z) / self.momentum).astype(y.dtype), params, self.z)
 
 
+def share_of_average(
+    weight_sum: Array, largest_rate: Array, steps: Array, rate: Hyperparameter, r: Hyperparameter, power: Hyperparameter
+) -> tuple[Array, Array, Array]:
+    """Return the share c of the newest iterate in the average, the new sum of weights and the largest rate so far."""
+    largest = jnp.maximum(largest_rate, rate)
+    weight = jnp.asarray(steps, float) ** r * largest**power
+    total = weight_sum + weight
+    return divide(weight, total), total, largest
+
+
+def move_between(
+    y: PyTree, z: PyTree, direction: PyTree, rate: Hyperparameter, share: Array, momentum: Hyperparameter
+) -> tuple[PyTree, PyTree]:
+    """Return the move of y and the new z <- z - rate direction."""
+    # Move y directly, because forming x would cost a third copy of the parameters.
+    moves = jax.tree.map(lambda y, z, d: share * (z - y) + rate * (momentum * (1 - share) - 1) * d, y, z, direction)
+    return moves, jax.tree.map(lambda z, d: z - rate * d, z, direction)
+
+
 def _schedule_free(
     learning_rate: Hyperparameter,
     momentum: Hyperparameter,
@@ -69,10 +88,7 @@ def _schedule_free(
         params = require_params("schedule_free", params)
         steps = optax.safe_increment(state.steps)
         rate = learning_rate * jnp.minimum(1.0, steps / jnp.maximum(warmup_steps, 1.0))
-        largest = jnp.maximum(state.largest_rate, rate)
-        weight = jnp.asarray(steps, float) ** r * largest**weight_lr_power
-        total = state.weight_sum + weight
-        share = divide(weight, total)
+        share, total, largest = share_of_average(state.weight_sum, state.largest_rate, steps, rate, r, weight_lr_power)
 
         nu, direction = None, updates
         if b2 is not None:
@@ -81,11 +97,7 @@ def _schedule_free(
             direction = jax.tree.map(lambda g, v: g / (safe_sqrt(v / second) + eps), updates, nu)
         direction = jax.tree.map(lambda d, y: d + weight_decay * y, direction, params)
 
-        # Move y directly, because forming x would cost a third copy of the parameters.
-        moves = jax.tree.map(
-            lambda y, z, d: share * (z - y) + rate * (momentum * (1 - share) - 1) * d, params, state.z, direction
-        )
-        z = jax.tree.map(lambda z, d: z - rate * d, state.z, direction)
+        moves, z = move_between(params, state.z, direction, rate, share, momentum)
         return moves, ScheduleFreeState(steps, z, nu, jnp.asarray(momentum), total, largest)
 
     return optax.GradientTransformation(init, update)
