@@ -97,7 +97,9 @@ NOT_IN_ORACLES = {
     "soap": {"max_dim"},
     "splus": {"max_dim"},
     "sophia": {"seed"},
-    "muon": {"bfloat16"},
+    **dict.fromkeys(("muon", "moonlight", "normuon", "adamuon", "muonh"), {"bfloat16"}),
+    "scion": {"bfloat16", "norm"},
+    "psgd_kron": {"max_dim"},
     "sgd": set(),
 }
 """Arguments that no oracle has; each has a test of its own below."""
@@ -126,6 +128,13 @@ TELLING = {
     "muon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express"},
     "adam_mini": {"blocks": "tensor"},
     "mars": {"form": "lion"},
+    "moonlight": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express"},
+    "normuon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm_eps": 0.1},
+    "adamuon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "moment_eps": 0.1},
+    "scion": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm": "sign", "vector_eps": 0.1},
+    "muonh": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm_eps": 9.0},
+    "adamh": {"eps": 0.1, "norm_eps": 9.0},
+    "psgd_kron": {"update_interval": 3.0, "max_dim": 2, "damping": 0.1, "seed": 1},
     "splus": {"update_interval": 2.0, "eps": 5.0, "max_dim": 1, "average_decay": 0.5},
 }
 # Values for arguments without a default, or without which another argument would have no effect.
@@ -138,6 +147,7 @@ BASE = {
     "schedule_free_sgd": {"warmup_steps": 3.0},
     "schedule_free_adamw": {"warmup_steps": 3.0},
     "splus": {"update_interval": 3.0},
+    "adamuon": {"momentum": 0.6},
 }
 
 
@@ -402,7 +412,7 @@ def test_orthogonalize_brings_singular_values_near_one():
     assert jnp.all(o.orthogonalize(jnp.zeros((2, 3))) == 0)
 
 
-WITH_PRODUCTS = ("muon", "shampoo", "soap", "splus")
+WITH_PRODUCTS = ("muon", "shampoo", "soap", "splus", "moonlight", "normuon", "adamuon", "scion", "muonh", "psgd_kron")
 
 
 @pytest.mark.parametrize(

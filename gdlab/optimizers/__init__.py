@@ -27,6 +27,7 @@ from gdlab.optimizers.adafactor import adafactor
 from gdlab.optimizers.adagrad import adadelta, adagrad, rmsprop, scale_by_adagrad, scale_by_rms
 from gdlab.optimizers.adam import adam, adamax, adamw, scale_by_adam
 from gdlab.optimizers.adam_mini import adam_mini, scale_by_adam_mini
+from gdlab.optimizers.adamuon import adamuon, scale_by_adamuon
 from gdlab.optimizers.adan import adan, scale_by_adan
 from gdlab.optimizers.ademamix import ademamix, scale_by_ademamix
 from gdlab.optimizers.adopt import adopt, scale_by_adopt
@@ -38,18 +39,23 @@ from gdlab.optimizers.contract import ContractReport, check_contract
 from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
 from gdlab.optimizers.evaluation import evaluation_params
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
+from gdlab.optimizers.hyperball import adamh, hyperball, muonh
 from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
 from gdlab.optimizers.madgrad import madgrad
 from gdlab.optimizers.mars import mars, scale_by_mars
+from gdlab.optimizers.moonlight import moonlight
 from gdlab.optimizers.muon import muon, scale_by_muon
 from gdlab.optimizers.nadam import nadam, scale_by_nadam
 from gdlab.optimizers.nadamw import nadamw, scale_by_nadamw
+from gdlab.optimizers.normuon import normuon, scale_by_normuon
 from gdlab.optimizers.orthogonalization import orthogonalize
 from gdlab.optimizers.parameter_free import dadapt_adam, prodigy
+from gdlab.optimizers.psgd import psgd_kron, scale_by_psgd_kron
 from gdlab.optimizers.quasi_hyperbolic import qhadam, qhm, scale_by_qhadam, scale_by_qhm
 from gdlab.optimizers.radam import radam, scale_by_radam
 from gdlab.optimizers.rprop import rprop
 from gdlab.optimizers.schedule_free import schedule_free_adamw, schedule_free_sgd
+from gdlab.optimizers.scion import scale_by_scion, scion
 from gdlab.optimizers.shampoo import scale_by_shampoo, shampoo
 from gdlab.optimizers.sign import lion, scale_by_signum, signum
 from gdlab.optimizers.soap import scale_by_soap, soap
@@ -70,6 +76,7 @@ _FACTORIES: tuple[Factory, ...] = (
     *(signum, lion, lamb, lars, novograd),
     *(muon, shampoo, soap, sophia),
     *(nadamw, stable_adamw, adam_mini, mars, splus),
+    *(moonlight, normuon, adamuon, scion, psgd_kron, muonh, adamh),
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )
 
@@ -81,12 +88,14 @@ __all__ = [
     "check_contract",
     "evaluation_params",
     "hutchinson",
+    "hyperball",
     "one_of",
     "orthogonalize",
     "scale_by_adabelief",
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_adam_mini",
+    "scale_by_adamuon",
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
@@ -98,11 +107,14 @@ __all__ = [
     "scale_by_muon",
     "scale_by_nadam",
     "scale_by_nadamw",
+    "scale_by_normuon",
     "scale_by_novograd",
+    "scale_by_psgd_kron",
     "scale_by_qhadam",
     "scale_by_qhm",
     "scale_by_radam",
     "scale_by_rms",
+    "scale_by_scion",
     "scale_by_shampoo",
     "scale_by_signum",
     "scale_by_soap",
