@@ -20,10 +20,10 @@ ARGUMENTS = {
     "prodigy": {"b3": 0.9},
     "psgd_kron": {"update_interval": 2.0},
 }
-# PSGD draws noise for each leaf in turn.
-SKIPPED = {"psgd_kron": ("order of leaves",)}
+# They draw random arrays for each leaf in turn.
+SKIPPED = {"psgd_kron": ("order of leaves",), "dion": ("order of leaves",)}
 # Arguments that stay static: a shape, the length of an unrolled loop, a seed, or a choice between programs.
-STATIC = {"window", "ns_steps", "max_dim", "seed", "blocks", "coefficients", "form", "norm"}
+STATIC = {"window", "ns_steps", "max_dim", "seed", "blocks", "coefficients", "form", "norm", "rank"}
 
 
 # One of each kind in the default run, the others with -m slow.

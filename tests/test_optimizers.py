@@ -97,7 +97,7 @@ NOT_IN_ORACLES = {
     "soap": {"max_dim"},
     "splus": {"max_dim"},
     "sophia": {"seed"},
-    **dict.fromkeys(("muon", "moonlight", "normuon", "adamuon", "muonh"), {"bfloat16"}),
+    **{name: {"bfloat16"} for name in ("muon", "moonlight", "normuon", "adamuon", "muonh", "soap_muon")},
     "scion": {"bfloat16", "norm"},
     "psgd_kron": {"max_dim"},
     "sgd": set(),
@@ -135,6 +135,9 @@ TELLING = {
     "muonh": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm_eps": 9.0},
     "adamh": {"eps": 0.1, "norm_eps": 9.0},
     "psgd_kron": {"update_interval": 3.0, "max_dim": 2, "damping": 0.1, "seed": 1},
+    "soap_muon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "moment_eps": 0.1},
+    "kl_soap": {"precondition_frequency": 3.0, "cap": 1.0, "eps": 0.1},
+    "dion": {"rank": 1, "eps": 0.1},
     "splus": {"update_interval": 2.0, "eps": 5.0, "max_dim": 1, "average_decay": 0.5},
 }
 # Values for arguments without a default, or without which another argument would have no effect.
@@ -412,18 +415,20 @@ def test_orthogonalize_brings_singular_values_near_one():
     assert jnp.all(o.orthogonalize(jnp.zeros((2, 3))) == 0)
 
 
-WITH_PRODUCTS = ("muon", "shampoo", "soap", "splus", "moonlight", "normuon", "adamuon", "scion", "muonh", "psgd_kron")
+WITH_PRODUCTS = ("muon", "shampoo", "soap")
+ALL_WITH_PRODUCTS = {*WITH_PRODUCTS, "splus", "moonlight", "normuon", "adamuon", "scion", "muonh", "psgd_kron"}
+ALL_WITH_PRODUCTS |= {"soap_muon", "kl_soap", "dion"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in WITH_PRODUCTS[:3] else pytest.mark.slow) for name in OPTIMIZERS]
+    "name", [pytest.param(name, marks=() if name in WITH_PRODUCTS else pytest.mark.slow) for name in OPTIMIZERS]
 )
 def test_products_of_matrices_ask_for_the_precision_of_their_dtype(name):
     optimizer = optax.with_extra_args_support(OPTIMIZERS[name](**BASE.get(name, {})))
     params = {"matrix": jnp.ones((3, 2))}
     traced = jax.make_jaxpr(optimizer.update)(params, optimizer.init(params), params, value=1.0, grad=params)
     found = {eqn.params["precision"] for eqn in equations(traced.jaxpr) if eqn.primitive.name == "dot_general"}
-    assert found == ({(jax.lax.Precision.HIGHEST,) * 2} if name in WITH_PRODUCTS else set())
+    assert found == ({(jax.lax.Precision.HIGHEST,) * 2} if name in ALL_WITH_PRODUCTS else set())
 
 
 def test_hutchinson_is_exact_for_a_diagonal_hessian_and_unbiased_for_any():

@@ -37,9 +37,11 @@ from gdlab.optimizers.averaged_sgd import asgd
 from gdlab.optimizers.choice import one_of
 from gdlab.optimizers.contract import ContractReport, check_contract
 from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
+from gdlab.optimizers.dion import dion, scale_by_dion
 from gdlab.optimizers.evaluation import evaluation_params
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
 from gdlab.optimizers.hyperball import adamh, hyperball, muonh
+from gdlab.optimizers.kl_soap import kl_soap, scale_by_kl_soap
 from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
 from gdlab.optimizers.madgrad import madgrad
 from gdlab.optimizers.mars import mars, scale_by_mars
@@ -59,6 +61,7 @@ from gdlab.optimizers.scion import scale_by_scion, scion
 from gdlab.optimizers.shampoo import scale_by_shampoo, shampoo
 from gdlab.optimizers.sign import lion, scale_by_signum, signum
 from gdlab.optimizers.soap import scale_by_soap, soap
+from gdlab.optimizers.soap_muon import scale_by_soap_muon, soap_muon
 from gdlab.optimizers.sophia import hutchinson, scale_by_sophia, sophia
 from gdlab.optimizers.splus import splus
 from gdlab.optimizers.stable_adamw import scale_by_stable_adamw, stable_adamw
@@ -76,7 +79,7 @@ _FACTORIES: tuple[Factory, ...] = (
     *(signum, lion, lamb, lars, novograd),
     *(muon, shampoo, soap, sophia),
     *(nadamw, stable_adamw, adam_mini, mars, splus),
-    *(moonlight, normuon, adamuon, scion, psgd_kron, muonh, adamh),
+    *(moonlight, normuon, adamuon, scion, psgd_kron, muonh, adamh, soap_muon, kl_soap, dion),
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )
 
@@ -102,6 +105,8 @@ __all__ = [
     "scale_by_aggmo",
     "scale_by_amsgrad",
     "scale_by_demon_adam",
+    "scale_by_dion",
+    "scale_by_kl_soap",
     "scale_by_mars",
     "scale_by_momentum",
     "scale_by_muon",
@@ -118,6 +123,7 @@ __all__ = [
     "scale_by_shampoo",
     "scale_by_signum",
     "scale_by_soap",
+    "scale_by_soap_muon",
     "scale_by_sophia",
     "scale_by_stable_adamw",
     "scale_by_trust_ratio",

@@ -46,6 +46,22 @@ class Probes:
         return [np.asarray(jax.random.normal(k, shape, np.float64)) for k, shape in zip(keys, shapes, strict=True)]
 
 
+def first_bases(seed, rank):
+    """Return the function of shapes that gives Dion's random first bases, one per matrix: our optimizer's own."""
+
+    def first(shapes):
+        import jax
+
+        matrices = [shape for shape in shapes if len(shape) == 2]
+        keys = iter(jax.random.split(jax.random.key(seed), max(len(matrices), 1)))
+        return [
+            np.asarray(jax.random.normal(next(keys), (shape[0], rank), np.float64)) if len(shape) == 2 else None
+            for shape in shapes
+        ]
+
+    return first
+
+
 CASES_OF_2026 = {
     "nadamw": Case(
         "nadamw",
@@ -569,6 +585,146 @@ CASES_OF_2026 = {
             "moment_eps": 1e-3,
             "adam_lr": 2.5e-3,
             "adam": (0.8, 0.9, 1e-3, 0.3),
+        },
+        problems=BOTH,
+    ),
+    "soap_muon": Case(
+        "soap_muon",
+        {"learning_rate": 2e-3},
+        "numpy:soap_muon",
+        {
+            "lr": 2e-3,
+            "momentum": 0.95,
+            "b2": 0.9,
+            "shampoo_beta": 0.9,
+            "weight_decay": 0.0,
+            "eps": 1e-7,
+            "moment_eps": 1e-8,
+            "adam_lr": 2e-3 * 0.015,
+            **ADAM,
+        },
+        problems=BOTH,
+    ),
+    "soap_muon-all": Case(
+        "soap_muon",
+        {
+            "learning_rate": 3e-3,
+            "momentum": 0.8,
+            "b2": 0.95,
+            "shampoo_beta": 0.8,
+            "weight_decay": 0.3,
+            "ns_steps": 5,
+            "eps": 1e-2,
+            "moment_eps": 1e-2,
+            "coefficients": "jordan",
+            "adam_ratio": 0.5,
+            **ADAM_ALL,
+        },
+        "numpy:soap_muon",
+        {
+            "lr": 3e-3,
+            "momentum": 0.8,
+            "b2": 0.95,
+            "shampoo_beta": 0.8,
+            "weight_decay": 0.3,
+            "eps": 1e-2,
+            "moment_eps": 1e-2,
+            "adam_lr": 1.5e-3,
+            "name": "jordan",
+            **ADAM_ALL,
+        },
+        problems=BOTH,
+    ),
+    "kl_soap": Case(
+        "kl_soap",
+        {"learning_rate": 1e-3, "eps": 1e-3},
+        "numpy:kl_soap",
+        {
+            "lr": 1e-3,
+            "b1": 0.95,
+            "b2": 0.9,
+            "shampoo_beta": 0.9,
+            "eps": 1e-3,
+            "weight_decay": 0.01,
+            "frequency": 1,
+            "cap": 4000.0,
+            "first_value": 0.1,
+            "adam_lr": 1e-3,
+            **ADAM,
+            "adam_eps": 1e-3,
+        },
+        problems=BOTH,
+    ),
+    "kl_soap-all": Case(
+        "kl_soap",
+        {
+            "learning_rate": 2e-3,
+            "b1": 0.8,
+            "b2": 0.95,
+            "shampoo_beta": 0.8,
+            "eps": 1e-2,
+            "weight_decay": 0.3,
+            "precondition_frequency": 3,
+            "cap": 5.0,
+            "initial_value": 0.5,
+            "adam_ratio": 0.5,
+            "adam_b1": 0.8,
+            "adam_b2": 0.9,
+        },
+        "numpy:kl_soap",
+        {
+            "lr": 2e-3,
+            "b1": 0.8,
+            "b2": 0.95,
+            "shampoo_beta": 0.8,
+            "eps": 1e-2,
+            "weight_decay": 0.3,
+            "frequency": 3,
+            "cap": 5.0,
+            "first_value": 0.5,
+            "adam_lr": 1e-3,
+            "adam_b1": 0.8,
+            "adam_b2": 0.9,
+            "adam_eps": 1e-2,
+        },
+        problems=BOTH,
+    ),
+    "dion": Case(
+        "dion",
+        {},
+        "numpy:dion",
+        {
+            "lr": 0.01,
+            "momentum": 0.95,
+            "weight_decay": 0.01,
+            "eps": 1e-8,
+            "first": first_bases(0, 3),
+            "adam_lr": 1e-3,
+            **ADAM,
+        },
+        problems=BOTH,
+    ),
+    "dion-all": Case(
+        "dion",
+        {
+            "learning_rate": 5e-3,
+            "momentum": 0.8,
+            "weight_decay": 0.3,
+            "rank": 2,
+            "eps": 1e-2,
+            "seed": 5,
+            "adam_ratio": 0.5,
+            **ADAM_ALL,
+        },
+        "numpy:dion",
+        {
+            "lr": 5e-3,
+            "momentum": 0.8,
+            "weight_decay": 0.3,
+            "eps": 1e-2,
+            "first": first_bases(5, 2),
+            "adam_lr": 2.5e-3,
+            **ADAM_ALL,
         },
         problems=BOTH,
     ),

@@ -302,11 +302,13 @@ def hyperball(
 def psgd_kron(
     params, gradient, steps, *, lr, b1, precondition_lr, initial_scale, clip, weight_decay, interval, probes, damping
 ):
-    """Li, "Preconditioned Stochastic Gradient Descent", 2015, with Kronecker factors as in evanatyourservice/kron_torch.
+    """Li, "Preconditioned Stochastic Gradient Descent", 2015, with Kronecker factors as in kron_torch
+    (evanatyourservice/kron_torch).
 
-    P = (Ql' Ql) (Qr' Qr); the factors of a matrix are upper triangular, that of a vector is a diagonal. `probes(t,
-    shapes)` returns one array V for every leaf, `interval(t)` the steps that lie between two updates of P. Norms of the divisor: for triangles a lower bound
-    of the spectral norm by one power step from the longest column, for diagonals the largest element.
+    P = (Ql' Ql) (Qr' Qr); the factors of a matrix are upper triangular, that of a vector is a diagonal.
+    `probes(t, shapes)` returns one array V for every leaf, `interval(t)` the steps that lie between two updates of P.
+    Norms of the divisor: for triangles a lower bound of the spectral norm by one power step from the longest column,
+    for diagonals the largest element.
     """
     m = _zeros(params)
     factors = []
@@ -360,3 +362,166 @@ def psgd_kron(
             x[i] = x[i] - lr * (step + decay * x[i])
         snapshots.append(_copies(x))
     return snapshots
+
+
+def dion(params, gradient, steps, *, lr, momentum, weight_decay, eps, first, adam_lr, adam_b1, adam_b2, adam_eps):
+    """Ahn, Xu, Abreu, Langford, "Dion: Distributed Orthonormalized Updates", 2025, on one device, as in
+    microsoft/dion (dion_simple.py), with the matrices of PyTorch, whose rows are the outputs.
+
+    `first(shapes)` returns for every array the first Q, of shape (inputs, rank), or None.
+    """
+    bases = first([a.shape for a in params])
+    buffers = [np.zeros(a.shape[::-1]) for a in params]
+
+    def matrix_step(i, x, g, t):
+        weight = x.T  # (outputs, inputs)
+        outputs, inputs = weight.shape
+        buffers[i] = buffers[i] + g.T
+        p, _ = np.linalg.qr(buffers[i] @ bases[i])
+        r = buffers[i].T @ p
+        buffers[i] = buffers[i] - (1 - momentum) * p @ r.T
+        columns = []
+        for k in range(r.shape[1]):
+            columns.append(r[:, k] / (float(np.linalg.norm(r[:, k])) + eps))
+        bases[i] = np.stack(columns, axis=1)
+        weight = weight * (1 - lr * weight_decay) - lr * math.sqrt(outputs / inputs) * p @ bases[i].T
+        return weight.T
+
+    return _walk(
+        params,
+        gradient,
+        steps,
+        matrix_step,
+        lambda adam, x, g: adam.step(x, g, adam_lr, adam_b1, adam_b2, adam_eps, weight_decay),
+    )
+
+
+def soap_muon(
+    params,
+    gradient,
+    steps,
+    *,
+    lr,
+    momentum,
+    b2,
+    shampoo_beta,
+    weight_decay,
+    eps,
+    moment_eps,
+    adam_lr,
+    adam_b1,
+    adam_b2,
+    adam_eps,
+    name="classic",
+):
+    """Vyas et al., "SOAP-Muon", 2026, as in modded-nanogpt's track 3: Muon's polar factor of SOAP's direction.
+
+    The first step is Muon's. The second moment is that of the momentum in the eigenbasis, without bias correction; the
+    bases are renewed in every step after the update, by one orthogonal iteration on sorted columns.
+    """
+    m, v = _zeros(params), _zeros(params)
+    left = [np.zeros((a.shape[0], a.shape[0])) if a.ndim == 2 else None for a in params]
+    right = [np.zeros((a.shape[1], a.shape[1])) if a.ndim == 2 else None for a in params]
+    bases = [None] * len(m)
+    rows = POLYNOMIALS[name]
+
+    def matrix_step(i, x, g, t):
+        inputs, outputs = x.shape
+        m[i] = momentum * m[i] + (1 - momentum) * g
+        ahead = (1 - momentum) * g + momentum * m[i]
+        direction = ahead
+        if t > 1:
+            ql, qr = bases[i]
+            rotated = ql.T @ ahead @ qr
+            v[i] = b2 * v[i] + (1 - b2) * rotated**2
+            direction = ql @ (rotated / (np.sqrt(v[i]) + moment_eps)) @ qr.T
+            direction = direction * float(np.linalg.norm(ahead)) / float(np.linalg.norm(direction))
+        update = math.sqrt(max(1.0, outputs / inputs)) * polar(direction, eps, rows)
+        left[i] = shampoo_beta * left[i] + (1 - shampoo_beta) * g @ g.T
+        right[i] = shampoo_beta * right[i] + (1 - shampoo_beta) * g.T @ g
+        if t == 1:
+            bases[i] = [np.linalg.eigh(left[i])[1][:, ::-1], np.linalg.eigh(right[i])[1][:, ::-1]]
+        else:
+            for side, matrix in enumerate((left[i], right[i])):
+                q = bases[i][side]
+                sizes = [float(q[:, k] @ matrix @ q[:, k]) for k in range(len(q))]
+                order = sorted(range(len(q)), key=lambda k: -sizes[k])
+                v[i] = np.take(v[i], order, axis=side)
+                bases[i][side] = np.linalg.qr(matrix @ q[:, order])[0]
+        return x * (1 - lr * weight_decay) - lr * update
+
+    return _walk(
+        params,
+        gradient,
+        steps,
+        matrix_step,
+        lambda adam, x, g: adam.step(x, g, adam_lr, adam_b1, adam_b2, adam_eps, weight_decay),
+    )
+
+
+def kl_soap(
+    params,
+    gradient,
+    steps,
+    *,
+    lr,
+    b1,
+    b2,
+    shampoo_beta,
+    eps,
+    weight_decay,
+    frequency,
+    cap,
+    first_value,
+    adam_lr,
+    adam_b1,
+    adam_b2,
+    adam_eps,
+):
+    """Lin, Lowe, Dangel, et al., "Understanding and improving Shampoo and SOAP via Kullback-Leibler minimization",
+    2025, in the form of modded-nanogpt's track 3.
+
+    The first gradient makes the bases and moves no matrix. m is kept in the basis and turned with it, v is not; there
+    is no bias correction. Each statistic is whitened by the other side's basis and eigenvalues.
+    """
+    m, v = _zeros(params), _zeros(params)
+    state = [None] * len(m)
+
+    def inverse(values):
+        return np.array([min(1 / math.sqrt(value), cap) ** 2 if value > 0 else cap**2 for value in values])
+
+    def matrix_step(i, x, g, t):
+        rows, columns = x.shape
+        if t == 1:
+            gl, gr = g @ g.T / columns, g.T @ g / rows
+            ql, qr = np.linalg.eigh(gl)[1][:, ::-1], np.linalg.eigh(gr)[1][:, ::-1]
+            state[i] = [gl, gr, ql, qr, np.full(rows, first_value), np.full(columns, first_value)]
+            return x
+        gl, gr, ql, qr, values_l, values_r = state[i]
+        p = ql.T @ g @ qr
+        m[i] = b1 * m[i] + (1 - b1) * p
+        v[i] = b2 * v[i] + (1 - b2) * p**2
+        update = ql @ (m[i] / (np.sqrt(v[i]) + eps)) @ qr.T
+        inverse_l, inverse_r = inverse(values_l), inverse(values_r)
+        new_l = g @ qr @ np.diag(inverse_r) @ qr.T @ g.T / columns
+        new_r = g.T @ ql @ np.diag(inverse_l) @ ql.T @ g / rows
+        gl = shampoo_beta * gl + (1 - shampoo_beta) * new_l
+        gr = shampoo_beta * gr + (1 - shampoo_beta) * new_r
+        fresh_l = [sum(float(p[j, k]) ** 2 * inverse_r[k] for k in range(columns)) / columns for j in range(rows)]
+        fresh_r = [sum(float(p[j, k]) ** 2 * inverse_l[j] for j in range(rows)) / rows for k in range(columns)]
+        values_l = shampoo_beta * values_l + (1 - shampoo_beta) * np.array(fresh_l)
+        values_r = shampoo_beta * values_r + (1 - shampoo_beta) * np.array(fresh_r)
+        if (t - 1) % frequency == 0:
+            plain = ql @ m[i] @ qr.T
+            ql, qr = np.linalg.qr(gl @ ql)[0], np.linalg.qr(gr @ qr)[0]
+            m[i] = ql.T @ plain @ qr
+        state[i] = [gl, gr, ql, qr, values_l, values_r]
+        return x - lr * (update + weight_decay * x)
+
+    return _walk(
+        params,
+        gradient,
+        steps,
+        matrix_step,
+        lambda adam, x, g: adam.step(x, g, adam_lr, adam_b1, adam_b2, adam_eps, weight_decay),
+    )
