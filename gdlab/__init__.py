@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gdlab.gradients import GradientReport, autodiff, check_gradient, finite_difference
     from gdlab.hyperparameters import given, linear_range, log_range, sample_hyperparameters
     from gdlab.optimizers import OPTIMIZERS
+    from gdlab.scans import scan
     from gdlab.sweeps import sweep
     from gdlab.training import train, train_many
     from gdlab.types import Grid
@@ -53,6 +54,7 @@ __all__ = [
     "numerics",
     "optimizers",
     "sample_hyperparameters",
+    "scan",
     "schedules",
     "sweep",
     "train",
@@ -65,6 +67,7 @@ _PLACES = {
     **dict.fromkeys(("GradientReport", "autodiff", "check_gradient", "finite_difference"), "gradients"),
     **dict.fromkeys(("given", "linear_range", "log_range", "sample_hyperparameters"), "hyperparameters"),
     "OPTIMIZERS": "optimizers",
+    "scan": "scans",
     "sweep": "sweeps",
     **dict.fromkeys(("train", "train_many"), "training"),
     "Grid": "types",
@@ -85,6 +88,7 @@ _MODULES = (
     "optimizers",
     "plots",
     "records",
+    "scans",
     "schedules",
     "strategies",
     "sweeps",

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import typing
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -70,6 +71,11 @@ def public_callables():
     return {path: found[path] for path in seen.values()}
 
 
+def growth(key, rate):
+    """A function of a random key and one hyperparameter, for `scan`."""
+    return {"size": (1 + rate) ** 3 + jax.random.uniform(key)}
+
+
 THROUGH = {
     "Function": lambda **fields: functions.off_origin(gdlab.Function(**fields), [-1.0, -1.0], [1.0, 1.0]),
     "Grid": lambda **fields: plots.contour(Grid(**fields)),
@@ -113,6 +119,7 @@ CALLS = {
     "linear_range": lambda: {"low": 0.1, "high": 1.0},
     "log_range": lambda: {"low": 0.1, "high": 1.0},
     "sample_hyperparameters": lambda: {"ranges": {"b1": gdlab.linear_range(0.1, 0.9)}, "count": 4},
+    "scan": lambda: {"fn": growth, "space": {"rate": [0.1, 0.2]}, "progress": False},
     "sweep": lambda: {
         "fn": square,
         "factory": optimizers.adam,

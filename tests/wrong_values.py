@@ -93,6 +93,8 @@ WRONG = {
     "archives": [3, [3], [None], {"a": 1}, STRANGER],
     "json": [STRANGER, {1, 2}, {"a": STRANGER}, 1j],
     "json rows": [3, None, STRANGER, [STRANGER]],
+    "static values": [3, "text", ["a"], {"a": [1]}, {"rate": [1]}, {"seed": [1]}, {3: [1]}, STRANGER],
+    "function of a key": [3, None, "text", [1], nothing, lambda key, rate: rate, lambda key, rate: {}],
     "examples": ["text", None, [], {}, {"a": np.zeros(2), "b": np.zeros(3)}, STRANGER],
 }
 
@@ -200,6 +202,10 @@ KINDS: dict[str, str] = {
     "finite_difference.scheme": "choice",
     "sample_hyperparameters.method": "choice",
     "sample_hyperparameters.ranges": "records",
+    "scan.fn": "function of a key",
+    "scan.seeds": "seeds",
+    "scan.space": "records",
+    "scan.static": "static values",
     "sweep.fn": "traced function",
     "sweep.hyperparameters": "records",
     "sweep.record": "choice",

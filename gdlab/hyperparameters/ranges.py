@@ -1,4 +1,4 @@
-"""Ranges of hyperparameters, and points sampled from them: independent, or from a low-discrepancy sequence."""
+"""Ranges of hyperparameters: axes of evenly spaced values, and points sampled independently or from a sequence."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -10,55 +10,86 @@ from gdlab.arguments import describe, require_choice, require_count, require_fla
 
 
 class Range(NamedTuple):
-    """The range that one hyperparameter is sampled from, as `log_range` and `linear_range` return it.
+    """The range of one hyperparameter, as `log_range` and `linear_range` return it.
 
     Attributes:
       low: the lower end.
       high: the upper end.
-      logarithmic: whether the logarithm of the value is sampled evenly, rather than the value itself.
+      logarithmic: whether the logarithm of the value is evenly distributed, rather than the value itself.
+      length: the number of values that the range has as an axis; None for a range that is only sampled from.
     """
 
     low: float
     high: float
     logarithmic: bool
+    length: int | None = None
+
+    def require(self, where: str) -> None:
+        """Raise an error, which names the argument `where`, unless the fields are those of a range."""
+        require_flag(f"{where}.logarithmic", self.logarithmic)
+        require_number(f"{where}.low", self.low, 0.0 if self.logarithmic else -np.inf, open_low=self.logarithmic)
+        require_number(f"{where}.high", self.high, self.low, open_low=True)
+        if self.length is not None:
+            require_count(f"{where}.length", self.length)
+
+    def at(self, shares: np.ndarray) -> np.ndarray:
+        """Return the values at these shares of the way from the lower end, 0, to the upper end, 1."""
+        if self.logarithmic:
+            return self.low * (self.high / self.low) ** shares
+        return self.low + (self.high - self.low) * shares
+
+    def values(self) -> np.ndarray:
+        """Return the `length` values of an axis: evenly spaced from end to end, or the middle if there is only one."""
+        if self.length == 1:
+            return self.at(np.array([0.5]))
+        found = self.at(np.linspace(0.0, 1.0, self.length or 0))
+        found[-1] = self.high  # to the last digit
+        return found
 
 
-def log_range(low: float, high: float) -> Range:
-    """Return a range whose values are sampled evenly in their logarithm.
+def log_range(low: float, high: float, count: int | None = None) -> Range:
+    """Return a range whose values are evenly distributed in their logarithm.
 
     This suits hyperparameters that vary over orders of magnitude, such as a learning rate.
 
     Args:
       low: the lower end, greater than 0.
       high: the upper end, greater than `low`.
+      count: the number of values if the range is an axis of `scan`, `sweep` or `train_many`; they are evenly spaced,
+        and include both ends. None, the default, is for `sample_hyperparameters`, which samples from the range.
 
     Returns:
-      The range, for `sample_hyperparameters`.
+      The range.
 
     Raises:
       ValueError: unless 0 < low < high.
     """
     require_number("low", low, 0.0, open_low=True)
     require_number("high", high, low, open_low=True)
-    return Range(float(low), float(high), True)
+    if count is not None:
+        require_count("count", count)
+    return Range(float(low), float(high), True, count)
 
 
-def linear_range(low: float, high: float) -> Range:
-    """Return a range whose values are sampled evenly.
+def linear_range(low: float, high: float, count: int | None = None) -> Range:
+    """Return a range whose values are evenly distributed.
 
     Args:
       low: the lower end.
       high: the upper end, greater than `low`.
+      count: the number of values if the range is an axis; see `log_range`. Default None.
 
     Returns:
-      The range, for `sample_hyperparameters`.
+      The range.
 
     Raises:
       ValueError: unless low < high.
     """
     require_number("low", low)
     require_number("high", high, low, open_low=True)
-    return Range(float(low), float(high), False)
+    if count is not None:
+        require_count("count", count)
+    return Range(float(low), float(high), False, count)
 
 
 def sample_hyperparameters(
@@ -96,17 +127,9 @@ def sample_hyperparameters(
             raise TypeError(
                 f"ranges[{name!r}]: expected log_range(low, high) or linear_range(low, high), got {entry!r}"
             )
-        where = f"ranges[{name!r}]"
-        require_flag(f"{where}.logarithmic", entry.logarithmic)
-        require_number(f"{where}.low", entry.low, 0.0 if entry.logarithmic else -np.inf, open_low=entry.logarithmic)
-        require_number(f"{where}.high", entry.high, entry.low, open_low=True)
+        entry.require(f"ranges[{name!r}]")
     unit = _SAMPLERS[method](len(ranges), count, seed)
-    columns = {}
-    for column, (name, entry) in zip(unit.T, ranges.items(), strict=True):
-        if entry.logarithmic:
-            columns[name] = entry.low * (entry.high / entry.low) ** column
-        else:
-            columns[name] = entry.low + (entry.high - entry.low) * column
+    columns = {name: entry.at(column) for column, (name, entry) in zip(unit.T, ranges.items(), strict=True)}
     return [{name: float(columns[name][i]) for name in ranges} for i in range(count)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlab.arguments import as_path, describe, require_count, require_mapping
+from gdlab.arguments import as_path, describe, require_count, require_mapping, require_text
 from gdlab.records.disk import HeldFolder
 from gdlab.records.files import read_json
 from gdlab.records.manifest import claim, digest_identity, require_fresh, write_new
@@ -95,21 +95,33 @@ class Blocks:
         with self._held.writing(name) as temporary:
             pack(temporary, {key: (np.asarray(array), "") for key, array in arrays.items()}, None, belongs)
 
-    def load_plan(self) -> dict[str, Any] | None:
-        """Return what `keep_plan` kept, or None if it is not there or damaged or another sweep's."""
+    def load_plan(self, name: str = "plan") -> dict[str, Any] | None:
+        """Return what `keep_plan` kept, or None if it is not there or damaged or another sweep's.
+
+        Args:
+          name: the name of the plan, if there are several. Default "plan".
+        """
+        require_text("name", name)
         try:
-            held = read_json(self.folder / "plan.json")
+            held = read_json(self.folder / f"{name}.json")
             plan = held.pop("plan")
             return dict(plan) if held.get("belongs_to") == digest_identity([self._digest, plan]) else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def keep_plan(self, plan: Mapping[str, Any]) -> dict[str, Any]:
-        """Write how the sweep divides its work, unless another process has done so; return what is written."""
+    def keep_plan(self, plan: Mapping[str, Any], name: str = "plan") -> dict[str, Any]:
+        """Write how the sweep divides its work, unless another process has done so; return what is written.
+
+        Args:
+          plan: the plan, as JSON.
+          name: the name of the plan, if there are several. Default "plan".
+        """
+        require_text("name", name)
+        file = f"{name}.json"
         value = {"plan": plan, "belongs_to": digest_identity([self._digest, plan])}
-        if write_new(self._held, "plan.json", value):
+        if write_new(self._held, file, value):
             return dict(plan)
-        if (held := self.load_plan()) is not None:
+        if (held := self.load_plan(name)) is not None:
             return held
-        (self.folder / "plan.json").unlink(missing_ok=True)  # it is damaged
-        return dict(plan) if write_new(self._held, "plan.json", value) else (self.load_plan() or dict(plan))
+        (self.folder / file).unlink(missing_ok=True)  # it is damaged
+        return dict(plan) if write_new(self._held, file, value) else (self.load_plan(name) or dict(plan))

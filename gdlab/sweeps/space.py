@@ -19,7 +19,7 @@ from gdlab.arguments import (
 from gdlab.compute.programs import Cache
 from gdlab.compute.snapshots import kept
 from gdlab.functions import Function
-from gdlab.hyperparameters.axes import Layout, lay_out
+from gdlab.hyperparameters.axes import Form, Layout, lay_out
 from gdlab.hyperparameters.factories import by_name, factories_by_name, require_arguments, require_values
 from gdlab.sweeps.trees import Tree, flatten, is_tree
 from gdlab.types import Factory, GradientFunction, ScalarFunction
@@ -118,7 +118,7 @@ def make_space(fn: Any, factory: Any, hyperparameters: Any, starts: Any, gradien
     for found in plain.values():
         _once(require_scalar_function, "fn", found, one)
     categories = {"optimizer": list(factories) if named_factories else None, "function": list(plain)}
-    layout = lay_out(hyperparameters, categories, RESULT_NAMES, points.shape[1])
+    layout = lay_out(hyperparameters, categories, Form(RESULT_NAMES), points.shape[1])
     require_arguments(factories, layout.numbers)
     slopes = require_values(factories, layout, points.dtype)
     for found in plain.values() if slopes and gradient is None else ():

@@ -27,7 +27,7 @@ from gdlab.compute.devices import local_devices, platform_of
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.programs import digest_arrays
 from gdlab.compute.threads import Crew, thread_devices
-from gdlab.hyperparameters.axes import Layout, lay_out
+from gdlab.hyperparameters.axes import Form, Layout, lay_out
 from gdlab.hyperparameters.factories import explained, factories_by_name, require_arguments, require_values
 from gdlab.records.blocks import Blocks
 from gdlab.records.environment import environment
@@ -120,7 +120,7 @@ def train_many(
     named = list(factories) if isinstance(factory, Mapping) else None
     parts = ("train", "test") if task.valid is None else ("train", "valid", "test")
     metrics = [f"{part}_{name}" for part in parts for name in names]
-    layout = lay_out(hyperparameters, {"optimizer": named}, (*RESULT_NAMES, *metrics), len(seeds))
+    layout = lay_out(hyperparameters, {"optimizer": named}, Form((*RESULT_NAMES, *metrics)), len(seeds))
     require_arguments(factories, layout.numbers)
     require_values(factories, layout, np.float32)
     return _Request(
