@@ -6,8 +6,8 @@ Everything counts: compilation, evaluation, and transfer of the results to the h
 rounds; medians are reported. Second case: steps of a narrow ResNet18 on 32 x 32 images, several lanes (trainings in one
 program) by vmap against one lane after another, without compilation.
 
-Command: python -m benchmarks.scan_speed (the PyTorch loop needs the extra `oracle`)
-Writes benchmarks/results/scan_speed.json.
+Command: python -m benchmarks.many_speed (the PyTorch loop needs the extra `oracle`)
+Writes benchmarks/results/many_speed.json.
 Runtime: about 5 minutes on 2 CPU cores.
 """
 
@@ -162,9 +162,9 @@ def main() -> None:
     narrow = resnet_lanes()
     print(f"narrow ResNet18: {narrow['lanes']} lanes by vmap are {narrow['vmap_is_faster_by']:.2f} times as fast")
     write_json(
-        Path(__file__).parent / "results" / "scan_speed.json",
+        Path(__file__).parent / "results" / "many_speed.json",
         {
-            "environment": environment() | {"command": "python -m benchmarks.scan_speed"},
+            "environment": environment() | {"command": "python -m benchmarks.many_speed"},
             "epochs": EPOCHS,
             "results": rows,
             "resnet": narrow,
