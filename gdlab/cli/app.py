@@ -88,8 +88,8 @@ def explore(
     """
     from gdlab.cli.exploring import explore_function
 
-    settings = {"steps": steps, "starts": starts, "rates": rates, "vary": vary, "box": box, "save": save}
-    print(f"Written to {explore_function(name, optimizers, **settings)}")
+    file = explore_function(name, optimizers, steps=steps, starts=starts, rates=rates, vary=vary, box=box, save=save)
+    print(f"Written to {file}")
 
 
 @app.command(name="check")

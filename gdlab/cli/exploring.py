@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from gdlab.arguments import as_numbers, require_count, require_names, require_number
-from gdlab.functions import FUNCTIONS, Function, evaluate_grid
+from gdlab.functions import FUNCTIONS, Function
 from gdlab.hyperparameters import given
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.plots import interactive

@@ -81,7 +81,7 @@ def explorer_of(
         "axes": _axes(recordings),
         "outcomes": OUTCOMES,
         "series": [_series(i, name, each, grid, kept) for i, (name, each) in enumerate(recordings.items())],
-        "notes": [*notes, f"Paths are {stored}. Made by gdlab {VERSION}, with D3 7.9.2 and Observable Plot 0.6.17."],
+        "notes": [*notes, f"Paths are {stored}. Made by gdlab {VERSION}, with {' and '.join(_libraries())}."],
     }
     page = _filled(title, json.dumps(_finite(data), separators=(",", ":")))
     if (size := len(page.encode())) > LARGEST_PAGE:
@@ -186,6 +186,15 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _libraries() -> list[str]:
+    """Return the names of the libraries on the page, with the versions that their first lines state."""
+    found = []
+    for name, file in (("D3", "d3"), ("Observable Plot", "plot")):
+        with (WEB / f"{file}.min.js").open() as script:
+            found.append(name + re.sub(r".* v([\d.]+) .*", r" \1", script.readline().strip()))
+    return found
 
 
 def _filled(title: str, data: str) -> str:

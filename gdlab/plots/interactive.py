@@ -107,7 +107,6 @@ def explore(
     function: Function | Grid,
     runs: xr.Dataset | Mapping[str, xr.Dataset],
     *,
-    grid: Grid | None = None,
     minimizers: Any = None,
     thin: int = 1,
     title: str = "",
@@ -125,7 +124,6 @@ def explore(
       runs: what `sweep(..., record="path")` returned, for one function of two variables; or several of these by name,
         of optimizers with axes of their own. An axis that several have must have as many values in all, and one slider
         moves it in all.
-      grid: the part of a test function that is drawn. None, the default: its domain.
       minimizers: the minimizers of shape (count, 2), drawn as stars. None, the default: those of a test function.
       thin: every `thin`-th step is kept, and the last one. Default 1, all steps.
       title: the page's title. "", the default: the name of a test function.
@@ -140,23 +138,22 @@ def explore(
     require_texts(title=title)
     require_labels(labels, 3)
     require_count("thin", thin)
-    minimizers = as_minimizers(minimizers)
-    known = isinstance(function, Function)
-    drawn = _even(_grid_of(function) if grid is None else as_grid(grid))
-    levels(drawn.z)  # raises if there is nothing to draw
+    stars, minimum, name = as_minimizers(minimizers), np.nan, ""
     recordings = as_recordings(runs)
-    if known and minimizers is None:
-        minimizers = as_minimizers(function.minimizers(2))
-    one = next(iter(runs.values())) if not isinstance(runs, xr.Dataset) else runs
+    grid = _even(_grid_of(function))
+    levels(grid.z)  # raises if there is nothing to draw
+    if isinstance(function, Function):
+        stars = as_minimizers(function.minimizers(2)) if stars is None else stars
+        minimum, name = function.minimum(2), f" on {function.name}"
     return explorer_of(
-        drawn,
+        grid,
         recordings,
-        minimizers=minimizers,
-        minimum=function.minimum(2) if known else np.nan,
+        minimizers=stars,
+        minimum=minimum,
         thin=thin,
-        title=title or (f"Descents on {function.name}" if known else "Descents"),
+        title=title or f"Descents{name}",
         labels=labels,
-        notes=_notes(one),
+        notes=_notes(runs if isinstance(runs, xr.Dataset) else next(iter(runs.values()))),
     )
 
 
@@ -166,7 +163,7 @@ def _even(grid: Grid) -> Grid:
         gaps = np.diff(getattr(grid, axis))
         if not np.allclose(gaps, gaps.mean(), rtol=1e-3):
             raise ValueError(
-                f"grid.{axis}: expected evenly spaced coordinates, got gaps from {gaps.min():g} to {gaps.max():g}"
+                f"function.{axis}: expected evenly spaced coordinates, got gaps from {gaps.min():g} to {gaps.max():g}"
             )
     x, y = (slice(None, None, 1 if at[-1] > at[0] else -1) for at in (grid.x, grid.y))
     return Grid(grid.x[x], grid.y[y], grid.z[y, x])
@@ -174,8 +171,8 @@ def _even(grid: Grid) -> Grid:
 
 def _notes(runs: xr.Dataset) -> list[str]:
     """Return what a sweep's attributes say of it, as one sentence."""
-    told = {"dtype": "computed in", "device": "on", "jax": "by JAX"}
-    parts = [f"{words} {runs.attrs[name]}" for name, words in told.items() if name in runs.attrs]
+    before = {"dtype": "computed in", "device": "on", "jax": "by JAX"}
+    parts = [f"{words} {runs.attrs[name]}" for name, words in before.items() if name in runs.attrs]
     return [f"Paths were {' '.join(parts)}."] if parts else []
 
 

@@ -138,9 +138,8 @@ def _require_alike(found: Mapping[str, Recording]) -> None:
         for axis, labels in other.axes.items():
             length, where = lengths.setdefault(axis, (len(labels), name))
             if length != len(labels):
-                raise ValueError(
-                    f"runs: expected as many values of {axis} in all, got {length} in {where} and {len(labels)} in {name}"
-                )
+                got = f"{length} in {where} and {len(labels)} in {name}"
+                raise ValueError(f"runs: expected as many values of {axis} in all, got {got}")
 
 
 def starts_of(recording: Recording) -> Float[np.ndarray, "starts 2"]:

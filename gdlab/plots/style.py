@@ -27,18 +27,18 @@ severity). It is at least 0.15 between colors with the same dash pattern, and 0.
 """
 
 DARK_PALETTE: tuple[str, ...] = (
-    "#f38aff",
-    "#97d19e",
-    "#9c9a30",
-    "#e0ff3c",
-    "#ba5fff",
-    "#ffc716",
-    "#acfaff",
-    "#6dbabd",
-    "#88dfff",
-    "#94bb00",
-    "#ffdf92",
-    "#d872e3",
+    "#f489ff",
+    "#92cf97",
+    "#8e9830",
+    "#d8ff31",
+    "#b859fa",
+    "#fbc513",
+    "#b3faff",
+    "#63bbbb",
+    "#90dfff",
+    "#8fb805",
+    "#f9de90",
+    "#d96fe2",
 )
 """The colors of the same series on a dark page, found in the same way with the same distances."""
 

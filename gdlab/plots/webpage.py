@@ -67,7 +67,7 @@ def _point(at: np.ndarray) -> dict[str, float]:
 
 def require_figure(figure: Any) -> None:
     """Raise unless this is a figure of plotly."""
-    require_instance("figure", figure, import_plotly().Figure, "what gdlab.plots.interactive.surface returns")
+    require_instance("figure", figure, import_plotly().Figure, "what surface or explore returns")
 
 
 def write_page(figure: Any, path: Path) -> None:
