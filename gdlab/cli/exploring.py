@@ -16,7 +16,7 @@ from gdlab.plots import interactive
 from gdlab.plots.canvas import with_suffix
 from gdlab.sweeps import BOXES, sweep
 
-VARIED = {"momentum": (0.0, 0.5, 0.8, 0.9, 0.95, 0.99), "b1": (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)}
+VARIED = {"momentum": (0.3, 0.5, 0.8, 0.9, 0.95, 0.99), "b1": (0.3, 0.5, 0.8, 0.9, 0.95, 0.99)}
 """The values of arguments that are swept beside the learning rate, if an optimizer has them."""
 
 

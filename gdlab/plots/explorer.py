@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import html
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def explorer_of(
     one = next(iter(recordings.values()))
     kept = np.union1d(np.arange(0, one.steps.size, thin), [one.steps.size - 1])
     stored = "stored in single precision" if thin == 1 else f"stored in single precision, every {thin} steps"
-    data = {
+    data: dict[str, Any] = {
         "title": title,
         "labels": list(labels),
         "ground": _ground(grid),
@@ -84,13 +85,21 @@ def explorer_of(
         "notes": [*notes, f"Paths are {stored}. Made by gdlab {VERSION}, with {' and '.join(_libraries())}."],
     }
     page = _filled(title, json.dumps(_finite(data), separators=(",", ":")))
-    if (size := len(page.encode())) > LARGEST_PAGE:
-        more = thin * -(-size // LARGEST_PAGE)
-        raise ValueError(
-            f"runs: expected a page of at most {LARGEST_PAGE / 1e6:g} MB, got {size / 1e6:.1f} MB; keep every "
-            f"{more}. step by thin={more}, or leave out starts, settings or optimizers"
-        )
+    _require_small(len(page.encode()), sum(len(each["paths"]["data"]) for each in data["series"]), thin, kept.size)
     return Explorer(page)
+
+
+def _require_small(size: int, paths: int, thin: int, steps: int) -> None:
+    """Raise ValueError if a page of this size, of which the paths are a part, is too large; say what to leave out."""
+    if size <= LARGEST_PAGE:
+        return
+    room = max(LARGEST_PAGE - (size - paths), 1)
+    times = math.ceil(1.25 * paths / room)  # what is thinned is less regular, and compresses less
+    advice = f"keep every {thin * times}th step by thin={thin * times}, or " if times <= steps / 8 else ""
+    raise ValueError(
+        f"runs: expected a page of at most {LARGEST_PAGE / 1e6:g} MB, got {size / 1e6:.3g} MB; "
+        f"{advice}leave out starts, settings or optimizers"
+    )
 
 
 def packed(array: np.ndarray, kind: str) -> dict[str, Any]:

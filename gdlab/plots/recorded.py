@@ -12,8 +12,8 @@ from gdlab.arguments import require_instance, require_mapping
 OWN = ("start", "step", "coordinate")
 """The dimensions of a recorded path; every other one, except for the optimizer and the function, is a setting's."""
 
-OUTCOMES = ("all steps done", "converged", "diverged", "at a minimizer")
-"""How a descent can end."""
+OUTCOMES = ("all steps done", "converged after step", "diverged after step", "at a minimizer, first after step")
+"""How a descent can end; all but the first are followed by a step."""
 
 EXPECTED = 'a dataset of gdlab.sweep(..., record="path"), or a mapping from names to such datasets'
 
@@ -26,7 +26,7 @@ class Recording(NamedTuple):
       points: the points, of shape (*axes, starts, steps, 2).
       values: the values there, of shape (*axes, starts, steps).
       steps: the steps that were recorded.
-      ends: the step after which each descent stood still, or 0 if it is not known.
+      ends: the step that belongs to the outcome of each descent, or 0 if it is not known.
       outcomes: how each descent ended, as an index into `OUTCOMES`.
     """
 
@@ -40,7 +40,7 @@ class Recording(NamedTuple):
     def ranks(self, axis: str) -> Int[np.ndarray, " positions"]:
         """Return the rank of each position along an axis: by the least median of the last values over all starts."""
         last = np.where(np.isfinite(self.values[..., -1]), self.values[..., -1], np.inf)
-        medians = np.median(last, axis=-1)
+        medians = np.quantile(last, 0.5, axis=-1, method="lower")  # one of the values, as a mean has no place for inf
         others = tuple(i for i, name in enumerate(self.axes) if name != axis)
         return np.argsort(np.argsort(medians.min(axis=others), kind="stable"))
 
@@ -102,11 +102,12 @@ def _recording(runs: xr.Dataset) -> Recording:
         """Return a variable of one number per descent, or zeros if the dataset does not have it."""
         if name not in runs:
             return np.zeros(points.shape[:-2], int)
-        return runs[name].transpose(*order[:-2]).values.astype(int)
+        return np.nan_to_num(runs[name].transpose(*order[:-2]).values.astype(float)).astype(int)
 
     outcomes = np.select([each("diverged") > 0, each("reached") > 0, each("converged") > 0], [2, 3, 1], 0)
+    ends = np.where((outcomes == 3) & ("first_reached" in runs), each("first_reached"), each("steps"))
     labels = {str(axis): _labels(runs, axis) for axis in axes}
-    return Recording(labels, points, values, steps, each("steps"), outcomes)
+    return Recording(labels, points, values, steps, ends, outcomes)
 
 
 def _labels(runs: xr.Dataset, axis: Hashable) -> list[str]:

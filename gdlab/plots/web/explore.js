@@ -26,7 +26,7 @@
   }
 
   const state = {
-    shown: new Set(page.series.keys()),
+    shown: new Set(d3.range(Math.min(page.series.length, 4))), // more would hide one another at first
     at: page.axes.map((axis) => axis.at),
     start: page.start,
     step: last,
@@ -39,7 +39,11 @@
   const isDark = () => getComputedStyle(document.documentElement).colorScheme === "dark" || (
     document.documentElement.dataset.theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
   const theme = () => (isDark() ? "dark" : "light");
-  const exact = (value) => (Number.isFinite(value) ? d3.format(".4~g")(value).replace("−", "-") : "not finite");
+  const exact = (value) => {
+    if (!Number.isFinite(value)) return "not finite";
+    const small = value !== 0 && Math.abs(value) < 1e-3;
+    return d3.format(small ? ".3~e" : ".4~g")(value).replaceAll("−", "-");
+  };
   const place = (name) => page.axes.findIndex((axis) => axis.name === name);
   const decade = (value) => (value >= 0.01 && value < 1e5 ? d3.format(",")(value) : d3.format(".0e")(value).replace("+", "").replace("−", "-"));
   const number = (start) => `${start + 1} of ${page.starts.length}`;
@@ -60,8 +64,8 @@
 
   function ending(one) {
     const lane = setting(one) * page.starts.length + state.start;
-    const outcome = page.outcomes[one.outcomes.numbers[lane]];
-    return outcome === page.outcomes[0] ? outcome : `${outcome} after step ${one.ends.numbers[lane]}`;
+    const outcome = one.outcomes.numbers[lane];
+    return page.outcomes[outcome] + (outcome ? ` ${one.ends.numbers[lane]}` : "");
   }
 
   /* ---- The map ---- */
@@ -288,7 +292,7 @@
   page.series.forEach((one, i) => {
     const label = document.createElement("label");
     label.className = "check";
-    const input = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
+    const input = Object.assign(document.createElement("input"), { type: "checkbox", checked: state.shown.has(i) });
     input.addEventListener("input", () => {
       state.shown[input.checked ? "add" : "delete"](i);
       set({});
