@@ -31,7 +31,7 @@ LARGEST_PAGE = 20_000_000
 """The largest page that is made, in bytes: a browser still opens it at once."""
 
 FAR = 1000.0
-"""Points are drawn at most that many widths of the map from its middle; numbers of a browser's pixels end somewhere."""
+"""Points are stored at most that many widths of the map from its middle, so that a browser can draw lines to them."""
 
 
 class Explorer(NamedTuple):
@@ -74,6 +74,7 @@ def explorer_of(
         "title": title,
         "labels": list(labels),
         "ground": _ground(grid),
+        "far": FAR,
         "minimizers": [] if minimizers is None else minimizers.tolist(),
         "heights": _heights(recordings, minimum),
         "steps": one.steps[kept].tolist(),

@@ -47,7 +47,11 @@
   const place = (name) => page.axes.findIndex((axis) => axis.name === name);
   const decade = (value) => (value >= 0.01 && value < 1e5 ? d3.format(",")(value) : d3.format(".0e")(value).replace("+", "").replace("−", "-"));
   const number = (start) => `${start + 1} of ${page.starts.length}`;
-  const where = (point) => (point.every(Number.isFinite) ? `(${point.map((x) => exact(Math.fround(x))).join(", ")})` : "(not finite)");
+  const far = (point) => point.some((at, axis) => {
+    const [low, high] = axis ? page.ground.y : page.ground.x;
+    return Math.abs(at - (low + high) / 2) > 0.999 * page.far * (high - low);
+  });
+  const where = (point) => far(point) ? "far away" : (point.every(Number.isFinite) ? `(${point.map((x) => exact(Math.fround(x))).join(", ")})` : "(not finite)");
 
   /** The number of an optimizer's chosen setting; its last axis varies fastest. */
   const setting = (one) => one.axes.reduce((index, axis) => index * axis.labels.length + state.at[place(axis.name)], 0);
@@ -80,6 +84,7 @@
     const spans = [page.ground.x, page.ground.y].map(([low, high]) => high - low);
     const ratio = spans[1] / spans[0];
     const tall = inner * (ratio >= 0.5 && ratio <= 2 ? Math.min(ratio, 1.15) : 1);
+    document.querySelector("main").classList.toggle("short", tall < 0.75 * inner);
     size = { width, height: tall + MARGINS.marginTop + MARGINS.marginBottom, ...MARGINS };
   }
 
@@ -174,7 +179,7 @@
     layers.paths = Plot.plot({ ...plane(null), marks });
   }
 
-  const tip = (points) => Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: "title", maxRadius: 24, fill: "var(--raised)" }));
+  const tip = (points) => Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: "title", maxRadius: 24, lineHeight: 1.3, fill: "var(--raised)" }));
 
   /* ---- The start, which can be dragged; the slider does the same for the keyboard ---- */
 
@@ -208,6 +213,8 @@
   function drawCurves() {
     const box = element("curves");
     const { floor, name, range } = page.heights;
+    const [low, high] = range.map((end) => Math.round(Math.log10(end)));
+    const decades = d3.range(low, high + 1, Math.ceil((high - low) / 6)).map((power) => Number(`1e${power}`));
     const chosen = page.series.filter((_, i) => state.shown.has(i));
     const marks = [Plot.frame({ stroke: "var(--edge)" }), Plot.ruleX([page.steps[state.step]], { stroke: "var(--soft)", strokeDasharray: "2 3" })];
     const points = [];
@@ -227,7 +234,7 @@
       marginBottom: 42,
       marginRight: 12,
       x: { domain: [page.steps[0], page.steps[last]], label: "step", ticks: 6, labelArrow: "none", labelAnchor: "center" },
-      y: { type: "log", domain: range, label: `${height} ${name}`, grid: true, ticks: 5, tickFormat: decade, labelArrow: "none", clamp: true },
+      y: { type: "log", domain: range, label: `${height} ${name}`, grid: true, ticks: decades, tickFormat: decade, labelArrow: "none", clamp: true },
       style: { background: "transparent", fontSize: "12px" },
       marks,
     }));
