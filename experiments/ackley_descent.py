@@ -9,7 +9,7 @@ whatever the slope. With a true derivative the same settings stop after one step
 
 Protocol: the sound experiment uses automatic differentiation, a tolerance that corresponds to a gradient of 1e-8, and
 ten methods from 1,000 random starts in [-5, 5]^2, each method at the learning rate (one of 13, with cosine decay) that
-did best on 256 other starts.
+did best on 256 other starts. Their paths at all rates, from 16 starts, are a page with sliders: explore.html.
 
 Command:   python experiments/ackley_descent.py [--out DIR] [--interactive [--backend vispy]]
 Expect:    139 and 127 epochs with the printed quotient, 1 with the other gradients; every sound descent from (-2, -2)
@@ -31,7 +31,7 @@ import numpy as np
 import optax
 import tyro
 
-from gdlab import FUNCTIONS, OPTIMIZERS, Grid, descend, evaluate_grid, finite_difference, plots
+from gdlab import FUNCTIONS, OPTIMIZERS, Grid, descend, evaluate_grid, finite_difference, plots, sweep
 from gdlab.analysis.arrivals import share_cells, share_record
 from gdlab.analysis.tables import Table
 from gdlab.arguments import as_path, require_count, require_number
@@ -66,7 +66,7 @@ class Config:
     """Settings of the article, followed by those of the sound experiment."""
 
     out: Path = Path("runs/ackley_descent")
-    """Output folder: results.json, starts.json, shares.json, the figures and the GIF."""
+    """Output folder: results.json, starts.json, shares.json, the figures, the GIF and the page explore.html."""
     start: tuple[float, float] = (-2.0, -2.0)
     learning_rate: float = 1e-5
     step: float = 1e-3
@@ -211,21 +211,30 @@ def draw_sound(config: Config, grid: Grid, tuned: dict[str, float], shares: dict
     return racers
 
 
+def write_page(config: Config, path: Path) -> None:
+    """Write a page on which the paths of all methods at every rate can be explored."""
+
+    def tunable(factory: Factory) -> Factory:
+        return lambda learning_rate: factory(cosine(learning_rate, config.steps))
+
+    ackley = FUNCTIONS["ackley"]._replace(lower=-config.half_width, upper=config.half_width)
+    starts = np.random.default_rng(config.seed).uniform(*ackley.bounds(2), (16, 2))
+    factories = {name: tunable(factory) for name, factory in METHODS.items()}
+    rates = {"learning_rate": RATES}
+    runs = sweep(ackley, factories, rates, starts, max_steps=config.steps, record="path", progress=False)
+    title = "Descents on Ackley's function with cosine decay"
+    interactive.save(interactive.explore(ackley, runs, thin=max(1, config.steps // 100), title=title), path)
+
+
 def one_start_table(records: list[dict[str, Any]]) -> Table:
-    rows = [
-        (
-            r["setting"],
-            r["gradient"],
-            r["method"] + (f" {r['momentum']:g}" if r["momentum"] else ""),
-            f"{r['learning_rate']:g}",
-            str(r["epochs"]),
-            "yes" if r["converged"] else "no",
-            f"({r['point'][0]:.8g}, {r['point'][1]:.8g})",
-            f"{r['value']:.6f}",
-        )
-        for r in records
-    ]
-    return Table(("settings", "gradient", "method", "lr", "epochs", "stopped", "point", "value"), rows)
+    def row(r: dict[str, Any]) -> tuple[str, ...]:
+        method = r["method"] + (f" {r['momentum']:g}" if r["momentum"] else "")
+        point = f"({r['point'][0]:.8g}, {r['point'][1]:.8g})"
+        numbers = (f"{r['learning_rate']:g}", str(r["epochs"]), "yes" if r["converged"] else "no")
+        return r["setting"], r["gradient"], method, *numbers, point, f"{r['value']:.6f}"
+
+    header = ("settings", "gradient", "method", "lr", "epochs", "stopped", "point", "value")
+    return Table(header, [row(record) for record in records])
 
 
 def main(config: Config) -> None:
@@ -247,6 +256,7 @@ def main(config: Config) -> None:
         grid = evaluate_grid(ACKLEY, -3.0, 3.0)
         draw_article(config, grid, folder)
         racers = draw_sound(config, grid, {r["method"]: r["learning_rate"] for r in starts}, shares, folder)
+        write_page(config, folder / "explore.html")
         write_json(folder / "starts.json", starts)
         write_json(folder / "shares.json", {"learning_rates": RATES, "shares": shares})
         write_json(folder / "results.json", records)

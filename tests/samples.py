@@ -210,6 +210,27 @@ def key():
 
 
 @functools.cache
+@functools.cache
+def paths_of_two(starts=2, steps=4):
+    """What a sweep of two optimizers over three rates recorded on a bowl: each step scales the point by 1 - rate."""
+    rates, shrink = np.array([0.1, 0.5, 1.5]), np.array([1.0, 0.5])
+    begin = np.stack([np.linspace(-0.8, 0.6, starts), np.linspace(0.5, -0.7, starts)], axis=1)
+    factor = (1 - np.multiply.outer(shrink, rates))[..., None, None] ** np.arange(steps + 1)
+    point = factor[..., None] * begin[:, None]
+    dims = ("optimizer", "learning_rate", "start", "step")
+    flags = {name: (dims[:3], np.zeros(point.shape[:3], bool)) for name in ("converged", "diverged", "reached")}
+    return xr.Dataset(
+        {
+            "value": (dims, (point**2).sum(axis=-1)),
+            "point": ((*dims, "coordinate"), point),
+            "steps": (dims[:3], np.full(point.shape[:3], steps, np.int32)),
+            **flags,
+        },
+        {"optimizer": ["whole", "half"], "learning_rate": rates, "step": np.arange(steps + 1)},
+        {"factory": "whole, half", "dtype": "float32"},
+    )
+
+
 def swept():
     """The results of a sweep of two starts, as `arrivals_record` and `count_evaluations` read them."""
     flags = {name: ("start", np.array([True, False])) for name in ("reached", "diverged")}

@@ -49,6 +49,7 @@ def test_ackley_descent(tmp_path, capsys, monkeypatch):
     plotly = importlib.util.find_spec("plotly") is not None
     experiment.main(experiment.Config(out=out, starts=40, tuning_starts=20, steps=100, interactive=plotly))
     assert (out / "ackley_interactive.html").exists() == plotly
+    assert (out / "explore.html").stat().st_size > 5e5
     records = json.loads((out / "results.json").read_text())
     assert {"method", "momentum", "gradient", "learning_rate", "epochs", "converged", "point"} <= set(records[0])
     require_the_articles_counts(records)

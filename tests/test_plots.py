@@ -3,12 +3,12 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from gdlab import FUNCTIONS, evaluate_grid, plots
 from gdlab.analysis.basins import DIVERGED, SETTLED_NOWHERE
-from gdlab.plots.style import DASHES
+from gdlab.plots.style import DARK_GROUND, DARK_PALETTE, DASHES
 from gdlab.types import Grid
 
 ACKLEY = FUNCTIONS["ackley"]
@@ -169,6 +169,17 @@ def test_twelve_line_styles_stay_apart_for_every_colour_vision(vision):
             assert distance[i, j] > (0.15 if dash[i] == dash[j] else 0.075), (i, j)
     white = np.linalg.norm(lab - oklab(["white"], vision), axis=1)
     assert white.min() > 0.15
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_twelve_line_styles_stay_apart_on_a_dark_page_too(vision):
+    lab = oklab(DARK_PALETTE, vision)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    for i in range(12):
+        for j in range(i):
+            assert distance[i, j] > (0.15 if i // 4 == j // 4 else 0.075), (i, j)
+    ground = oklab([to_hex(DARK_GROUND(place)) for place in (0.0, 0.5, 1.0)], vision)
+    assert np.linalg.norm(lab[:, None] - ground[None], axis=-1).min() > 0.15
 
 
 def test_race_shows_each_path_up_to_the_same_step_and_the_gif_plays(tmp_path):

@@ -286,6 +286,8 @@ KINDS: dict[str, str] = {
     "plots.profiles.shares": "named arrays",
     "plots.rank_diagram.groups": "index pairs",
     "plots.save_learning.panels": "records",
+    "plots.interactive.explore.labels": "three texts",
+    "plots.interactive.explore.runs": "records",
     "plots.interactive.surface.labels": "three texts",
     "plots.interactive.require_backend.backend": "choice",
     "plots.interactive.save.figure": "instance",

@@ -64,6 +64,37 @@ def show(
         print(f"Written to {file}")
 
 
+@app.command(name="explore")
+def explore(
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FUNCTION")],
+    /,
+    *,
+    optimizers: tuple[str, ...] = ("sgd", "momentum", "adam"),
+    steps: int = 100,
+    starts: int = 16,
+    rates: tuple[float, float, int] = (1e-4, 1.0, 17),
+    vary: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE,...")] = (),
+    box: tuple[float, float] | None = None,
+    save: Path | None = None,
+) -> None:
+    """Compute the paths of optimizers over their hyperparameters, and explore them on a page.
+
+    Args:
+        name: A test function, such as ackley.
+        optimizers: Names of optimizers.
+        steps: Steps of each path.
+        starts: Number of starts.
+        rates: The lowest and the highest learning rate, and how many there are.
+        vary: Other arguments to sweep, such as momentum=0,0.9. Default: six values of momentum and of b1.
+        box: The lower and the upper end of both coordinates. Default: the function's domain, or its middle.
+        save: Write the page to this file instead of opening it, FILE.html.
+    """
+    from gdlab.cli.exploring import explore_function
+
+    file = explore_function(name, optimizers, steps=steps, starts=starts, rates=rates, vary=vary, box=box, save=save)
+    print(f"Written to {file}")
+
+
 @app.command(name="check")
 def check(
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE.py:FACTORY")],

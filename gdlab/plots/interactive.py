@@ -1,6 +1,7 @@
-"""A surface to turn, with descents on it: a web page by plotly, or a window or a picture by VisPy.
+"""Figures to turn and to explore: a surface with descents on it, and a page of all the paths that a sweep recorded.
 
-They need the extras `interactive` (plotly) and `vispy`.
+A surface is a web page by plotly, or a window or a picture by VisPy, which need the extras `interactive` and `vispy`.
+The page of paths, which `explore` makes, needs neither.
 """
 
 from collections.abc import Mapping
@@ -8,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from gdlab.arguments import require_choice, require_count, require_instance
 from gdlab.functions import Function, evaluate_grid
 from gdlab.functions.function import require_function
 from gdlab.plots import webpage
 from gdlab.plots.canvas import levels, with_suffix
-from gdlab.plots.checks import as_grid, as_tracks, require_labels, require_texts
+from gdlab.plots.checks import as_grid, as_minimizers, as_tracks, require_labels, require_texts
+from gdlab.plots.explorer import Explorer, explorer_of
+from gdlab.plots.recorded import as_recordings
 from gdlab.plots.relief import drape
 from gdlab.plots.screens import blank_canvas, has_display
 from gdlab.plots.turntable import Turntable
 from gdlab.types import Grid
 
-__all__ = ["BACKENDS", "has_display", "require_backend", "save", "show", "surface"]
+__all__ = ["BACKENDS", "explore", "has_display", "require_backend", "save", "show", "surface"]
 
 BACKENDS = {"plotly": ".html", "vispy": ".png"}
 """The packages that draw surfaces to turn, and the suffixes of the files that `save` writes."""
@@ -77,11 +81,7 @@ def surface(
     if steps is not None:
         require_count("steps", steps, low=0)
     tracks = as_tracks({} if paths is None else paths)
-    require_instance("function", function, (Function, Grid), "a Function, or a Grid as evaluate_grid returns")
-    if isinstance(function, Function):
-        require_function("function", function, 2)
-        function = evaluate_grid(function)
-    grid = as_grid(function)
+    grid = _grid_of(function)
     levels(grid.z)  # raises if there is nothing to draw
     grid = grid._replace(z=np.where(np.isfinite(grid.z), grid.z, np.nan))
     trails = drape(grid, tracks)
@@ -94,13 +94,99 @@ def surface(
     return webpage.figure_of(grid, trails, title, labels)
 
 
-def save(figure: Any, path: str | Path) -> None:
-    """Write a surface to a file, atomically.
+def _grid_of(function: Any) -> Grid:
+    """Return the values of a function over its own domain, or those that were given."""
+    require_instance("function", function, (Function, Grid), "a Function, or a Grid as evaluate_grid returns")
+    if isinstance(function, Function):
+        require_function("function", function, 2)
+        function = evaluate_grid(function)
+    return as_grid(function)
+
+
+def explore(
+    function: Function | Grid,
+    runs: xr.Dataset | Mapping[str, xr.Dataset],
+    *,
+    minimizers: Any = None,
+    thin: int = 1,
+    title: str = "",
+    labels: tuple[str, str, str] = ("x₁", "x₂", "value"),
+) -> Explorer:
+    """Make a web page on which the paths that sweeps recorded are explored.
+
+    Sliders over the swept axes and over the starts move the paths on the contour, with the values against the steps
+    beside it. The paths can be played, and a drag of the start picks the nearest one that was computed. A table says
+    the same in words. The page needs no network; it has half a megabyte and the paths, in compressed single precision.
 
     Args:
-      figure: what `surface` returned.
-      path: the file: .html for plotly, one web page that needs no network, or .png for VisPy, what the camera sees.
+      function: the test function that was minimized, drawn over its own domain, or the values of any function, as
+        `evaluate_grid` returns them.
+      runs: what `sweep(..., record="path")` returned, for one function of two variables; or several of these by name,
+        of optimizers with axes of their own. An axis that several have must have as many values in all, and one slider
+        moves it in all.
+      minimizers: the minimizers of shape (count, 2), drawn as stars. None, the default: those of a test function.
+      thin: every `thin`-th step is kept, and the last one. Default 1, all steps.
+      title: the page's title. "", the default: the name of a test function.
+      labels: the names of the two variables and of the value.
+
+    Returns:
+      The page; `save` writes and `show` opens it.
+
+    Raises:
+      ValueError: if there are no paths, they are not of two variables, or the page would have more than 20 MB.
     """
+    require_texts(title=title)
+    require_labels(labels, 3)
+    require_count("thin", thin)
+    stars, minimum, name = as_minimizers(minimizers), np.nan, ""
+    recordings = as_recordings(runs)
+    grid = _even(_grid_of(function))
+    levels(grid.z)  # raises if there is nothing to draw
+    if isinstance(function, Function):
+        stars = as_minimizers(function.minimizers(2)) if stars is None else stars
+        minimum, name = function.minimum(2), f" on {function.name}"
+    return explorer_of(
+        grid,
+        recordings,
+        minimizers=stars,
+        minimum=minimum,
+        thin=thin,
+        title=title or f"Descents{name}",
+        labels=labels,
+        notes=_notes(runs if isinstance(runs, xr.Dataset) else next(iter(runs.values()))),
+    )
+
+
+def _even(grid: Grid) -> Grid:
+    """Return the grid with ascending coordinates; raise unless they are evenly spaced."""
+    for axis in ("x", "y"):
+        gaps = np.diff(getattr(grid, axis))
+        if not np.allclose(gaps, gaps.mean(), rtol=1e-3):
+            raise ValueError(
+                f"function.{axis}: expected evenly spaced coordinates, got gaps from {gaps.min():g} to {gaps.max():g}"
+            )
+    x, y = (slice(None, None, 1 if at[-1] > at[0] else -1) for at in (grid.x, grid.y))
+    return Grid(grid.x[x], grid.y[y], grid.z[y, x])
+
+
+def _notes(runs: xr.Dataset) -> list[str]:
+    """Return what a sweep's attributes say of it, as one sentence."""
+    before = {"dtype": "computed in", "device": "on", "jax": "by JAX"}
+    parts = [f"{words} {runs.attrs[name]}" for name, words in before.items() if name in runs.attrs]
+    return [f"Paths were {' '.join(parts)}."] if parts else []
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a surface or a page of paths to a file, atomically.
+
+    Args:
+      figure: what `surface` or `explore` returned.
+      path: the file: .html for plotly and for paths, one web page that needs no network, or .png for VisPy, what the
+        camera sees.
+    """
+    if isinstance(figure, Explorer):
+        webpage.write_text(figure.page, with_suffix(path, ".html"))
+        return
     if isinstance(figure, Turntable):
         figure.save(with_suffix(path, BACKENDS["vispy"]))
         return
@@ -109,10 +195,10 @@ def save(figure: Any, path: str | Path) -> None:
 
 
 def show(figure: Any) -> Path | None:
-    """Open a surface: VisPy's in a window, until it is closed; plotly's in the browser.
+    """Open a surface or a page of paths: VisPy's in a window, until it is closed; the others in the browser.
 
     Args:
-      figure: what `surface` returned.
+      figure: what `surface` or `explore` returned.
 
     Returns:
       The file of the page, which is written even if there is no display; None for VisPy.
@@ -120,8 +206,10 @@ def show(figure: Any) -> Path | None:
     Raises:
       OSError: for VisPy, if there is no display.
     """
+    if isinstance(figure, Explorer):
+        return webpage.open_page("paths.html", lambda page: webpage.write_text(figure.page, page))
     if isinstance(figure, Turntable):
         figure.show()
         return None
     webpage.require_figure(figure)
-    return webpage.open_page(figure)
+    return webpage.open_page("surface.html", lambda page: webpage.write_page(figure, page))

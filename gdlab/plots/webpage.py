@@ -2,7 +2,7 @@
 
 import tempfile
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def _point(at: np.ndarray) -> dict[str, float]:
 
 def require_figure(figure: Any) -> None:
     """Raise unless this is a figure of plotly."""
-    require_instance("figure", figure, import_plotly().Figure, "what gdlab.plots.interactive.surface returns")
+    require_instance("figure", figure, import_plotly().Figure, "what surface or explore returns")
 
 
 def write_page(figure: Any, path: Path) -> None:
@@ -76,10 +76,20 @@ def write_page(figure: Any, path: Path) -> None:
         figure.write_html(temporary, include_plotlyjs=True)
 
 
-def open_page(figure: Any) -> Path:
-    """Write the page to a new temporary folder, and open it in the browser if there is a display; returns its path."""
-    page = Path(tempfile.mkdtemp(prefix="gdlab-")) / "surface.html"
-    write_page(figure, page)
+def write_text(page: str, path: Path) -> None:
+    """Write a web page that is there as text, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def open_page(name: str, write: Callable[[Path], None]) -> Path:
+    """Write a page of this name to a new temporary folder, and open it in the browser if there is a display.
+
+    Returns:
+      The path of the page.
+    """
+    page = Path(tempfile.mkdtemp(prefix="gdlab-")) / name
+    write(page)
     if has_display():
         webbrowser.open(page.as_uri())
     return page
