@@ -76,6 +76,7 @@ _MODULES = (
     "comparison",
     "compute",
     "data",
+    "diagnostics",
     "functions",
     "gradients",
     "hyperparameters",

@@ -1,7 +1,8 @@
 """The map of an optimizer: which problems it solves, at which level, when it is tuned on other seeds."""
 
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,14 +11,15 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from gdlab.arguments import describe, needs_gradient, require_count, require_flag, require_mapping
+from gdlab.arguments import describe, require_count, require_flag, require_mapping
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import check, heeded
+from gdlab.compute.programs import Cache
 from gdlab.compute.promotion import standard_promotion
 from gdlab.compute.threads import ahead, usable_cores
 from gdlab.diagnostics.collection import PROBLEMS
 from gdlab.diagnostics.problem import LEVELS, Problem, require_problem
-from gdlab.diagnostics.run import begin_instance, take_steps
+from gdlab.diagnostics.run import Outcome, begin_instance, take_steps
 from gdlab.hyperparameters.axes import Layout, lay_out
 from gdlab.hyperparameters.factories import (
     explained,
@@ -37,6 +39,12 @@ RESERVED = (
     *("error", "arrived", "solved", "chosen", "share", "breadth"),
 )
 """The names of a map's dimensions and variables, which no hyperparameter can have."""
+
+INSTANCES = Cache(256)
+"""The instances of problems, by problem and seeds."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""Held while a program runs, since programs that decompose matrices may wait for each other (`calls_lapack`)."""
 
 
 @heeded()
@@ -91,21 +99,22 @@ def map_optimizer(
     seeds = np.arange(tuning_seeds + judged_seeds, dtype=np.uint32)
     began = time.perf_counter()
 
-    def compiled(problem: Problem) -> Callable[..., Any]:
+    def run(problem: Problem) -> Outcome:
         check()
+        with ONE_AT_A_TIME:
+            begun = instances(problem, seeds)
         with explained(_label(factory), list(settings)):
-            return compile_map(problem, factory, settings, seeds)
+            program = compile_map(problem, factory, settings, begun)
+        with ONE_AT_A_TIME:
+            return jax.tree.map(np.asarray, program(settings, begun))
 
-    errors, arrivals = [], []
+    outcomes = []
     with jax.disable_jit(False), standard_promotion(), _bar(len(chosen), progress) as bar:
-        entries = list(chosen.values())
-        for problem, program in zip(entries, ahead(compiled, entries, usable_cores()), strict=True):
-            check()
-            outcome = program(np.asarray(problem.levels, np.float32), settings, seeds)
-            errors.append(np.asarray(outcome.error))
-            arrivals.append(np.asarray(outcome.arrived))
+        for outcome in ahead(run, list(chosen.values()), usable_cores()):
+            outcomes.append(outcome)
             bar.update()
-    found = _dataset(chosen, layout, seeds, np.stack(errors), np.stack(arrivals), tuning_seeds)
+    errors, arrivals = (np.stack(each) for each in zip(*outcomes, strict=True))
+    found = _dataset(chosen, layout, seeds, errors, arrivals, tuning_seeds)
     return found.assign_attrs(optimizer=_label(factory), seconds=time.perf_counter() - began)
 
 
@@ -133,24 +142,34 @@ def _layout(factory: Any, hyperparameters: Any, problems: Mapping[str, Problem])
     return layout
 
 
-def compile_map(problem: Problem, factory: Factory, settings: Mapping[str, Any], seeds: Any) -> Callable[..., Any]:
-    """Compile the program `run(levels, settings, seeds)` of one problem, which returns outcomes along these axes."""
+def instances(problem: Problem, seeds: np.ndarray) -> Any:
+    """Return the instances of all levels and seeds of a problem, with these two axes in front; see `begin_instance`.
+
+    They are made operation by operation, since random numbers take longer to compile than the rest of a program, and
+    kept, since all optimizers need the same.
+    """
+
+    def make() -> Any:
+        def of_level(level: Any) -> Any:
+            return jax.vmap(lambda seed: begin_instance(problem, level, jax.random.key(seed)))(jnp.asarray(seeds))
+
+        return jax.vmap(of_level)(jnp.asarray(problem.levels, jnp.float32))
+
+    return INSTANCES.get((problem, tuple(seeds.tolist())), make)
+
+
+def compile_map(problem: Problem, factory: Factory, settings: Mapping[str, Any], begun: Any) -> Callable[..., Any]:
+    """Compile the program `run(settings, begun)` of one problem, whose outcomes are (levels, settings, seeds)."""
     make = given(factory, total_steps=problem.steps)
 
-    def of_instance(level: Any, settings: Any, seed: Any) -> Any:
-        begun = begin_instance(problem, level, jax.random.key(seed))
-
-        def of_setting(numbers: Mapping[str, Any]) -> Any:
+    def of_instance(settings: Any, begun: Any) -> Outcome:
+        def of_setting(numbers: Mapping[str, Any]) -> Outcome:
             return take_steps(problem, optimizer_from(_label(factory), make, numbers), *begun)
 
         return jax.vmap(of_setting)(settings)
 
-    def of_all(levels: Any, settings: Any, seeds: Any) -> Any:
-        of_seeds = jax.vmap(of_instance, (None, None, 0), out_axes=1)
-        return jax.vmap(of_seeds, (0, None, None))(levels, settings, seeds)
-
-    levels = np.asarray(problem.levels, np.float32)
-    return jax.jit(of_all).lower(levels, settings, seeds).compile()
+    of_seeds = jax.vmap(of_instance, (None, 0), out_axes=1)
+    return jax.jit(jax.vmap(of_seeds, (None, 0))).lower(settings, begun).compile()
 
 
 def _dataset(
