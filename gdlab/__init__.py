@@ -79,6 +79,7 @@ _MODULES = (
     "comparison",
     "compute",
     "data",
+    "diagnostics",
     "functions",
     "gradients",
     "hyperparameters",

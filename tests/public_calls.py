@@ -14,7 +14,7 @@ import optax
 from matplotlib.figure import Figure
 
 import gdlab
-from gdlab import comparison, functions, gradients, hyperparameters, models, optimizers, plots, tasks
+from gdlab import comparison, diagnostics, functions, gradients, hyperparameters, models, optimizers, plots, tasks
 from gdlab.analysis import arrivals, claims, importance, intervals, learning_curves, tables
 from gdlab.data import Dataset, Split
 from gdlab.plots import interactive
@@ -101,6 +101,14 @@ THROUGH = {
     ),
     "data.Split": lambda **fields: tasks.classify(
         "black", image_set()._replace(test=Split(**fields)), network(), mean=[0.5], std=[0.5], batch_size=4
+    ),
+    "diagnostics.Problem": lambda **fields: diagnostics.map_optimizer(
+        optimizers.sgd,
+        {"learning_rate": [0.1]},
+        problems={"a": diagnostics.Problem(**fields)},
+        tuning_seeds=1,
+        judged_seeds=1,
+        progress=False,
     ),
     "gradients.Scheme": lambda **fields: gdlab.finite_difference(square, gradients.Scheme(**fields)),
     "hyperparameters.Range": lambda **fields: gdlab.sample_hyperparameters({"b1": hyperparameters.Range(**fields)}, 4),
@@ -236,6 +244,20 @@ CALLS = {
     "data.prepare": lambda: {"name": "mnist", "archive": "nowhere", "data_dir": "nowhere"},
     "data.unigram_perplexity": lambda: {"train": np.arange(3), "test": np.arange(3), "vocabulary": 3},
     "data.windows": lambda: {"tokens": np.arange(20), "batch_size": 2, "steps": 3},
+    "diagnostics.Problem": lambda: diagnostics.PROBLEMS["quadratic_aligned"]._asdict(),
+    "diagnostics.map_optimizer": lambda: {
+        "factory": optimizers.sgd,
+        "hyperparameters": {"learning_rate": [0.1]},
+        "problems": {"a": diagnostics.PROBLEMS["quadratic_aligned"]},
+        "tuning_seeds": 1,
+        "judged_seeds": 1,
+        "progress": False,
+    },
+    "diagnostics.run_problem": lambda: {
+        "problem": diagnostics.PROBLEMS["quadratic_aligned"],
+        "optimizer": optimizers.sgd(0.1),
+        "level": 10.0,
+    },
     "functions.off_origin": lambda: {
         "function": functions.FUNCTIONS["sphere"],
         "low": [-1.0, -1.0],

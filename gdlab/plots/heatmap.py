@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from gdlab.arguments import require_sequence, require_strings
+from gdlab.arguments import require_flag, require_sequence, require_strings
 from gdlab.plots.checks import as_drawn, as_limits, require_texts
 from gdlab.plots.panels import fitted
 from gdlab.plots.style import GROUND
@@ -23,6 +23,7 @@ def heatmap(
     limits: tuple[float, float] | None = None,
     title: str = "",
     label: str = "",
+    upright: bool = False,
 ) -> Figure:
     """Draw a table whose cells are shaded by their values, darker for larger ones, with a text in each cell.
 
@@ -30,10 +31,12 @@ def heatmap(
       values: shape (rows, columns). Cells that are not finite stay white.
       rows: the names of the rows.
       columns: the names of the columns.
-      texts: one text per cell, bold for the largest value of a column. Default None: the values with three digits.
+      texts: one text per cell, bold for the largest value of a column unless `upright` is set. Default None: the values
+        with three digits.
       limits: the values of the lightest and the darkest shade. Default None: the smallest and the largest value.
       title: the figure's title.
       label: the meaning of the shades.
+      upright: whether the names of the columns stand upright, so that many columns find room. Default False.
 
     Returns:
       The figure.
@@ -42,6 +45,7 @@ def heatmap(
       ValueError: if shapes differ, or if no value is finite and no limits are given.
     """
     require_texts(title=title, label=label)
+    require_flag("upright", upright)
     require_strings("rows", rows, expected="names")
     require_strings("columns", columns, expected="names")
     values = as_drawn("values", values, finite=False)
@@ -58,12 +62,14 @@ def heatmap(
         raise ValueError("values: expected at least one finite value, got none")
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if limits is None else as_limits("limits", limits)
-    cell = 0.35 + 0.075 * max(len(text) for text in [*columns, *(text for row in texts for text in row)])
+    longest = max(len(text) for row in texts for text in row)
+    name = max(map(len, columns))
+    cell = 0.1 + 0.07 * longest if upright else 0.35 + 0.075 * max(longest, name)
     left = 0.3 + 0.082 * max(len(name) for name in rows)
     inner = cell * len(columns), 0.2 * len(rows)
     width = max(left + inner[0] + 0.15, 3.5)
     title = fitted(title, 10, width - 0.2)
-    top, bottom = 0.35 + 0.2 * len(title.splitlines()), 0.62
+    top, bottom = 0.35 + 0.2 * len(title.splitlines()) + (0.085 * name if upright else 0.0), 0.62
     height = top + inner[1] + bottom
     figure = Figure(figsize=(width, height))
     figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", linespacing=1.3)
@@ -74,9 +80,9 @@ def heatmap(
     axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap=shades, norm=norm, interpolation="nearest")
     for j, row in enumerate(texts):
         for i, text in enumerate(row):
-            weight = "bold" if values[j, i] == most[i] else "normal"
+            weight = "bold" if values[j, i] == most[i] and not upright else "normal"
             axes.text(i, j, text, ha="center", va="center", fontsize=8, weight=weight)
-    axes.set_xticks(range(len(columns)), columns, fontsize=9, weight="bold")
+    axes.set_xticks(range(len(columns)), columns, fontsize=9, weight="bold", rotation=90 if upright else 0)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
     axes.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)

@@ -1,0 +1,198 @@
+"""The map of optimizers: which of some sixty diagnostic problems each of them solves, at which level of difficulty.
+
+Claim: optimizers differ in what they can do more than in how well they do it. Which problems an optimizer solves is
+explained by a few properties: whether it scales each coordinate by itself, whether its steps ignore the size of the
+gradient, and whether it averages.
+
+Protocol: all optimizers have the same random search of learning rates, a Sobol sequence in the logarithm from 1e-6 to
+100; all other arguments have their defaults, except that weight decay, which moves the solution, is 0. For each problem
+and level the rate is chosen on two seeds and judged on four others, which have other instances, starts and noise. All
+optimizers take the same number of steps, 1,000 or 500. A problem is solved if its error, which has no noise, is small
+on average over the last tenth of the steps, relative to that of the start. The interval of an optimizer's score is
+over the judged seeds; problems are fixed, and the choice of the rates is not repeated.
+
+Each cell of the picture is the number of levels that an optimizer solves, of four. Rows and columns are ordered by
+hierarchical clustering (average linkage of Euclidean distances), so that those which are alike are neighbours.
+
+Command:   python experiments/diagnostics_map.py [--out DIR] [--optimizers adam sgd ...] [--problems saddle ...]
+Expect:    the table of benchmarks/results/diagnostics_map.json. Shares vary by some seeds from machine to machine.
+Runtime:   1 to 3 minutes for each optimizer on 2 CPU cores, most of it compilation. With --maps DIR the map of each
+           optimizer is kept there, and the same command continues after an interruption.
+"""
+
+import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.cluster.hierarchy
+import tyro
+import xarray as xr
+
+from gdlab import OPTIMIZERS, given, log_range, plots, sample_hyperparameters
+from gdlab.analysis import intervals
+from gdlab.analysis.tables import Table
+from gdlab.arguments import as_path, require_count, require_names
+from gdlab.compute.interrupts import command
+from gdlab.diagnostics import PROBLEMS, map_optimizer
+from gdlab.records import staged_folder, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the experiment."""
+
+    out: Path = Path("runs/diagnostics_map")
+    """Output folder: results.json, a table (text, CSV, LaTeX) and the picture."""
+    optimizers: tuple[str, ...] = tuple(OPTIMIZERS)
+    """Names of optimizers in OPTIMIZERS."""
+    problems: tuple[str, ...] = tuple(PROBLEMS)
+    """Names of problems in gdlab.diagnostics.PROBLEMS."""
+    trials: int = 32
+    """Number of learning rates."""
+    tuning_seeds: int = 2
+    """Number of seeds on which they are chosen."""
+    judged_seeds: int = 4
+    """Number of other seeds on which they are judged."""
+    maps: Path | None = None
+    """A folder in which the map of each optimizer is kept, to continue from. Default: they are not kept."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", as_path("out", self.out))  # with ~ as the home directory
+        if self.maps is not None:
+            object.__setattr__(self, "maps", as_path("maps", self.maps))
+        require_names("optimizers", self.optimizers, OPTIMIZERS)
+        require_names("problems", self.problems, PROBLEMS)
+        require_count("trials", self.trials, low=2)
+        require_count("tuning_seeds", self.tuning_seeds)
+        require_count("judged_seeds", self.judged_seeds, low=2)
+
+
+def map_one(config: Config, name: str) -> xr.Dataset:
+    """Return the map of one optimizer, from the folder of maps if it is there with the same settings."""
+    kept = None if config.maps is None else config.maps / f"{name}.nc"
+    rates = sample_hyperparameters({"learning_rate": log_range(1e-6, 1e2)}, config.trials)
+    if kept is not None and kept.exists():
+        found = xr.load_dataset(kept, engine="scipy")
+        seeds = config.tuning_seeds + config.judged_seeds
+        same = [str(one) for one in found.problem.values] == list(config.problems)
+        if same and found.sizes["setting"] == config.trials and found.sizes["seed"] == seeds:
+            return found
+    problems = {one: PROBLEMS[one] for one in config.problems}
+    seeds = {"tuning_seeds": config.tuning_seeds, "judged_seeds": config.judged_seeds}
+    ds = map_optimizer(given(OPTIMIZERS[name], weight_decay=0.0), rates, problems=problems, **seeds)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        ds.to_netcdf(kept, engine="scipy")
+    return ds
+
+
+def measure(name: str, ds: xr.Dataset) -> dict[str, Any]:
+    """Return the record of one optimizer: its score, and the share of seeds for each problem and level."""
+    chosen = ds.solved.isel(setting=ds.chosen, seed=slice(ds.attrs["tuning_seeds"], None))
+    interval = intervals.seeds_interval(chosen.mean(("problem", "level")).values)
+    settings = ds.sizes["setting"]
+    ends = np.argsort(ds.learning_rate.values)[[0, settings - 1]]
+    edges = (np.isin(ds.chosen, ends) & (ds.share > 0)).values
+    return {
+        "optimizer": name,
+        "score": float(interval.estimate),
+        "score_low": float(interval.low),
+        "score_high": float(interval.high),
+        "breadth": float(ds.breadth.mean()),
+        "at_the_edge": int(edges.sum()),
+        "seconds": float(ds.attrs["seconds"]),
+        "shares": {str(one): [round(float(x), 3) for x in ds.share.sel(problem=one)] for one in ds.problem.values},
+    }
+
+
+def levels_solved(records: list[dict[str, Any]]) -> np.ndarray:
+    """Return the number of levels that each optimizer solves of each problem, of shape (optimizers, problems)."""
+    return np.array([[sum(shares) for shares in record["shares"].values()] for record in records])
+
+
+def clustered(rows: np.ndarray) -> np.ndarray:
+    """Return an order of the rows in which those that are alike are neighbours."""
+    if len(rows) < 3:
+        return np.arange(len(rows))
+    tree = scipy.cluster.hierarchy.linkage(rows, "average", optimal_ordering=True)
+    return scipy.cluster.hierarchy.leaves_list(tree)
+
+
+def tabulate(records: list[dict[str, Any]]) -> Table:
+    families = list(dict.fromkeys(PROBLEMS[name].family for name in records[0]["shares"]))
+    rows = []
+    for record in sorted(records, key=lambda one: -one["score"]):
+        by_family = {
+            family: np.mean([s for name, s in record["shares"].items() if PROBLEMS[name].family == family])
+            for family in families
+        }
+        rows.append(
+            (
+                record["optimizer"],
+                f"{100 * record['score']:.0f}%",
+                f"{100 * record['score_low']:.0f} to {100 * record['score_high']:.0f}%",
+                f"{100 * record['breadth']:.0f}%",
+                *(f"{100 * share:.0f}" for share in by_family.values()),
+            )
+        )
+    head = ("optimizer", "score", "95% interval", "breadth", *families)
+    return Table(head, rows, "Share of problems and levels that are solved, in percent by family, at tuned rates.")
+
+
+def describe(records: list[dict[str, Any]]) -> str:
+    """Say in a paragraph what the map shows."""
+    solved, names = levels_solved(records), list(records[0]["shares"])
+    spread = np.argsort(-solved.std(axis=0), kind="stable")[:5]
+    easy = [name for name, column in zip(names, solved.T, strict=True) if column.min() >= 3.5]
+    order = sorted(records, key=lambda one: -one["score"])
+    best, last = order[0], order[-1]
+    tied = [one["optimizer"] for one in order[1:] if one["score_high"] >= best["score_low"]]
+    telling = []
+    for place in spread:
+        ranks = np.argsort(-solved[:, place], kind="stable")
+        high, low = records[ranks[0]], records[ranks[-1]]
+        telling.append(
+            f"{names[place]} ({solved[ranks[0], place]:.2g} levels by {high['optimizer']}, "
+            f"{solved[ranks[-1], place]:.2g} by {low['optimizer']})"
+        )
+    nobody = sum(max(record["shares"][name][level] for record in records) < 0.5 for name in names for level in range(4))
+    return (
+        f"{best['optimizer']} solves most, {100 * best['score']:.0f}% of all problems and levels"
+        + (f" (the intervals of {', '.join(tied)} overlap with its own)" if tied else "")
+        + f", and {last['optimizer']} least, {100 * last['score']:.0f}%. The problems that tell optimizers apart most "
+        f"are {', '.join(telling)}. Every optimizer solves {len(easy)} of {len(names)} problems at nearly all levels, "
+        f"and none of these optimizers solves {nobody} of {4 * len(names)} pairs of a problem and a level."
+    )
+
+
+def main(config: Config) -> None:
+    began = time.perf_counter()
+    with staged_folder(config.out) as folder:
+        records = [measure(name, map_one(config, name)) for name in config.optimizers]
+        solved = levels_solved(records)
+        across, down = clustered(solved), clustered(solved.T)
+        names = list(records[0]["shares"])
+        figure = plots.heatmap(
+            solved.T[down][:, across],
+            [f"{names[place]}  ({PROBLEMS[names[place]].family})".replace("_", " ") for place in down],
+            [records[place]["optimizer"] for place in across],
+            texts=[[f"{value:.1f}".rstrip("0").rstrip(".") for value in row] for row in solved.T[down][:, across]],
+            limits=(0.0, 4.0),
+            title="Levels that each optimizer solves, of four, at a learning rate tuned for each level",
+            label="levels solved, mean over judged seeds",
+            upright=True,
+        )
+        plots.save_indexed(figure, folder / "map.png")
+        table, words = tabulate(records), describe(records)
+        table.write(folder / "table")
+        write_json(folder / "results.json", records)
+        write_json(folder / "description.json", {"text": words})
+    print(f"{table.text()}\n\n{words}\n\nWritten to {config.out} in {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    with command("diagnostics_map", OSError, ValueError, ImportError):
+        main(tyro.cli(Config, description=__doc__))
