@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import chex
 import jax
@@ -16,7 +17,7 @@ import pytest
 import xarray as xr
 
 from gdlab import linear_range, log_range, sample_hyperparameters, scan
-from gdlab.scans import plans
+from gdlab.scans import plans, programs
 
 ROOT = Path(__file__).parents[1]
 X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
@@ -71,6 +72,7 @@ def eager(monkeypatch):
     )
     monkeypatch.setattr(plans, "BLOCK_SECONDS", 0.0)
     monkeypatch.setattr(plans, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(plans, "CACHE", 0)
 
 
 def logistic(key, rate, start):
@@ -109,6 +111,17 @@ def test_the_rounds_of_a_choice():
     assert choice.best(17, 2) == 16  # 17 s one after another, 16 s in two calls side by side
     assert choice.best(16, 2) is None  # one thread would do nothing
     assert plans.Choice(one=1.0).best(1024, 2) is None
+
+
+def test_many_small_lanes_share_a_call():
+    class Small:
+        def memory_analysis(self):
+            return SimpleNamespace(temp_size_in_bytes=1000, output_size_in_bytes=24)
+
+    cpu = jax.local_devices(backend="cpu")[0]
+    assert programs.fitting(Small(), cpu, 2) == 16
+    assert programs.fitting(Small(), cpu, 2, cache=1 << 16) == 64
+    assert programs.fitting(Small(), cpu, 2, cache=1 << 30) == 1024
 
 
 def test_lanes_run_one_after_another_where_vmap_fails(eager):

@@ -32,17 +32,24 @@ MEMORY_SHARE = 0.5
 """Share of a device's memory that the lanes of all concurrent calls may use."""
 
 
-def fitting(compiled: Any, device: jax.Device, callers: int) -> int:
+def fitting(compiled: Any, device: jax.Device, callers: int, *, cache: int = 0) -> int:
     """Return how many lanes per call fit into memory, given the compiled program of one lane.
 
     The lanes' share of the device's memory is divided among `callers` concurrent calls.
+
+    Args:
+      compiled: the program of one lane.
+      device: the device.
+      callers: the number of concurrent calls.
+      cache: on a CPU, the bytes in which there may be more lanes than `WIDEST`, up to `WIDEST_ELSEWHERE`. Default 0.
     """
     most = WIDEST.get(device.platform, WIDEST_ELSEWHERE)
     analysis = compiled.memory_analysis()
     if analysis is None:
         return most
-    each = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-    return int(max(1, min(most, MEMORY_SHARE * memory(device) / callers // max(each, 1))))
+    each = max(analysis.temp_size_in_bytes + analysis.output_size_in_bytes, 1)
+    most = max(most, min(cache // each, WIDEST_ELSEWHERE))
+    return int(max(1, min(most, MEMORY_SHARE * memory(device) / callers // each)))
 
 
 class LanePrograms:
