@@ -925,7 +925,8 @@ def attempt(name, folder, result, place):
             os._exit(code)
     return os.waitpid(number, 0)[1]
 
-work, (kills) = Path(sys.argv[1]), {"train_patiently": 18, "train_in_lanes": 14, "descend_in_lanes": 14, "scan_in_lanes": 14}
+work = Path(sys.argv[1])
+kills = {"train_patiently": 18, "train_in_lanes": 14, "descend_in_lanes": 14, "scan_in_lanes": 14}
 lost = 0
 for name, number in kills.items():
     for folder in ("first", "whole"):  # the first one also writes the compiled programs to JAX's cache
