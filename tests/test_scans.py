@@ -63,6 +63,13 @@ def test_every_lane_is_the_solo_run(chunk, dtype):
         assert_solo(found, {np.float32: 1e-6, np.float64: 1e-12}[dtype])
 
 
+def test_lanes_one_after_another_have_the_bits_of_jit():
+    found = scan(logistic, {"rate": [0.5, 2.5, 3.0], "start": 0.3}, seeds=2, chunk=1, progress=False)
+    run = jax.jit(logistic)
+    expected = [[run(jax.random.key(seed), rate, 0.3)["x"] for seed in (0, 1)] for rate in (0.5, 2.5, 3.0)]
+    np.testing.assert_array_equal(found.x, expected)
+
+
 @pytest.fixture
 def eager(monkeypatch):
     """Several lanes per call are tried at once, whatever compiling takes, and no choice is remembered."""

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend import core
 
 from gdlab.arguments import restated
-from gdlab.compute.devices import compile_with_first, memory, repeatable
+from gdlab.compute.devices import compile_with_first, memory, repeatable, wide_vectors
 from gdlab.compute.programs import Cache, calls_lapack, trace
 from gdlab.scans.traces import Trace
 
@@ -77,11 +77,12 @@ class LanePrograms:
             shape = () if width is None else (width,)
             closed = self.trace.closed
             shapes = [jax.ShapeDtypeStruct(shape, aval.dtype) for aval in closed.in_avals]
-            lane = self._with_large()
-            mapped = lane if width is None else jax.vmap(lane, (None, *[0] * len(shapes)))
+            lane, options = self._with_large(), {}  # one lane has the bits of a call under jax.jit
+            if width is not None:
+                lane, options = jax.vmap(lane, (None, *[0] * len(shapes))), wide_vectors(device)
             try:
                 with jax.disable_jit(False):
-                    lowered = trace(mapped, (self._large, *shapes), device).lower()
+                    lowered = trace(lane, (self._large, *shapes), device, options=options).lower()
                     found = compile_with_first(lowered, repeatable(device)).run
             except Exception as error:  # a rule for vmap that is missing may be the user's own
                 if width is None:
