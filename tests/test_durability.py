@@ -701,12 +701,12 @@ def child(code, *arguments, **more):
 FORKED = """
 import os, sys
 import jax.numpy as jnp
-from gdlab import optimizers, sweep
+from gdlab import optimizers, scan, sweep
 from gdlab.comparison import run
 from gdlab.training import train, train_many
 jnp.zeros(1)
 for call in (lambda: sweep(0, 0, 0, 0, max_steps=1), lambda: train(0, 0, epochs=1), lambda: run(0),
-             lambda: train_many(0, 0, 0, seeds=1, epochs=1)):
+             lambda: train_many(0, 0, 0, seeds=1, epochs=1), lambda: scan(0, 0)):
     if not (number := os.fork()):
         try:
             call()
@@ -721,7 +721,7 @@ for call in (lambda: sweep(0, 0, 0, 0, max_steps=1), lambda: train(0, 0, epochs=
 def test_a_forked_process_is_referred_to_spawn():
     out, _ = child(FORKED).communicate(timeout=120)
     lines = out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["sweep", "train", "run", "train_many"]
+    assert [line.split(":")[0] for line in lines] == ["sweep", "train", "run", "train_many", "scan"]
     assert all("forked after JAX had started" in line and "spawn" in line for line in lines)
 
 
@@ -865,7 +865,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 import jax, jax.numpy as jnp
-from gdlab import optimizers, sweep
+from gdlab import optimizers, scan, sweep
 from gdlab.training import train, train_many
 from tests.test_train_many import small_task
 
@@ -884,7 +884,14 @@ def descend_in_lanes(folder):
                   save_to=folder)
     return {name: array.values for name, array in found.data_vars.items()}
 
-CALLS = {call.__name__: call for call in (train_patiently, train_in_lanes, descend_in_lanes)}
+def logistic(key, rate):
+    return {"x": jax.lax.fori_loop(0, 50, lambda _, x: rate * x * (1 - x), jax.random.uniform(key))}
+
+def scan_in_lanes(folder):
+    found = scan(logistic, {"rate": np.linspace(1.0, 3.0, 5)}, chunk=2, progress=False, save_to=folder)
+    return {name: array.values for name, array in found.data_vars.items()}
+
+CALLS = {call.__name__: call for call in (train_patiently, train_in_lanes, descend_in_lanes, scan_in_lanes)}
 
 def aim(place):
     "Kill this process just before (2 n) or after (2 n + 1) the n-th call that changes the disk, or count the calls."
@@ -917,7 +924,8 @@ def attempt(name, folder, result, place):
             os._exit(code)
     return os.waitpid(number, 0)[1]
 
-work, (kills) = Path(sys.argv[1]), {"train_patiently": 24, "train_in_lanes": 18, "descend_in_lanes": 18}
+work = Path(sys.argv[1])
+kills = {"train_patiently": 18, "train_in_lanes": 14, "descend_in_lanes": 14, "scan_in_lanes": 14}
 lost = 0
 for name, number in kills.items():
     for folder in ("first", "whole"):  # the first one also writes the compiled programs to JAX's cache

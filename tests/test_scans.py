@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import chex
 import jax
@@ -16,7 +17,7 @@ import pytest
 import xarray as xr
 
 from gdlab import linear_range, log_range, sample_hyperparameters, scan
-from gdlab.scans import plans
+from gdlab.scans import plans, programs
 
 ROOT = Path(__file__).parents[1]
 X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
@@ -62,6 +63,13 @@ def test_every_lane_is_the_solo_run(chunk, dtype):
         assert_solo(found, {np.float32: 1e-6, np.float64: 1e-12}[dtype])
 
 
+def test_lanes_one_after_another_have_the_bits_of_jit():
+    found = scan(logistic, {"rate": [0.5, 2.5, 3.0], "start": 0.3}, seeds=2, chunk=1, progress=False)
+    run = jax.jit(logistic)
+    expected = [[run(jax.random.key(seed), rate, 0.3)["x"] for seed in (0, 1)] for rate in (0.5, 2.5, 3.0)]
+    np.testing.assert_array_equal(found.x, expected)
+
+
 @pytest.fixture
 def eager(monkeypatch):
     """Several lanes per call are tried at once, whatever compiling takes, and no choice is remembered."""
@@ -71,6 +79,7 @@ def eager(monkeypatch):
     )
     monkeypatch.setattr(plans, "BLOCK_SECONDS", 0.0)
     monkeypatch.setattr(plans, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(plans, "CACHE", 0)
 
 
 def logistic(key, rate, start):
@@ -109,6 +118,17 @@ def test_the_rounds_of_a_choice():
     assert choice.best(17, 2) == 16  # 17 s one after another, 16 s in two calls side by side
     assert choice.best(16, 2) is None  # one thread would do nothing
     assert plans.Choice(one=1.0).best(1024, 2) is None
+
+
+def test_many_small_lanes_share_a_call():
+    class Small:
+        def memory_analysis(self):
+            return SimpleNamespace(temp_size_in_bytes=1000, output_size_in_bytes=24)
+
+    cpu = jax.local_devices(backend="cpu")[0]
+    assert programs.fitting(Small(), cpu, 2) == 16
+    assert programs.fitting(Small(), cpu, 2, cache=1 << 16) == 64
+    assert programs.fitting(Small(), cpu, 2, cache=1 << 30) == 1024
 
 
 def test_lanes_run_one_after_another_where_vmap_fails(eager):

@@ -62,7 +62,7 @@ def scan(
         labelled by the values, or by the names of functions. A value that is no list is an argument without a
         dimension. Default None.
       chunk: the number of lanes per call; 1 runs them one after another. "auto", the default, chooses by timing. The
-        numbers of a lane depend on it in their rounding only.
+        numbers of a lane depend on it in their rounding only; a lane alone has the bits of `jax.jit(fn)`.
       devices: the devices to use. Each runs its own lanes; a single CPU device uses all cores. Default None, all
         devices of this process. Where `jax.distributed` is initialized, the processes divide the lanes among
         themselves, and each returns the whole result.
@@ -121,13 +121,14 @@ def _traces(fn: Callable[..., Any], space: Space) -> list[Trace]:
                     f"{_shown(first[0])} and {_kind(now)} for {_shown(static)}; reduce it to one shape, or "
                     "run one scan for each value"
                 )
-    taken = {*space.sizes, *space.names, *space.static, "trial"}
-    for name, result in found[0].results.items():
-        for dimension in (name, *_axes_of(name, len(result.shape))):
-            if dimension in taken:
-                raise ValueError(
-                    f"fn: expected results that are not named like a dimension, got {dimension!r}, at {place_of(fn)}"
-                )
+    results = found[0].results
+    axes = [axis for name, result in results.items() for axis in _axes_of(name, len(result.shape))]
+    ours = {*space.sizes, *space.names, *space.static, "trial"}
+    for name in (*results, *axes):
+        if name in ours or (name in results and name in axes):
+            raise ValueError(
+                f"fn: expected results that are not named like a dimension, got {name!r}, at {place_of(fn)}"
+            )
     return found
 
 
@@ -169,7 +170,7 @@ class _Request:
         plans = []
         total = len(self.lanes) * len(self.traces)
         with tqdm(total=total, unit=" lanes", unit_scale=True, disable=None if self.progress else True) as bar:
-            for index, programs in enumerate(self._programs()):
+            for index, programs in enumerate(self._programs(results)):
                 work = Work(index, self.lanes, self._arguments, results, bar.update)
                 runner = Runner(programs, work, self.width, self.threads)
                 runner.run()
@@ -183,17 +184,18 @@ class _Request:
     def _arguments(self, lanes: range) -> list[np.ndarray]:
         return [self.space.seeds_of(lanes), *self.space.values(lanes)]
 
-    def _programs(self) -> Iterator[LanePrograms]:
-        """Yield the programs of each trace; the first one of each is compiled in advance."""
+    def _programs(self, results: Results) -> Iterator[LanePrograms]:
+        """Yield the programs of each trace; those of traces that have not begun are compiled in advance."""
         every = [LanePrograms(traced) for traced in self.traces]
         if len(every) == 1 or not self.lanes:
             return iter(every)
 
-        def compiled(programs: LanePrograms) -> LanePrograms:
-            programs.compiled(None if self.width == 1 else self.width, self.devices[0])
-            return programs
+        def prepared(index: int) -> LanePrograms:
+            if not results.is_decided(f"{index}-blocks"):
+                every[index].compiled(None if self.width == 1 else self.width, self.devices[0])
+            return every[index]
 
-        return ahead(compiled, every, usable_cores())
+        return ahead(prepared, range(len(every)), usable_cores())
 
     def _blocks(self) -> Blocks | None:
         if self.save_to is None:

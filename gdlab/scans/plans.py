@@ -33,8 +33,8 @@ BLOCK_SECONDS = 0.1
 BLOCKS_PER_THREAD = 8
 """The least number of blocks per thread, so that all threads finish at about the same time."""
 
-TRIAL_CALLS = 2
-"""The number of calls of several lanes that each thread times; the first is slower."""
+CACHE = 1 << 19
+"""The bytes of a CPU's second-level cache, in which the lanes of a call should fit if there are more than a few."""
 
 QUICK_SECONDS = 5e-3
 """The duration below which other threads are not worth starting."""
@@ -206,7 +206,7 @@ class Runner:
     def _compare(self, width: int, began: int) -> dict[str, Any]:
         """Run some calls of several lanes in each thread, and decide how the rest is done."""
         try:
-            found = self._in_all_threads(lambda _, device: self._timed(width, width, device, TRIAL_CALLS))
+            found = self._in_all_threads(lambda _, device: self._timed(width, width, device, 2, BLOCK_SECONDS))
         except jax.errors.JaxRuntimeError as error:  # no memory
             self._at = began
             if self.choice:
@@ -237,7 +237,7 @@ class Runner:
         """Return the number of lanes per call to try: a power of two, so that few numbers have their own program."""
         device = self.threads[0]
         callers = len(self.threads) // len(set(self.threads))
-        most = fitting(self.programs.compiled(None, device)[0], device, callers)
+        most = fitting(self.programs.compiled(None, device)[0], device, callers, cache=CACHE)
         return 1 << (max(1, min(most, -(-left // len(self.threads)))).bit_length() - 1)
 
     def _go_on(self, stop: int, width: int | None, calls: int | None = None) -> None:
@@ -255,10 +255,10 @@ class Runner:
     ) -> float | None:
         """Run up to `most` blocks of lanes that are not finished yet, and return the least seconds per lane.
 
-        After `limit` seconds no further block begins.
+        The first block is often slower than the others. After `limit` seconds no further block begins.
         """
         found: list[float] = []
-        while len(found) < most and sum(found) * size < limit:
+        while len(found) < most and (not found or sum(found) * size < limit):
             taken = self._run_next(size, width, self.lanes.stop, device)
             if taken is None:
                 break

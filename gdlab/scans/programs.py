@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend import core
 
 from gdlab.arguments import restated
-from gdlab.compute.devices import compile_with_first, memory, repeatable
+from gdlab.compute.devices import compile_with_first, memory, repeatable, wide_vectors
 from gdlab.compute.programs import Cache, calls_lapack, trace
 from gdlab.scans.traces import Trace
 
@@ -32,17 +32,24 @@ MEMORY_SHARE = 0.5
 """Share of a device's memory that the lanes of all concurrent calls may use."""
 
 
-def fitting(compiled: Any, device: jax.Device, callers: int) -> int:
+def fitting(compiled: Any, device: jax.Device, callers: int, *, cache: int = 0) -> int:
     """Return how many lanes per call fit into memory, given the compiled program of one lane.
 
     The lanes' share of the device's memory is divided among `callers` concurrent calls.
+
+    Args:
+      compiled: the program of one lane.
+      device: the device.
+      callers: the number of concurrent calls.
+      cache: on a CPU, the bytes in which there may be more lanes than `WIDEST`, up to `WIDEST_ELSEWHERE`. Default 0.
     """
     most = WIDEST.get(device.platform, WIDEST_ELSEWHERE)
     analysis = compiled.memory_analysis()
     if analysis is None:
         return most
-    each = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-    return int(max(1, min(most, MEMORY_SHARE * memory(device) / callers // max(each, 1))))
+    each = max(analysis.temp_size_in_bytes + analysis.output_size_in_bytes, 1)
+    most = max(most, min(cache // each, WIDEST_ELSEWHERE))
+    return int(max(1, min(most, MEMORY_SHARE * memory(device) / callers // each)))
 
 
 class LanePrograms:
@@ -70,11 +77,12 @@ class LanePrograms:
             shape = () if width is None else (width,)
             closed = self.trace.closed
             shapes = [jax.ShapeDtypeStruct(shape, aval.dtype) for aval in closed.in_avals]
-            lane = self._with_large()
-            mapped = lane if width is None else jax.vmap(lane, (None, *[0] * len(shapes)))
+            lane, options = self._with_large(), {}  # one lane has the bits of a call under jax.jit
+            if width is not None:
+                lane, options = jax.vmap(lane, (None, *[0] * len(shapes))), wide_vectors(device)
             try:
                 with jax.disable_jit(False):
-                    lowered = trace(mapped, (self._large, *shapes), device).lower()
+                    lowered = trace(lane, (self._large, *shapes), device, options=options).lower()
                     found = compile_with_first(lowered, repeatable(device)).run
             except Exception as error:  # a rule for vmap that is missing may be the user's own
                 if width is None:

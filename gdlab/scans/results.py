@@ -53,9 +53,12 @@ class Results:
         """Return what this process decided before about `what`, or what `make` decides now; it is saved."""
         if self.blocks is None:
             return make()
-        name = f"plan-{what}-{jax.process_index()}-of-{jax.process_count()}"
-        held = self.blocks.load_plan(name)
-        return held if held is not None else self.blocks.keep_plan(make(), name)
+        held = self.blocks.load_plan(_plan_name(what))
+        return held if held is not None else self.blocks.keep_plan(make(), _plan_name(what))
+
+    def is_decided(self, what: str) -> bool:
+        """Return whether this process has decided about `what` before."""
+        return self.blocks is not None and self.blocks.load_plan(_plan_name(what)) is not None
 
     def variables(self, sizes: Mapping[str, int], tails: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Return the results of all processes as variables of a dataset.
@@ -70,3 +73,7 @@ class Results:
         for name, array in gathered(self.arrays, mine).items():
             found[name] = ((*sizes, *tails[name]), array.reshape(*sizes.values(), *array.shape[2:]))
         return found
+
+
+def _plan_name(what: str) -> str:
+    return f"plan-{what}-{jax.process_index()}-of-{jax.process_count()}"

@@ -77,11 +77,12 @@ class StaticAxis(NamedTuple):
     named: bool
 
     def labels(self) -> list[Any]:
-        """Return numbers, texts and flags as they are if all are of one kind, and otherwise the names of all values."""
-        kinds = {bool: bool, int: int, float: float, str: str, np.integer: int, np.floating: float, np.bool_: bool}
-        for kind, plain in kinds.items():
-            if all(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for value in self.values):
-                return [plain(value) for value in self.values]
+        """Return flags, numbers and texts as they are if all are of one kind, and otherwise the names of all values."""
+        kinds = {type(value) for value in self.values}
+        if kinds in ({bool}, {int}, {float}, {str}):
+            return list(self.values)
+        if kinds == {int, float}:
+            return [float(value) for value in self.values]
         return [str(getattr(value, "__name__", value)) for value in self.values]
 
 
