@@ -201,3 +201,132 @@ def test_shampoo_on_scalars_is_adagrad(seed, rate):
         scalars(lambda: o.adagrad(rate, initial_accumulator_value=1e-12, eps=0.0)),
         rtol=1e-8,
     )
+
+
+def around(base, wrapper):
+    """Return a walk of a wrapper; numbers named `base_...` are those of the base."""
+
+    def factory(**numbers):
+        own = {name: value for name, value in numbers.items() if not name.startswith("base_")}
+        inner = {name.removeprefix("base_"): value for name, value in numbers.items() if name.startswith("base_")}
+        return wrapper(base(**inner), **own)
+
+    return walk(factory)
+
+
+@pytest.mark.slow
+@LAW
+@given(seeds, rates, fractions, st.floats(0.0, 1.0))
+def test_lookahead_that_returns_after_every_step_is_its_base(seed, rate, m, alpha):
+    sequence = gradients(seed)
+    found = AROUND["lookahead"](sequence, base_learning_rate=rate, base_momentum=m, sync_period=1.0, alpha=1.0)
+    same(found[0], WALKS["momentum"](sequence, learning_rate=rate, momentum=m)[0], rtol=1e-9)
+    same(found[1], found[0])  # the slow weights are the fast ones
+    found = AROUND["lookahead_sgd"](sequence, base_learning_rate=rate, sync_period=1.0, alpha=alpha)
+    same(found[0], WALKS["sgd"](sequence, learning_rate=alpha * rate)[0], rtol=1e-9)
+
+
+@pytest.mark.slow
+@LAW
+@given(seeds, rates, fractions)
+def test_cautious_steps_whose_signs_agree_are_those_of_the_base(seed, rate, m):
+    one_sign = np.abs(gradients(seed)) * np.array([1.0, -1.0, 1.0, -1.0])
+    ours = AROUND["cautious"](one_sign, base_learning_rate=rate, base_momentum=m)[0]
+    same(ours, WALKS["momentum"](one_sign, learning_rate=rate, momentum=m)[0])
+
+
+@pytest.mark.slow
+@LAW
+@given(seeds, rates)
+def test_cautious_steps_move_what_agrees_by_the_inverse_of_its_share(seed, rate):
+    # After one gradient, the second is turned in two of four coordinates: heavy ball goes on, those two wait.
+    first = np.abs(gradients(seed)[0]) + 0.1
+    second = 0.1 * first * np.array([1.0, -1.0, 1.0, -1.0])
+    moves = AROUND["cautious"](np.stack([first, second]), base_learning_rate=rate, base_momentum=0.9)[2]
+    plain = WALKS["momentum"](np.stack([first, second]), learning_rate=rate, momentum=0.9)[2]
+    same(moves[1], 2 * plain[1] * np.array([1.0, 0.0, 1.0, 0.0]))
+
+
+@pytest.mark.slow
+@LAW
+@given(seeds, rates, st.floats(0.01, 0.99), st.floats(0.0, 0.5), st.floats(0.0, 2.0))
+def test_schedule_free_around_sgd_and_adam_are_the_optimizers_of_that_name(seed, rate, m, decay, r):
+    sequence = gradients(seed)
+    numbers = {"base_learning_rate": rate, "momentum": m, "r": r}
+    ours = AROUND["schedule_free"](sequence, base_weight_decay=decay, **numbers)
+    theirs = WALKS["schedule_free_sgd"](sequence, learning_rate=rate, momentum=m, weight_decay=decay, r=r)
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        same(a, b, rtol=1e-9)
+    ours = AROUND["schedule_free_adam"](sequence, base_b1=0.0, **numbers)
+    theirs = WALKS["schedule_free_adamw"](sequence, learning_rate=rate, b1=m, r=r)
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        same(a, b, rtol=1e-9)
+
+
+NEUTRAL = {
+    "asam": {"rho": 0.0},
+    "sam": {"rho": 0.0},
+    "ema": {},
+    "ema_nesterov": {"beta": 0.0},
+    "cautious_decay": {"weight_decay": 0.0},
+    "centralize": {},  # the parameters are a vector
+    "orthogonalized": {},
+    "grokfast": {"factor": 0.0},
+    "adaptive_clip": {"clipping": 1e9},
+    "noisy": {"eta": 0.0},
+    "every_k": {"k": 1.0},
+    "partitioned": {"rest": o.momentum(0.1, momentum=0.8)},
+}
+
+
+@pytest.mark.slow
+@LAW
+@given(seeds)
+def test_wrappers_with_neutral_numbers_are_their_base(seed):
+    sequence = gradients(seed)
+    expected = WALKS["momentum"](sequence, learning_rate=0.1, momentum=0.8)[0]
+    for name in NEUTRAL:
+        same(AROUND[f"neutral {name}"](sequence)[0], expected)
+
+
+@pytest.mark.slow
+@LAW
+@given(seeds, fractions)
+def test_orthogonalized_heavy_ball_is_muon(seed, m):
+    sequence = np.random.default_rng(seed).normal(size=(STEPS, 3, 2))
+
+    def run(optimizer):
+        x = jnp.ones((3, 2))
+
+        def step(carry, g):
+            x, state = carry
+            updates, state = optimizer.update(g, state, x)
+            return (x + updates, state), x + updates
+
+        return jax.lax.scan(step, (x, optimizer.init(x)), sequence)[1]
+
+    muon = jax.jit(lambda: run(o.muon(0.02, momentum=m, eps=1e-30)))()
+    ours = jax.jit(lambda: run(o.orthogonalized(o.nesterov(0.3, momentum=m), 0.02, eps=1e-30)))()
+    same(ours, muon, rtol=1e-8)
+
+
+def with_gradient(optimizer):
+    """Let the update receive a gradient elsewhere that is the one at hand."""
+    return optax.GradientTransformation(
+        optimizer.init, lambda g, state, params=None: optimizer.update(g, state, params, grad_fn=lambda _: g)
+    )
+
+
+AROUND = {
+    "lookahead": around(o.momentum, o.lookahead),
+    "lookahead_sgd": around(o.sgd, o.lookahead),
+    "cautious": around(o.momentum, o.cautious),
+    "schedule_free": around(o.sgd, o.schedule_free),
+    "schedule_free_adam": around(o.adam, o.schedule_free),
+    **{
+        f"neutral {name}": walk(
+            lambda name=name: with_gradient(o.WRAPPERS[name](o.momentum(0.1, momentum=0.8), **NEUTRAL[name]))
+        )
+        for name in NEUTRAL
+    },
+}

@@ -272,6 +272,7 @@ KINDS: dict[str, str] = {
     "optimizers.hutchinson.value_fn": "traced function",
     "optimizers.scale_by_aggmo.betas": "momenta",
     "optimizers.evaluation_params.state": "state",
+    "optimizers.polyak.f_min": "number",
     "optimizers.transformation.build": "factory",
     "plots.basins.atlas": "records",
     "plots.basins.best": "numbers",

@@ -74,8 +74,8 @@ def backtracking(
       >>> optimizer = backtracking(sgd(1.0))
       >>> updates, _ = optimizer.update(grads, optimizer.init(params), params, value=loss(params), value_fn=loss)
 
-    It is `optax.scale_by_backtracking_linesearch` after base. `update` needs `value` and `value_fn`, which
-    `descend`, `sweep` and `train` pass.
+    It is `optax.scale_by_backtracking_linesearch` after base. `update` needs `value` and `value_fn`,
+    which `descend`, `sweep` and `train` pass.
 
     References:
       Armijo, "Minimization of functions having Lipschitz continuous first partial derivatives", 1966
@@ -145,8 +145,8 @@ def polyak(
       >>> optimizer = polyak(sgd(1.0), max_learning_rate=0.5)
       >>> updates, state = optimizer.update(grads, optimizer.init(params), params, value=loss(params))
 
-    It is the rule of `optax.scale_by_polyak`; around `sgd(1.0)` it is that of `optax.polyak_sgd`. `update` needs `value`, which
-    `descend`, `sweep` and `train` pass.
+    It is the rule of `optax.scale_by_polyak`, and around `sgd(1.0)` that of `optax.polyak_sgd`. `update` needs `value`,
+    which `descend`, `sweep` and `train` pass.
 
     References:
       Loizou, Vaswani, Laradji and Lacoste-Julien, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for
