@@ -257,6 +257,7 @@ CALLS = {
     "optimizers.demon_sgdm": lambda: {"total_steps": 10},
     "optimizers.evaluation_params": lambda: {"state": optax.EmptyState(), "params": jnp.ones(2)},
     "optimizers.hutchinson": lambda: {"value_fn": raw_square, "params": np.ones(2), "key": key()},
+    "optimizers.hyperball": lambda: {"base": optimizers.adam()},
     "optimizers.one_of": lambda: {"builds": [optimizers.adam, optimizers.sgd]},
     "optimizers.orthogonalize": lambda: {"matrix": np.eye(2)},
     "optimizers.scale_by_galore": lambda: {"base": optimizers.scale_by_adam()},

@@ -98,7 +98,9 @@ NOT_IN_ORACLES = {
     "sophia": {"seed"},
     "ssbroyden": {"max_search_steps"},
     "gauss_newton": {"residual_fn"},
-    "muon": {"bfloat16"},
+    **{name: {"bfloat16"} for name in ("muon", "moonlight", "normuon", "adamuon", "muonh", "soap_muon")},
+    "scion": {"bfloat16", "norm"},
+    "psgd_kron": {"max_dim"},
     "sgd": set(),
 }
 """Arguments that no oracle has; each has a test of its own below."""
@@ -132,6 +134,16 @@ TELLING = {
     "newton_cg": {"forcing": 1e-3, "max_iterations": 2},
     "galore": {"rank": 2, "update_interval": 3.0, "eps": 0.1},
     "apollo": {"rank": 2, "update_interval": 3.0, "growth_limit": 1.5, "eps": 0.1},
+    "moonlight": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express"},
+    "normuon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm_eps": 0.1},
+    "adamuon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "moment_eps": 0.1},
+    "scion": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm": "sign", "vector_eps": 0.1},
+    "muonh": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm_eps": 9.0},
+    "adamh": {"eps": 0.1, "norm_eps": 9.0},
+    "psgd_kron": {"update_interval": 3.0, "max_dim": 2, "damping": 0.1, "seed": 1},
+    "soap_muon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "moment_eps": 0.1},
+    "kl_soap": {"precondition_frequency": 3.0, "cap": 1.0, "eps": 0.1},
+    "dion": {"rank": 1, "eps": 0.1},
     "splus": {"update_interval": 2.0, "eps": 5.0, "max_dim": 1, "average_decay": 0.5},
 }
 # Optimizers some of whose arguments have no effect unless `update` receives the loss.
@@ -147,6 +159,7 @@ BASE = {
     "schedule_free_adamw": {"warmup_steps": 3.0},
     "splus": {"update_interval": 3.0},
     "gauss_newton": {"residual_fn": lambda x: [jnp.sin(leaf) + leaf / 5 for leaf in jax.tree.leaves(x)]},
+    "adamuon": {"momentum": 0.6},
 }
 
 
@@ -197,7 +210,7 @@ def test_no_argument_is_ignored(name):
         argument: jnp.array([changed if argument == own else default for own in (*numbers, None)], float)
         for argument, (default, changed) in numbers.items()
     }
-    points = jax.jit(jax.vmap(lambda values: few_steps(factory(**values))))(lanes)
+    points = jax.jit(jax.vmap(lambda values: walk(factory(**values, **fixed))))(lanes)
     plain = points[-1]
     assert jnp.isfinite(points).all()
     for argument, changed in zip(numbers, points, strict=False):
@@ -421,18 +434,30 @@ def test_orthogonalize_brings_singular_values_near_one():
     assert jnp.all(o.orthogonalize(jnp.zeros((2, 3))) == 0)
 
 
-WITH_PRODUCTS = ("muon", "shampoo", "soap", "splus", "galore", "apollo", "gauss_newton")
+WITH_PRODUCTS = ("muon", "shampoo", "soap")
+ALL_WITH_PRODUCTS = {
+    *WITH_PRODUCTS,
+    "splus",
+    "moonlight",
+    "normuon",
+    "adamuon",
+    "scion",
+    "muonh",
+    "psgd_kron",
+    "galore",
+}
+ALL_WITH_PRODUCTS |= {"soap_muon", "kl_soap", "dion", "apollo", "gauss_newton"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in WITH_PRODUCTS[:3] else pytest.mark.slow) for name in OPTIMIZERS]
+    "name", [pytest.param(name, marks=() if name in WITH_PRODUCTS else pytest.mark.slow) for name in OPTIMIZERS]
 )
 def test_products_of_matrices_ask_for_the_precision_of_their_dtype(name):
     optimizer = optax.with_extra_args_support(OPTIMIZERS[name](**BASE.get(name, {})))
     params = {"matrix": jnp.ones((3, 2))}
     traced = jax.make_jaxpr(optimizer.update)(params, optimizer.init(params), params, value=1.0, grad=params)
     found = {eqn.params["precision"] for eqn in equations(traced.jaxpr) if eqn.primitive.name == "dot_general"}
-    assert found == ({(jax.lax.Precision.HIGHEST,) * 2} if name in WITH_PRODUCTS else set())
+    assert found == ({(jax.lax.Precision.HIGHEST,) * 2} if name in ALL_WITH_PRODUCTS else set())
 
 
 def test_hutchinson_is_exact_for_a_diagonal_hessian_and_unbiased_for_any():

@@ -27,6 +27,7 @@ from gdlab.optimizers.adafactor import adafactor
 from gdlab.optimizers.adagrad import adadelta, adagrad, rmsprop, scale_by_adagrad, scale_by_rms
 from gdlab.optimizers.adam import adam, adamax, adamw, scale_by_adam
 from gdlab.optimizers.adam_mini import adam_mini, scale_by_adam_mini
+from gdlab.optimizers.adamuon import adamuon, scale_by_adamuon
 from gdlab.optimizers.adan import adan, scale_by_adan
 from gdlab.optimizers.ademamix import ademamix, scale_by_ademamix
 from gdlab.optimizers.adopt import adopt, scale_by_adopt
@@ -38,27 +39,35 @@ from gdlab.optimizers.broyden import ssbroyden
 from gdlab.optimizers.choice import one_of
 from gdlab.optimizers.contract import ContractReport, check_contract
 from gdlab.optimizers.demon import demon_adam, demon_sgdm, scale_by_demon_adam
+from gdlab.optimizers.dion import dion, scale_by_dion
 from gdlab.optimizers.evaluation import evaluation_params
 from gdlab.optimizers.galore import galore, scale_by_galore
 from gdlab.optimizers.gauss_newton import gauss_newton
 from gdlab.optimizers.gradient_descent import momentum, nesterov, scale_by_momentum, sgd, sutskever_nesterov
+from gdlab.optimizers.hyperball import adamh, hyperball, muonh
+from gdlab.optimizers.kl_soap import kl_soap, scale_by_kl_soap
 from gdlab.optimizers.layerwise import lamb, lars, novograd, scale_by_novograd, scale_by_trust_ratio
 from gdlab.optimizers.lbfgs import lbfgs
 from gdlab.optimizers.madgrad import madgrad
 from gdlab.optimizers.mars import mars, scale_by_mars
+from gdlab.optimizers.moonlight import moonlight
 from gdlab.optimizers.muon import muon, scale_by_muon
 from gdlab.optimizers.nadam import nadam, scale_by_nadam
 from gdlab.optimizers.nadamw import nadamw, scale_by_nadamw
 from gdlab.optimizers.newton_cg import newton_cg
+from gdlab.optimizers.normuon import normuon, scale_by_normuon
 from gdlab.optimizers.orthogonalization import orthogonalize
 from gdlab.optimizers.parameter_free import dadapt_adam, prodigy
+from gdlab.optimizers.psgd import psgd_kron, scale_by_psgd_kron
 from gdlab.optimizers.quasi_hyperbolic import qhadam, qhm, scale_by_qhadam, scale_by_qhm
 from gdlab.optimizers.radam import radam, scale_by_radam
 from gdlab.optimizers.rprop import rprop
 from gdlab.optimizers.schedule_free import schedule_free_adamw, schedule_free_sgd
+from gdlab.optimizers.scion import scale_by_scion, scion
 from gdlab.optimizers.shampoo import scale_by_shampoo, shampoo
 from gdlab.optimizers.sign import lion, scale_by_signum, signum
 from gdlab.optimizers.soap import scale_by_soap, soap
+from gdlab.optimizers.soap_muon import scale_by_soap_muon, soap_muon
 from gdlab.optimizers.sophia import hutchinson, scale_by_sophia, sophia
 from gdlab.optimizers.splus import splus
 from gdlab.optimizers.stable_adamw import scale_by_stable_adamw, stable_adamw
@@ -78,6 +87,7 @@ _FACTORIES: tuple[Factory, ...] = (
     *(galore, apollo),
     *(lbfgs, ssbroyden, newton_cg, gauss_newton),
     *(nadamw, stable_adamw, adam_mini, mars, splus),
+    *(moonlight, normuon, adamuon, scion, psgd_kron, muonh, adamh, soap_muon, kl_soap, dion),
     *(schedule_free_sgd, schedule_free_adamw, dadapt_adam, prodigy),
 )
 
@@ -89,12 +99,14 @@ __all__ = [
     "check_contract",
     "evaluation_params",
     "hutchinson",
+    "hyperball",
     "one_of",
     "orthogonalize",
     "scale_by_adabelief",
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_adam_mini",
+    "scale_by_adamuon",
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
@@ -102,20 +114,26 @@ __all__ = [
     "scale_by_amsgrad",
     "scale_by_apollo",
     "scale_by_demon_adam",
+    "scale_by_dion",
     "scale_by_galore",
+    "scale_by_kl_soap",
     "scale_by_mars",
     "scale_by_momentum",
     "scale_by_muon",
     "scale_by_nadam",
     "scale_by_nadamw",
+    "scale_by_normuon",
     "scale_by_novograd",
+    "scale_by_psgd_kron",
     "scale_by_qhadam",
     "scale_by_qhm",
     "scale_by_radam",
     "scale_by_rms",
+    "scale_by_scion",
     "scale_by_shampoo",
     "scale_by_signum",
     "scale_by_soap",
+    "scale_by_soap_muon",
     "scale_by_sophia",
     "scale_by_stable_adamw",
     "scale_by_trust_ratio",

@@ -51,14 +51,14 @@ def _rotate(g: Array, bases: tuple[Array, ...], *, back: bool = False) -> Array:
     return g
 
 
-def _eigenbasis(matrix: Array, basis: Array) -> tuple[Array, Array]:
+def eigenbasis(matrix: Array, basis: Array) -> tuple[Array, Array]:
     """Return the eigenvectors, largest eigenvalue first, and the identity as the order of the columns."""
     vectors = jnp.linalg.eigh(_wide(matrix))[1][:, ::-1]
     return vectors.astype(basis.dtype), jnp.arange(len(basis), dtype=jnp.int32)
 
 
 @exact_products
-def _power_step(matrix: Array, basis: Array) -> tuple[Array, Array]:
+def power_step(matrix: Array, basis: Array) -> tuple[Array, Array]:
     """Sort the columns by estimated eigenvalue, then do one orthogonal iteration; return the basis and the order."""
     product = _wide(matrix) @ _wide(basis)
     order = jnp.argsort(-jnp.sum(basis * product, axis=0)).astype(jnp.int32)
@@ -147,7 +147,7 @@ def scale_by_soap(
             for axis, (h, basis) in enumerate(zip(statistics, bases, strict=True)):
                 if h.size:
                     fixed = jax.lax.stop_gradient((h, basis))
-                    basis, order = jax.lax.switch(which, (_eigenbasis, _power_step, _as_it_is), *fixed)
+                    basis, order = jax.lax.switch(which, (eigenbasis, power_step, _as_it_is), *fixed)
                     nu = jnp.take(nu, order, axis=axis)
                 turned.append(basis)
             return moved, mu.astype(m.dtype), nu.astype(v.dtype), statistics, tuple(turned)

@@ -120,6 +120,10 @@ UNSCHEDULED = ("Callable", "callable", "Mask", "PyTree", "ArrayTree", "Params", 
 """Words of an annotation that say that an argument is not a number, and so not a schedule of numbers either."""
 
 
+STATIC = (int, bool, str, int | None, "int", "bool", "str", "int | None")
+"""Annotations that say that an argument is static: it determines a shape or the program."""
+
+
 def _takes_numbers(parameter: inspect.Parameter) -> bool:
     if isinstance(parameter.default, (bool, str)) or "mask" in parameter.name.lower():
         return False
@@ -130,7 +134,7 @@ def _takes_numbers(parameter: inspect.Parameter) -> bool:
 
 
 def _is_traceable(parameter: inspect.Parameter) -> bool:
-    static = parameter.annotation in (int, bool, str, int | None, "int", "bool", "str")
+    static = parameter.annotation in STATIC
     return _takes_numbers(parameter) and not static and parameter.kind is not parameter.VAR_POSITIONAL
 
 

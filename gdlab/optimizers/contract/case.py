@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 
 from gdlab.optimizers.contract.bowl import make_params, run, slope
 from gdlab.optimizers.contract.compilation import Counted
+from gdlab.optimizers.transformation import STATIC
 from gdlab.types import Factory
 
 
@@ -83,7 +84,7 @@ def make_case(factory: Factory, arguments: Mapping[str, Any], steps: int) -> Cas
         value = arguments.get(name, parameter.default)
         if value is parameter.empty:
             raise TypeError(f"arguments: expected a value for {name}, which has no default; got none")
-        declared = parameter.annotation in (int, bool, str, "int", "bool", "str")
+        declared = parameter.annotation in STATIC
         if not declared and _is_number(value):
             case.numbers[name] = float(value)
         elif not declared and isinstance(value, (list, tuple)) and value and all(_is_number(v) for v in value):
