@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from gdlab import check_gradient, given
-from gdlab.diagnostics import FAMILIES, LEVELS, PROBLEMS, RATES, Problem, map_optimizer, run_problem
+from gdlab.diagnostics import FAMILIES, LEVELS, PROBLEMS, map_optimizer, run_problem
 from gdlab.diagnostics.maps import choose_settings
 from gdlab.diagnostics.problem import rotation, spectrum
 from gdlab.diagnostics.run import begin_instance, take_steps
@@ -29,6 +29,13 @@ AT_SOLUTION = {
 }
 """A solution of each kind of problem whose data do not name one, derived by hand."""
 
+FITTED = {
+    *(name for name in PROBLEMS if PROBLEMS[name].family in ("network", "sequence")),
+    *("matrix_completion", "class_imbalance", "growing_weights", "feature_sizes"),
+    *("moving_solution", "jumping_solution"),
+}
+"""Problems whose solutions are sets of weights that nobody writes down, or places that move."""
+
 
 def instance(problem, level=0, seed=0):
     """The start and the data of an instance."""
@@ -47,7 +54,11 @@ def test_there_are_sixty_problems_in_fifteen_families():
         assert set(problem.references) <= set(OPTIMIZERS)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+SOME = ("delayed_gradients", "low_rank_factorization", "attention")
+EVERY = [pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in PROBLEMS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_all_functions_can_be_traced_with_a_level(name):
     problem = PROBLEMS[name]
 
@@ -97,6 +108,7 @@ def test_a_run_that_passes_the_solution_or_is_lost_has_not_solved_it():
     assert float(lost.error) == math.inf
 
 
+@pytest.mark.slow
 def test_the_average_of_an_averaging_optimizer_is_judged():
     swings = PROBLEMS["quadratic_aligned"]._replace(
         begin=lambda key, level: (jnp.ones(1), {}),
@@ -120,7 +132,7 @@ def test_what_is_no_problem_or_no_setting_is_refused():
         map_optimizer(sgd, problems={"a": bowl._replace(levels=(1.0,))})
     with pytest.raises(ValueError, match=r"^hyperparameters: expected arguments of .*, got 'rate'"):
         map_optimizer(sgd, {"rate": [0.1]})
-    with pytest.raises(TypeError, match="^factory: expected a function"):
+    with pytest.raises(TypeError, match=r"^factory: expected a function"):
         map_optimizer(sgd(0.1))
 
 
@@ -136,12 +148,9 @@ def test_a_start_is_no_solution_and_gradients_are_right(name):
         assert float(starts.min()) > 0
         assert np.isfinite(starts).all()
     params, data = instance(problem, level=1, seed=1)
-    if jax.tree.leaves(params)[0].dtype == np.float32 and problem.family != "quantization":
-        wide, known = (
-            jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if x.dtype == np.float32 else x, tree)
-            for tree in (params, data)
-        )
-        assert check_gradient(lambda x: problem.loss(x, known, 0), wide, rtol=1e-5).ok
+    if problem.family != "quantization":  # there, derivatives pass straight through what is rounded
+        wide = jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, (params, data))
+        assert check_gradient(lambda x: problem.loss(x, wide[1], 0), wide[0], rtol=1e-5).ok
 
 
 @pytest.mark.slow
@@ -154,7 +163,7 @@ def test_the_error_vanishes_at_the_solution_and_so_does_the_slope(name):
     solution = AT_SOLUTION[name](data) if name in AT_SOLUTION else data["target"]
     solution = jax.tree.map(lambda x, like: x.astype(like.dtype), solution, params)
     assert float(problem.error(solution, data, 0)) < 1e-4 * float(problem.error(params, data, 0))
-    if problem.family != "discontinuity" and name not in ("sharp_ridge", "heavy_tailed_noise"):
+    if problem.family != "discontinuity" and name != "sharp_ridge":
         slopes = optax.tree.norm(jax.grad(problem.loss)(solution, data, 0))
         assert float(slopes) < 1e-3 * float(optax.tree.norm(jax.grad(problem.loss)(params, data, 0)))
 
