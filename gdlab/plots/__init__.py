@@ -3,8 +3,8 @@
 Functions of two variables are in `surfaces`, many paths side by side in `panels`, and a race of them in `animation`.
 Line plots are in `series`, those over epochs and seeds in `epochs`, and those over a hyperparameter in `scans`. Maps
 of planes are in `atlas`, shaded tables in `heatmap`, rank diagrams in `ranks`, and images from generative models in
-`latents`. All share `canvas` and `style`. The surface to turn, `gdlab.plots.interactive.surface`, needs the extra
-`interactive` (plotly) or `vispy`, and is imported by name.
+`latents`. All share `canvas` and `style`. `gdlab.plots.interactive` is imported by name: it makes a surface to turn,
+which needs the extra `interactive` (plotly) or `vispy`, and the page on which the paths of a sweep are explored.
 """
 
 from gdlab.plots.animation import race, write_gif

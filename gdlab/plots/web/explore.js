@@ -36,22 +36,30 @@
 
   /* ---- What is chosen ---- */
 
-  const isDark = () => getComputedStyle(document.documentElement).colorScheme === "dark" || (
-    document.documentElement.dataset.theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
+  const isDark = () =>
+    getComputedStyle(document.documentElement).colorScheme === "dark" ||
+    (document.documentElement.dataset.theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
   const theme = () => (isDark() ? "dark" : "light");
   const exact = (value) => {
     if (!Number.isFinite(value)) return "not finite";
     const small = value !== 0 && Math.abs(value) < 1e-3;
-    return d3.format(small ? ".3~e" : ".4~g")(value).replaceAll("−", "-");
+    return d3
+      .format(small ? ".3~e" : ".4~g")(value)
+      .replaceAll("−", "-");
   };
   const place = (name) => page.axes.findIndex((axis) => axis.name === name);
-  const decade = (value) => (value >= 0.01 && value < 1e5 ? d3.format(",")(value) : d3.format(".0e")(value).replace("+", "").replace("−", "-"));
+  const decade = (value) =>
+    value >= 0.01 && value < 1e5 ? value.toLocaleString("en") : value.toExponential().replace("+", "");
   const number = (start) => `${start + 1} of ${page.starts.length}`;
-  const far = (point) => point.some((at, axis) => {
-    const [low, high] = axis ? page.ground.y : page.ground.x;
-    return Math.abs(at - (low + high) / 2) > 0.999 * page.far * (high - low);
-  });
-  const where = (point) => far(point) ? "far away" : (point.every(Number.isFinite) ? `(${point.map((x) => exact(Math.fround(x))).join(", ")})` : "(not finite)");
+  const far = (point) =>
+    point.some((at, axis) => {
+      const [low, high] = axis ? page.ground.y : page.ground.x;
+      return Math.abs(at - (low + high) / 2) > 0.999 * page.far * (high - low);
+    });
+  function where(point) {
+    if (far(point)) return "far away";
+    return point.every(Number.isFinite) ? `(${point.map(exact).join(", ")})` : "not finite";
+  }
 
   /** The number of an optimizer's chosen setting; its last axis varies fastest. */
   const setting = (one) => one.axes.reduce((index, axis) => index * axis.labels.length + state.at[place(axis.name)], 0);
@@ -88,13 +96,18 @@
     size = { width, height: tall + MARGINS.marginTop + MARGINS.marginBottom, ...MARGINS };
   }
 
-  const plane = (axis) => ({
+  const LABELS = { labelArrow: "none", labelAnchor: "center" };
+  const plane = (axes) => ({
     ...size,
     style: { background: "transparent", fontSize: "12px" },
-    x: { domain: page.ground.x, label: across, axis, ticks: 6, labelArrow: "none", labelAnchor: "center" },
-    y: { domain: page.ground.y, label: up, axis, ticks: 6, labelArrow: "none", labelAnchor: "center" },
+    x: { domain: page.ground.x, label: across, ticks: 6, ...LABELS, axis: axes && "bottom" },
+    y: { domain: page.ground.y, label: up, ticks: 6, ...LABELS, axis: axes && "left" },
   });
-  const colours = () => ({ type: "threshold", domain: page.ground.levels.slice(1, -1), range: page.ground.shades[theme()] });
+  const colours = () => ({
+    type: "threshold",
+    domain: page.ground.levels.slice(1, -1),
+    range: page.ground.shades[theme()],
+  });
   const layers = { ground: null, paths: null, handle: d3.create("svg").attr("class", "reach").node() };
 
   function drawGround() {
@@ -102,9 +115,7 @@
     const cell = (ends, count) => (ends[1] - ends[0]) / (count - 1) / 2;
     const [dx, dy] = [cell(page.ground.x, columns), cell(page.ground.y, rows)];
     layers.ground = Plot.plot({
-      ...plane("both"),
-      y: { ...plane().y, axis: "left" },
-      x: { ...plane().x, axis: "bottom" },
+      ...plane(true),
       color: colours(),
       marks: [
         Plot.contour(ground, {
@@ -125,19 +136,29 @@
       ],
     });
     const wide = Math.min(size.width - MARGINS.marginLeft, 560);
-    const skip = Math.ceil((page.ground.texts.length * d3.max(page.ground.texts, (text) => 7 * text.length + 6)) / wide);
-    element("scale").replaceChildren(Plot.legend({
-      color: colours(),
-      label: height,
-      width: wide + 16,
-      marginLeft: MARGINS.marginLeft,
-      tickFormat: (_, i) => (i % skip ? "" : page.ground.texts[i + 1]),
-    }));
+    const skip = Math.ceil(
+      (page.ground.texts.length * d3.max(page.ground.texts, (text) => 7 * text.length + 6)) / wide,
+    );
+    element("scale").replaceChildren(
+      Plot.legend({
+        color: colours(),
+        label: height,
+        width: wide + 16,
+        marginLeft: MARGINS.marginLeft,
+        tickFormat: (_, i) => (i % skip ? "" : page.ground.texts[i + 1]),
+      }),
+    );
   }
 
   /** The marks of one path up to the step, and after it, faintly. */
   function trail(one, channels) {
-    const style = { ...channels, stroke: one.colours[theme()], strokeDasharray: one.dash, clip: "frame", strokeLinejoin: "round" };
+    const style = {
+      ...channels,
+      stroke: one.colours[theme()],
+      strokeDasharray: one.dash,
+      clip: "frame",
+      strokeLinejoin: "round",
+    };
     const upto = Plot.line(d3.range(state.step + 1), { ...style, strokeWidth: 2.2 });
     const beyond = Plot.line(d3.range(state.step, last + 1), { ...style, strokeWidth: 1, strokeOpacity: 0.35 });
     return state.step < last ? [beyond, upto] : [upto];
@@ -147,31 +168,74 @@
   function bundle(one) {
     const paths = page.starts.map((_, start) => path(one, start));
     const points = d3.cross(paths.keys(), d3.range(state.step + 1));
-    const [x, y] = ["x", "y"].map((axis) => ([start, step]) => paths[start][axis](step));
-    return Plot.line(points, { x, y, z: "0", stroke: one.colours[theme()], strokeDasharray: one.dash, strokeOpacity: 0.55, strokeWidth: 1, clip: "frame" });
+    const [x, y] = ["x", "y"].map(
+      (axis) =>
+        ([start, step]) =>
+          paths[start][axis](step),
+    );
+    return Plot.line(points, {
+      x,
+      y,
+      z: "0",
+      stroke: one.colours[theme()],
+      strokeDasharray: one.dash,
+      strokeOpacity: 0.55,
+      strokeWidth: 1,
+      clip: "frame",
+    });
   }
 
   function drawPaths() {
     const chosen = page.series.filter((_, i) => state.shown.has(i));
     const marks = [
-      Plot.dot(page.starts, { x: (p) => p[0], y: (p) => p[1], r: 2.2, fill: "var(--ink)", fillOpacity: 0.5, clip: "frame" }),
+      Plot.dot(page.starts, {
+        x: (p) => p[0],
+        y: (p) => p[1],
+        r: 2.2,
+        fill: "var(--ink)",
+        fillOpacity: 0.5,
+        clip: "frame",
+      }),
     ];
     for (const one of state.every ? chosen : []) marks.push(bundle(one));
     const points = [];
     for (const one of chosen) {
       const { x, y, value } = path(one, state.start);
       marks.push(...trail(one, { x, y }));
-      marks.push(Plot.dot([state.step], {
-        x, y, r: 4.5, fill: one.colours[theme()], stroke: "var(--page)", strokeWidth: 1.2, clip: "frame", className: "end",
-      }));
+      marks.push(
+        Plot.dot([state.step], {
+          x,
+          y,
+          r: 4.5,
+          fill: one.colours[theme()],
+          stroke: "var(--page)",
+          strokeWidth: 1.2,
+          clip: "frame",
+          className: "end",
+        }),
+      );
       for (let i = 0; i <= state.step; i++) {
         const at = [x(i), y(i)];
-        if (at.every(Number.isFinite)) points.push({ x: at[0], y: at[1], title: `${one.name}, step ${page.steps[i]}\n${where(at)}\n${height} ${exact(value(i))}` });
+        if (at.every(Number.isFinite))
+          points.push({
+            x: at[0],
+            y: at[1],
+            title: `${one.name}, step ${page.steps[i]}\n${where(at)}\n${height} ${exact(value(i))}`,
+          });
       }
     }
-    marks.push(Plot.dot(page.minimizers, {
-      x: (p) => p[0], y: (p) => p[1], r: 7, symbol: "star", fill: "#ffd500", stroke: "#000", strokeWidth: 0.8, clip: "frame",
-    }));
+    marks.push(
+      Plot.dot(page.minimizers, {
+        x: (p) => p[0],
+        y: (p) => p[1],
+        r: 7,
+        symbol: "star",
+        fill: "#ffd500",
+        stroke: "#000",
+        strokeWidth: 0.8,
+        clip: "frame",
+      }),
+    );
     const [left, right] = page.ground.x;
     const [low, high] = page.ground.y;
     const inside = points.filter(({ x, y }) => x >= left && x <= right && y >= low && y <= high);
@@ -179,7 +243,11 @@
     layers.paths = Plot.plot({ ...plane(null), marks });
   }
 
-  const tip = (points) => Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: "title", maxRadius: 24, lineHeight: 1.3, fill: "var(--raised)" }));
+  const tip = (points) =>
+    Plot.tip(
+      points,
+      Plot.pointer({ x: "x", y: "y", title: "title", maxRadius: 24, lineHeight: 1.3, fill: "var(--raised)" }),
+    );
 
   /* ---- The start, which can be dragged; the slider does the same for the keyboard ---- */
 
@@ -192,13 +260,22 @@
     const [x, y] = ["x", "y"].map((axis, i) => layers.ground.scale(axis).apply(page.starts[state.start][i]));
     const svg = d3.select(layers.handle).attr("width", size.width).attr("height", size.height);
     const choose = (point) => set({ start: nearest(point) });
-    svg.selectAll("g").data([0]).join((enter) => {
-      const made = enter.append("g").attr("class", "handle");
-      made.append("title").text("Drag to another start");
-      made.append("circle").attr("r", 20).attr("fill", "transparent");
-      made.append("circle").attr("r", 7).attr("fill", "#fff").attr("stroke", "#000").attr("stroke-width", 1.6);
-      return made.call(d3.drag().container(layers.handle).on("drag", (event) => choose([event.x, event.y])));
-    }).attr("transform", `translate(${x},${y})`);
+    svg
+      .selectAll("g")
+      .data([0])
+      .join((enter) => {
+        const made = enter.append("g").attr("class", "handle");
+        made.append("title").text("Drag to another start");
+        made.append("circle").attr("r", 20).attr("fill", "transparent");
+        made.append("circle").attr("r", 7).attr("fill", "#fff").attr("stroke", "#000").attr("stroke-width", 1.6);
+        return made.call(
+          d3
+            .drag()
+            .container(layers.handle)
+            .on("drag", (event) => choose([event.x, event.y])),
+        );
+      })
+      .attr("transform", `translate(${x},${y})`);
   }
 
   holder.addEventListener("click", (event) => {
@@ -216,28 +293,46 @@
     const [low, high] = range.map((end) => Math.round(Math.log10(end)));
     const decades = d3.range(low, high + 1, Math.ceil((high - low) / 6)).map((power) => Number(`1e${power}`));
     const chosen = page.series.filter((_, i) => state.shown.has(i));
-    const marks = [Plot.frame({ stroke: "var(--edge)" }), Plot.ruleX([page.steps[state.step]], { stroke: "var(--soft)", strokeDasharray: "2 3" })];
+    const marks = [
+      Plot.frame({ stroke: "var(--edge)" }),
+      Plot.ruleX([page.steps[state.step]], { stroke: "var(--soft)", strokeDasharray: "2 3" }),
+    ];
     const points = [];
     for (const one of chosen) {
       const { value } = path(one, state.start);
-      const y = (i) => (value(i) > floor ? Math.max(value(i) - floor, range[0]) : value(i) === floor ? range[0] : NaN);
+      const y = (i) => Math.max(value(i) - floor, range[0]); // rounding can lead below the minimum
       marks.push(...trail(one, { x: (i) => page.steps[i], y }));
       for (let i = 0; i <= last; i++) {
-        points.push({ x: page.steps[i], y: y(i), title: `${one.name}, step ${page.steps[i]}\n${height} ${exact(value(i))}` });
+        points.push({
+          x: page.steps[i],
+          y: y(i),
+          title: `${one.name}, step ${page.steps[i]}\n${height} ${exact(value(i))}`,
+        });
       }
     }
     if (!state.playing) marks.push(tip(points.filter(({ y }) => Number.isFinite(y))));
-    box.replaceChildren(Plot.plot({
-      width: Math.max(240, box.clientWidth),
-      height: 270,
-      marginLeft: 60,
-      marginBottom: 42,
-      marginRight: 12,
-      x: { domain: [page.steps[0], page.steps[last]], label: "step", ticks: 6, labelArrow: "none", labelAnchor: "center" },
-      y: { type: "log", domain: range, label: `${height} ${name}`, grid: true, ticks: decades, tickFormat: decade, labelArrow: "none", clamp: true },
-      style: { background: "transparent", fontSize: "12px" },
-      marks,
-    }));
+    box.replaceChildren(
+      Plot.plot({
+        width: Math.max(240, box.clientWidth),
+        height: 270,
+        marginLeft: 60,
+        marginBottom: 42,
+        marginRight: 12,
+        x: { domain: [page.steps[0], page.steps[last]], label: "step", ticks: 6, ...LABELS },
+        y: {
+          type: "log",
+          domain: range,
+          label: `${height} ${name}`,
+          grid: true,
+          ticks: decades,
+          tickFormat: decade,
+          labelArrow: "none",
+          clamp: true,
+        },
+        style: { background: "transparent", fontSize: "12px" },
+        marks,
+      }),
+    );
   }
 
   /* ---- The table, and what a screen reader says ---- */
@@ -262,7 +357,10 @@
     element("rows").replaceChildren(...made);
     const now = `step ${page.steps[state.step]}, start ${number(state.start)} at ${where(page.starts[state.start])}`;
     const values = rows.map(([name, , value]) => `${name} ${value}`).join("; ");
-    holder.setAttribute("aria-label", `Paths of ${rows.map((row) => row[0]).join(", ") || "no optimizer"} on the contour, ${now}`);
+    holder.setAttribute(
+      "aria-label",
+      `Paths of ${rows.map((row) => row[0]).join(", ") || "no optimizer"} on the contour, ${now}`,
+    );
     element("curves").setAttribute("aria-label", `${height} against steps, ${now}: ${values}`);
     clearTimeout(drawTable.timer);
     if (!state.playing) drawTable.timer = setTimeout(() => (element("said").textContent = `${now}: ${values}`), 700);
@@ -286,9 +384,11 @@
   }
   slider.count = 0;
 
-  const sliders = page.axes.map((axis, i) => slider(axis.name, axis.count, axis.at, (value) => {
-    set({ at: state.at.map((old, k) => (k === i ? value : old)) });
-  }));
+  const sliders = page.axes.map((axis, i) =>
+    slider(axis.name, axis.count, axis.at, (value) => {
+      set({ at: state.at.map((old, k) => (k === i ? value : old)) });
+    }),
+  );
   const starter = slider("start", page.starts.length, page.start, (start) => set({ start }));
   const stepper = { input: element("step"), output: element("step-text") };
   stepper.input.max = last;
@@ -305,7 +405,13 @@
       set({});
     });
     const swatch = d3.create("svg").attr("class", "swatch").attr("aria-hidden", "true").attr("viewBox", "0 0 26 10");
-    swatch.append("line").attr("x2", 26).attr("y1", 5).attr("y2", 5).attr("stroke-width", 3).attr("stroke-dasharray", one.dash);
+    swatch
+      .append("line")
+      .attr("x2", 26)
+      .attr("y1", 5)
+      .attr("y2", 5)
+      .attr("stroke-width", 3)
+      .attr("stroke-dasharray", one.dash);
     one.swatch = swatch.node();
     label.append(input, one.swatch, document.createTextNode(one.name));
     element("optimizers").append(label);
@@ -319,7 +425,9 @@
 
   /** What stands beside a slider: the value there, or its place where the optimizers have different ones. */
   function position(axis, at) {
-    const own = page.series.flatMap((one, i) => one.axes.filter((each) => each.name === axis.name && state.shown.has(i)));
+    const own = page.series.flatMap((one, i) =>
+      one.axes.filter((each) => each.name === axis.name && state.shown.has(i)),
+    );
     const texts = new Set(own.map((each) => each.labels[at]));
     return texts.size === 1 ? [...texts][0] : texts.size ? `${at + 1} of ${axis.count}` : "not used";
   }
@@ -401,9 +509,12 @@
 
   const settings = d3.max(page.series, (one) => one.paths.shape[1]);
   const many = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
-  element("summary").textContent = `${many(page.series.length, "optimizer")} with up to ${many(settings, "setting")} from `
-    + `${many(page.starts.length, "start")}. Move the sliders, or drag the white circle to another start.`;
-  element("notes").replaceChildren(...page.notes.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
+  element("summary").textContent =
+    `${many(page.series.length, "optimizer")} with up to ${many(settings, "setting")} from ` +
+    `${many(page.starts.length, "start")}. Move the sliders, or drag the white circle to another start.`;
+  element("notes").replaceChildren(
+    ...page.notes.map((text) => Object.assign(document.createElement("p"), { textContent: text })),
+  );
   redraw();
   document.documentElement.dataset.ready = "yes";
 })();
