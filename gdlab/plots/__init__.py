@@ -4,8 +4,9 @@ Functions of two variables are in `surfaces`, many paths side by side in `panels
 Line plots are in `series`, those over epochs and seeds in `epochs`, and those over a hyperparameter in `scans`.
 `settings` draws any dataset of a sweep or a scan, by the number of its hyperparameters; its parts are `setting_curves`,
 `setting_maps` and `parallel`. Maps of planes are in `atlas`, shaded tables in `heatmap`, rank diagrams in `ranks`, and
-images from generative models in `latents`. All share `canvas` and `style`. The surface to turn,
-`gdlab.plots.interactive.surface`, needs the extra `interactive` (plotly) or `vispy`, and is imported by name.
+images from generative models in `latents`. All share `canvas` and `style`. `gdlab.plots.interactive` is imported by
+name: it makes a surface to turn, which needs the extra `interactive` (plotly) or `vispy`, and the page on which the
+paths of a sweep are explored.
 """
 
 from gdlab.plots.animation import race, write_gif

@@ -210,10 +210,10 @@ def _libraries() -> list[str]:
 def _filled(title: str, data: str) -> str:
     """Return the page: the template with its style, its scripts and the data.
 
-    No text of the data can end its element or begin another one. The browser runs only the three scripts whose digests
-    the page names, and loads nothing from anywhere.
+    No text of the data can end its element or begin another one. The browser runs only the scripts whose digests the
+    page names, and loads nothing from anywhere.
     """
-    scripts = {name: (WEB / f"{name}.js").read_text() for name in ("d3.min", "plot.min", "explore")}
+    scripts = {name: (WEB / f"{name}.js").read_text() for name in ("d3.min", "plot.min", "paths", "charts", "explore")}
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts.values()]
     parts = {
         "title": html.escape(title),

@@ -42,8 +42,13 @@ COMPARABLE: Mapping[str, Any] = MappingProxyType(
 
 NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType(
     {
-        "muon": "it updates matrices; on vectors it is AdamW",
+        **dict.fromkeys(
+            ("muon", "moonlight", "normuon", "adamuon", "muonh", "adamh", "soap_muon", "kl_soap", "dion"),
+            "it updates matrices; on vectors it is AdamW",
+        ),
         **dict.fromkeys(("galore", "apollo"), "it projects matrices; on vectors it is AdamW"),
+        "mars": "it corrects matrices; on vectors it is AdamW",
+        "splus": "it rotates matrices; on vectors it follows the sign of the momentum",
         "gauss_newton": "it needs residuals",
     }
 )
