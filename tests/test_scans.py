@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 
 from gdlab import linear_range, log_range, sample_hyperparameters, scan
+from gdlab.hyperparameters.axes import Form, lay_out
 from gdlab.scans import plans, programs
 
 ROOT = Path(__file__).parents[1]
@@ -174,7 +175,7 @@ def test_spaces_of_every_form():
     np.testing.assert_allclose(found["product"].isel(seed=0), np.outer([0.01, 0.1, 1.0], [2, 4]), rtol=1e-12)
     assert found.rows.dims == ("rate", "count", "seed", "rows_0", "rows_1")
     assert found["count"].dtype.kind == "i"
-    assert scan(fn, {"rate": linear_range(0.0, 1.0, 1)}, progress=False).rate.values.tolist() == [0.5]
+    assert lay_out({"rate": linear_range(0, 1, 1)}, {}, Form(()), 1).numbers["rate"].values.tolist() == [0.5]
     points = sample_hyperparameters({"rate": log_range(0.1, 1.0)}, 5)
     by_trial = scan(fn, points, progress=False)
     np.testing.assert_allclose(by_trial["product"].isel(seed=0), [3 * point["rate"] for point in points])
