@@ -166,6 +166,24 @@ def test_static_values_are_dimensions_and_compile_once_each():
     assert alone.coords["width"].item() == 3
 
 
+def test_all_threads_share_one_compilation(eager, monkeypatch):
+    compiled = []
+    compile_with_first = programs.compile_with_first
+    monkeypatch.setattr(
+        programs, "compile_with_first", lambda *given: compiled.append(given) or compile_with_first(*given)
+    )
+
+    def fn(key, rate):
+        return {"x": rate + 17}
+
+    for _ in range(2):
+        found = scan(fn, {"rate": np.arange(50.0)}, seeds=2, chunk=1, progress=False)
+        np.testing.assert_array_equal(found.x, np.arange(17.0, 67.0)[:, None].repeat(2, axis=1))
+    assert len(compiled) == 1
+    scan(fn, {"rate": np.arange(50.0)}, seeds=2, chunk=8, progress=False)
+    assert len(compiled) == 2
+
+
 def test_spaces_of_every_form():
     def fn(key, rate, count=3):
         assert (rate.dtype, jnp.result_type(count)) in ((np.float64, np.int32), (np.float64, np.int64))
