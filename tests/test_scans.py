@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 
 from gdlab import linear_range, log_range, sample_hyperparameters, scan
+from gdlab.hyperparameters.axes import Form, lay_out
 from gdlab.scans import plans, programs
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +166,24 @@ def test_static_values_are_dimensions_and_compile_once_each():
     assert alone.coords["width"].item() == 3
 
 
+def test_all_threads_share_one_compilation(eager, monkeypatch):
+    compiled = []
+    compile_with_first = programs.compile_with_first
+    monkeypatch.setattr(
+        programs, "compile_with_first", lambda *given: compiled.append(given) or compile_with_first(*given)
+    )
+
+    def fn(key, rate):
+        return {"x": rate + 17}
+
+    for _ in range(2):
+        found = scan(fn, {"rate": np.arange(50.0)}, seeds=2, chunk=1, progress=False)
+        np.testing.assert_array_equal(found.x, np.arange(17.0, 67.0)[:, None].repeat(2, axis=1))
+    assert len(compiled) == 1
+    scan(fn, {"rate": np.arange(50.0)}, seeds=2, chunk=8, progress=False)
+    assert len(compiled) == 2
+
+
 def test_spaces_of_every_form():
     def fn(key, rate, count=3):
         assert (rate.dtype, jnp.result_type(count)) in ((np.float64, np.int32), (np.float64, np.int64))
@@ -174,7 +193,7 @@ def test_spaces_of_every_form():
     np.testing.assert_allclose(found["product"].isel(seed=0), np.outer([0.01, 0.1, 1.0], [2, 4]), rtol=1e-12)
     assert found.rows.dims == ("rate", "count", "seed", "rows_0", "rows_1")
     assert found["count"].dtype.kind == "i"
-    assert scan(fn, {"rate": linear_range(0.0, 1.0, 1)}, progress=False).rate.values.tolist() == [0.5]
+    assert lay_out({"rate": linear_range(0, 1, 1)}, {}, Form(()), 1).numbers["rate"].values.tolist() == [0.5]
     points = sample_hyperparameters({"rate": log_range(0.1, 1.0)}, 5)
     by_trial = scan(fn, points, progress=False)
     np.testing.assert_allclose(by_trial["product"].isel(seed=0), [3 * point["rate"] for point in points])

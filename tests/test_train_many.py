@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -246,6 +247,42 @@ def test_several_devices_share_the_lanes(task, tmp_path):
     rates = {"learning_rate": np.geomspace(1e-3, 0.1, 7)}
     alone = train_many(task, optimizers.sgd, rates, seeds=1, epochs=2, strategy="map", progress=False)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), alone.test_loss.values, rtol=2e-5)
+
+
+PROCESSES = """
+import sys
+import jax
+jax.config.update("jax_enable_x64", True)
+address, rank, folder, out = sys.argv[1:]
+jax.distributed.initialize(address, num_processes=2, process_id=int(rank))
+import numpy as np
+from tests.test_train_many import small_task
+from gdlab import optimizers
+from gdlab.training import train_many
+found = train_many(small_task(), optimizers.sgd, {"learning_rate": np.geomspace(1e-3, 0.1, 7)}, seeds=1, epochs=2,
+              strategy="map", progress=False, save_to=folder)
+np.save(out, found.test_loss.values)
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_share_the_lanes(task, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
+    outs = [tmp_path / f"{rank}.npy" for rank in (0, 1)]
+    commands = [
+        [sys.executable, "-c", PROCESSES, address, str(rank), tmp_path / "lanes", out] for rank, out in enumerate(outs)
+    ]
+    running = [subprocess.Popen(command, env=environment) for command in commands]
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    rates = {"learning_rate": np.geomspace(1e-3, 0.1, 7)}
+    alone = train_many(task, optimizers.sgd, rates, seeds=1, epochs=2, strategy="map", progress=False)
+    for out in outs:
+        np.testing.assert_array_equal(np.load(out), alone.test_loss.values)
+    lanes = sorted(path.name.split("-")[1] for path in (tmp_path / "lanes").glob("[0-9]*.npz"))
+    assert len(lanes) == len(set(lanes)) >= 2  # each process has saved its own
 
 
 def test_bad_input_raises_an_error_of_one_line(task):

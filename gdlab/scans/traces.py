@@ -1,6 +1,7 @@
 """A lane as JAX has traced it, which decides both the program of a scan and the identity of its results."""
 
 import re
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from gdlab.hyperparameters.factories import READS
 TRACES = Cache(256)
 """Traced lanes, by everything that their functions read."""
 
-LIBRARIES = ("gdlab", "jax", "jaxlib", "numpy", "optax", "flax", "equinox", "chex", "contextlib")
-"""Packages whose lines are not the place of a user's mistake."""
+LIBRARIES = ("chex", "contextlib", "equinox", "flax", "gdlab", "jax", "jaxlib", "numpy", "optax")
+"""Modules in whose folders no line is the place of a user's mistake."""
 
 
 class Trace(NamedTuple):
@@ -110,15 +111,13 @@ def _explained(error: Exception, fn: Callable[..., Any], names: Sequence[str]) -
     text = str(error)
     if isinstance(error, jax.errors.UnexpectedTracerError):
         return TypeError(
-            f"fn: expected a function without side effects, got one that uses a traced value of an earlier call, "
+            "fn: expected a function without side effects, got one that uses a traced value of an earlier call, "
             f"at {where}"
         )
     if not isinstance(error, READS) and not ("concrete" in text and isinstance(error, TypeError)):
         return restated(error, "fn", "a function that JAX can trace", after=f", at {where}")
     said = [names[int(place)] for place in dict.fromkeys(re.findall(r"numbers\[(\d+)\]", text))] or list(names)
-    if not said:
-        return restated(error, "fn", "a function that JAX can trace", after=f", at {where}")
-    if "argument seed" in text and "numbers[" not in text:
+    if not said or ("argument seed" in text and "numbers[" not in text):
         return TypeError(
             "fn: expected a function that JAX can trace, got one that reads a value that depends on the random key in "
             f"Python, at {where}; compute with jnp.where or jax.lax.cond"
@@ -143,5 +142,5 @@ def place_of(fn: Callable[..., Any], error: BaseException | None = None) -> str:
 
 
 def _is_library(file: str) -> bool:
-    parts = Path(file).parts
-    return file.startswith("<") or any(name in parts or f"{name}.py" == parts[-1] for name in LIBRARIES)
+    places = [getattr(sys.modules.get(name), "__file__", None) for name in LIBRARIES]
+    return file.startswith("<frozen") or any(Path(file).is_relative_to(Path(place).parent) for place in places if place)

@@ -83,13 +83,13 @@ def sweep(
         `functools.partial` fixes arguments), or a strategy (of `gdlab.strategies`), whose steps are rounds and for
         which no gradient is computed. A mapping from names to factories gives the result the dimension "optimizer";
         each of them gets its own program.
-      hyperparameters: a mapping from arguments of the factory to a number or a 1-D array of values. The product of
-        the arrays is swept, and each array is a dimension of the result. Alternatively, a list of mappings (the
-        points of a search, as `sample_hyperparameters` returns them), which gives the result the dimension "trial";
-        with several factories, it may be a mapping from their names to such lists of equal length. An
-        `xarray.DataArray` among the values may have the dimensions "optimizer" and "function", and axes that it
-        names. Values are converted to the starts' dtype. Arguments that shape a program (flags, window lengths)
-        cannot be swept.
+      hyperparameters: a mapping from arguments of the factory to a number, a 1-D array of values, or a range with a
+        number of values, such as `log_range(1e-3, 1.0, 16)`. The product of the arrays is swept, and each array is a
+        dimension of the result. Alternatively, a list of mappings (the points of a search, as
+        `sample_hyperparameters` returns them), which gives the result the dimension "trial"; with several factories,
+        it may be a mapping from their names to such lists of equal length. An `xarray.DataArray` among the values may
+        have the dimensions "optimizer" and "function", and axes that it names. Values are converted to the starts'
+        dtype. Arguments that shape a program (flags, window lengths) cannot be swept.
       starts: a floating-point array of shape (starts, dim), whose dtype is used for all arithmetic; or a mapping
         with such an array for each function. For points that are matrices or trees, as in `descend`, an array or a tree
         whose arrays have an axis of starts in front, such as the result of a `jax.vmap`.
