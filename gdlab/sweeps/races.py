@@ -39,7 +39,15 @@ COMPARABLE: Mapping[str, Any] = MappingProxyType(
 )
 """Arguments that differ from their defaults, so that optimizers are comparable on functions of a vector."""
 
-NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType({"muon": "it updates matrices; on vectors it is AdamW"})
+_ADAMW = ("muon", "moonlight", "normuon", "adamuon", "muonh", "adamh", "soap_muon", "kl_soap", "dion", "mars")
+
+NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(_ADAMW, "it updates matrices; on vectors it is AdamW"),
+        "adam_mini": "it divides matrices into blocks; on vectors it is Adam",
+        "splus": "it updates matrices; on vectors it is the sign of the momentum",
+    }
+)
 """Optimizers that become another method on functions of a vector, and why. A race omits them unless they are named."""
 
 FOR_VECTORS = tuple(name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS)
