@@ -22,8 +22,7 @@ from gdlab.functions import FUNCTIONS, Function, off_origin
 from gdlab.hyperparameters.factories import by_name, factories_by_name, given
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.sweeps.driver import sweep
-from gdlab.sweeps.labels import hyperparameters_in
-from gdlab.sweeps.space import lay_points, make_space
+from gdlab.sweeps.space import RESULT_NAMES, lay_starts, make_space
 from gdlab.types import Factory
 
 COMPARABLE: Mapping[str, Any] = MappingProxyType(
@@ -40,15 +39,14 @@ COMPARABLE: Mapping[str, Any] = MappingProxyType(
 )
 """Arguments that differ from their defaults, so that optimizers are comparable on functions of a vector."""
 
+_ADAMW = ("muon", "moonlight", "normuon", "adamuon", "muonh", "adamh", "soap_muon", "kl_soap", "dion", "mars")
+
 NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(
-            ("muon", "moonlight", "normuon", "adamuon", "muonh", "adamh", "soap_muon", "kl_soap", "dion"),
-            "it updates matrices; on vectors it is AdamW",
-        ),
+        **dict.fromkeys(_ADAMW, "it updates matrices; on vectors it is AdamW"),
+        "adam_mini": "it divides matrices into blocks; on vectors it is Adam",
+        "splus": "it updates matrices; on vectors it is the sign of the momentum",
         **dict.fromkeys(("galore", "apollo"), "it projects matrices; on vectors it is AdamW"),
-        "mars": "it corrects matrices; on vectors it is AdamW",
-        "splus": "it rotates matrices; on vectors it follows the sign of the momentum",
         "gauss_newton": "it needs residuals",
     }
 )
@@ -197,8 +195,8 @@ def tune_and_judge(
       factories: a factory or a mapping from names to factories, as in `sweep`.
       hyperparameters: the settings, the same for all optimizers: a mapping from arguments to 1-D arrays, whose
         product is tried, or a list of the points of a search.
-      tuning_starts: the starts from which the setting is chosen, as in `sweep`: an array of shape (starts, dim), a
-        mapping with one for each function, or a tree.
+      tuning_starts: the starts from which the setting is chosen, as in `sweep`: an array of shape (starts, dim), or
+        a mapping with one for each function.
       judged_starts: the starts from which the chosen setting is judged, in the same form.
       choose: `choose(first, values)` returns the index of the best setting for each optimizer and function. The two
         arrays hold the sweep's `first_reached` and `value` and have the shape (optimizers, functions, settings,
@@ -218,36 +216,26 @@ def tune_and_judge(
     require_callable("choose", choose)
     _require_options(options)
     for name, starts in (("tuning_starts", tuning_starts), ("judged_starts", judged_starts)):
-        lay_points(name, starts, list(functions), True)
-    given_by_caller = {name: options.get(name) for name in ("gradient", "minimizers", "key", "data")}
-    if make_space(functions, factories, hyperparameters, tuning_starts, **given_by_caller).minimizers is None:
+        lay_starts(name, starts, list(functions), True)
+    given_by_caller = (options.get("gradient"), options.get("minimizers"))
+    if make_space(functions, factories, hyperparameters, tuning_starts, *given_by_caller).minimizers is None:
         raise ValueError("functions: expected functions whose minimizers are known, or minimizers=, got neither")
 
     def run(settings: Any, starts: Any) -> xr.Dataset:
         return sweep(functions, factories, settings, starts, **options)
 
     tuning = run(hyperparameters, tuning_starts)
-    return Race(tuning, run(chosen_settings(tuning, choose), judged_starts))
-
-
-def chosen_settings(
-    tuning: xr.Dataset, choose: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> dict[str, xr.DataArray]:
-    """Return the hyperparameters of the settings that `choose` returns, as `tune_and_judge` describes it.
-
-    Each has the dimensions "optimizer", "function" and "trial". The last one, of length 1, gives each lane its own
-    number, as in `tuning`, so that nothing is compiled again.
-    """
     shape = (tuning.sizes["optimizer"], tuning.sizes["function"], -1, tuning.sizes["start"])
     first = tuning.first_reached.values.reshape(shape)
     best = _chosen(choose(first, tuning.value.values.reshape(shape)), first.shape)
     each = tuning.first_reached.isel(start=0, drop=True)  # this has all axes of the settings
     chosen = {}
-    for name in hyperparameters_in(tuning):
+    for name in (str(coordinate) for coordinate in tuning.coords if coordinate not in RESULT_NAMES):
         values = tuning[name].broadcast_like(each).transpose(*each.dims).values.reshape(shape[:3])
+        # With an axis, of length 1, each lane has its own number, as in tuning, so that nothing is compiled again.
         values = np.take_along_axis(values, best[..., None], axis=-1)
         chosen[name] = xr.DataArray(values, dims=("optimizer", "function", "trial"))
-    return chosen
+    return Race(tuning, run(chosen, judged_starts))
 
 
 def _require_options(options: Mapping[str, Any]) -> None:
