@@ -4,8 +4,8 @@ Claim: optimizers differ in what they can do more than in how well they do it. W
 explained by a few properties: whether it scales each coordinate by itself, whether its steps ignore the size of the
 gradient, and whether it averages.
 
-Protocol: all optimizers have the same random search of learning rates, a Sobol sequence in the logarithm from 1e-6 to
-100; all other arguments have their defaults, except that weight decay, which moves the solution, is 0. For each problem
+Protocol: all optimizers try the same learning rates, a logarithmic grid from 1e-6 to 100; all other arguments have
+their defaults, except that weight decay, which moves the solution, is 0. For each problem
 and level the rate is chosen on two seeds and judged on four others, which have other instances, starts and noise. All
 optimizers take the same number of steps, 1,000 or 500. A problem is solved if its error, which has no noise, is small
 on average over the last tenth of the steps, relative to that of the start. The interval of an optimizer's score is
@@ -31,7 +31,7 @@ import scipy.cluster.hierarchy
 import tyro
 import xarray as xr
 
-from gdlab import OPTIMIZERS, given, log_range, plots, sample_hyperparameters
+from gdlab import OPTIMIZERS, given, plots
 from gdlab.analysis import intervals
 from gdlab.analysis.tables import Table
 from gdlab.arguments import as_path, require_count, require_names
@@ -73,12 +73,12 @@ class Config:
 def map_one(config: Config, name: str) -> xr.Dataset:
     """Return the map of one optimizer, from the folder of maps if it is there with the same settings."""
     kept = None if config.maps is None else config.maps / f"{name}.nc"
-    rates = sample_hyperparameters({"learning_rate": log_range(1e-6, 1e2)}, config.trials)
+    rates = {"learning_rate": np.geomspace(1e-6, 1e2, config.trials)}
     if kept is not None and kept.exists():
         found = xr.load_dataset(kept, engine="scipy")
-        seeds = config.tuning_seeds + config.judged_seeds
         same = [str(one) for one in found.problem.values] == list(config.problems)
-        if same and found.sizes["setting"] == config.trials and found.sizes["seed"] == seeds:
+        sizes = (config.trials, config.tuning_seeds + config.judged_seeds)
+        if same and (found.sizes["setting"], found.sizes["seed"]) == sizes:
             return found
     problems = {one: PROBLEMS[one] for one in config.problems}
     seeds = {"tuning_seeds": config.tuning_seeds, "judged_seeds": config.judged_seeds}

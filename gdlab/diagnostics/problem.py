@@ -14,8 +14,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from gdlab.arguments import require_callable, require_count, require_instance, require_number, require_sequence
-from gdlab.arguments import require_text as _require_text
+from gdlab.arguments import (
+    require_callable,
+    require_count,
+    require_instance,
+    require_number,
+    require_sequence,
+    require_text,
+)
 
 DIM = 16
 """The number of coordinates of problems whose points are vectors."""
@@ -28,7 +34,7 @@ STEPS = 1000
 
 
 class Problem(NamedTuple):
-    """A family member: what an optimizer is asked, at four levels of difficulty, and how the answer is judged.
+    """A problem: what an optimizer is asked, at four levels of difficulty, and how the answer is judged.
 
     All functions are pure, and the level is a traced number, so that one compiled program serves all levels, seeds and
     settings of an optimizer. `data` is what one instance of the problem consists of, such as a rotation and a solution.
@@ -88,7 +94,7 @@ def require_problem(name: str, problem: Any) -> None:
     """
     require_instance(name, problem, Problem, 'a Problem, such as gdlab.diagnostics.PROBLEMS["saddle"]')
     for field in ("name", "family", "measures", "difficulty"):
-        _require_text(f"{name}.{field}", getattr(problem, field))
+        require_text(f"{name}.{field}", getattr(problem, field))
     for field in ("begin", "loss", "error"):
         require_callable(f"{name}.{field}", getattr(problem, field))
     for field in ("sampled", "recall", "remember"):
@@ -101,7 +107,7 @@ def require_problem(name: str, problem: Any) -> None:
         raise ValueError(f"{name}.levels: expected {len(LEVELS)} numbers, the easiest first, got {len(problem.levels)}")
     require_sequence(f"{name}.references", problem.references, "names")
     for each in problem.references:
-        _require_text(f"{name}.references", each)
+        require_text(f"{name}.references", each)
     require_number(f"{name}.goal", problem.goal, 0.0, 0.9, open_low=True)
     require_count(f"{name}.steps", problem.steps, low=10)
     if (problem.recall is None) != (problem.remember is None):
