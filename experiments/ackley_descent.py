@@ -114,28 +114,18 @@ def from_one_start(config: Config) -> list[dict[str, Any]]:
     settings = [("source", name, config.learning_rate, config.step) for name in gradients]
     sound = config.sound_learning_rate
     settings.append(("sound", "autodiff", sound, sound * config.gradient_tolerance))
-    common: dict[str, Any] = {"max_steps": config.max_epochs, "record": "last"}
+    fixed: dict[str, Any] = {"max_steps": config.max_epochs, "record": "last"}
     records = []
     for setting, name, rate, tolerance in settings:
-        run = partial(descend, ACKLEY, tolerance=tolerance, gradient=gradients[name], **common)
+        run = partial(descend, ACKLEY, tolerance=tolerance, gradient=gradients[name], **fixed)
         one = jax.vmap(lambda m, run=run, rate=rate: run(momentum(rate, momentum=m), start=config.start))
         descents = jax.jit(one)(jnp.array(config.momenta))
-        records += [
-            {
-                "setting": setting,
-                "method": "momentum" if m else "vanilla",
-                "momentum": m,
-                "gradient": name,
-                "learning_rate": rate,
-                "tolerance": tolerance,
-                "epochs": int(descents.steps[k]),
-                "converged": bool(descents.converged[k]),
-                "diverged": bool(descents.diverged[k]),
-                "point": descents.point[k],
-                "value": float(descents.value[k, -1]),
-            }
-            for k, m in enumerate(config.momenta)
-        ]
+        common = {"setting": setting, "gradient": name, "learning_rate": rate, "tolerance": tolerance}
+        for k, m in enumerate(config.momenta):
+            method = {"method": "momentum" if m else "vanilla", "momentum": m}
+            flags = {flag: bool(getattr(descents, flag)[k]) for flag in ("converged", "diverged")}
+            end = {"epochs": int(descents.steps[k]), "point": descents.point[k], "value": float(descents.value[k, -1])}
+            records.append(common | method | flags | end)
     return records
 
 
