@@ -62,7 +62,7 @@ def scan(
         labelled by the values, or by the names of functions. A value that is no list is an argument without a
         dimension. Default None.
       chunk: the number of lanes per call; 1 runs them one after another. "auto", the default, chooses by timing. The
-        numbers of a lane depend on it in their rounding only; a lane alone has the bits of `jax.jit(fn)`.
+        numbers of a lane depend on it in their rounding only.
       devices: the devices to use. Each runs its own lanes; a single CPU device uses all cores. Default None, all
         devices of this process. Where `jax.distributed` is initialized, the processes divide the lanes among
         themselves, and each returns the whole result.

@@ -77,7 +77,7 @@ class LanePrograms:
             shape = () if width is None else (width,)
             closed = self.trace.closed
             shapes = [jax.ShapeDtypeStruct(shape, aval.dtype) for aval in closed.in_avals]
-            lane, options = self._with_large(), {}  # one lane has the bits of a call under jax.jit
+            lane, options = self._with_large(), {}  # one lane is compiled as by jax.jit
             if width is not None:
                 lane, options = jax.vmap(lane, (None, *[0] * len(shapes))), wide_vectors(device)
             try:
