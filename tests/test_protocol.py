@@ -91,6 +91,17 @@ def test_line_searches_are_given_the_function():
     np.testing.assert_allclose(swept(FACTORIES["polyak_sgd"]).value.values[0, 0], 0, atol=1e-3)
 
 
+@pytest.mark.slow
+def test_paths_of_lbfgs_are_those_of_descents():
+    # Each lane has its own place in the memories, to which a batch writes by scatters: XLA must not merge two of them.
+    starts = np.stack([START, -START, START / 2])
+    make = FACTORIES["lbfgs"]
+    found = sweep(quadratic, make, {"learning_rate": [RATE]}, starts, max_steps=5, record="path", progress=False)
+    for place, start in enumerate(starts):
+        one = descend(quadratic, make(RATE), start, max_steps=5)
+        np.testing.assert_allclose(found.value[0, place], one.value, rtol=1e-9, atol=1e-12)
+
+
 def test_only_what_an_update_names_is_passed_on():
     def named(updates, state, params, *, grad_fn):
         return grad_fn(params), state

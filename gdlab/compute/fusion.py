@@ -14,6 +14,7 @@ import functools
 import os
 import sys
 from collections.abc import MutableMapping
+from typing import Any
 
 import jaxlib.version
 
@@ -62,3 +63,16 @@ def in_force() -> bool:
         two = jax.jit(lambda x: (x + 1, x * x), in_shardings=place, out_shardings=place)
         text = two.lower(jax.ShapeDtypeStruct((512,), jnp.float32)).compile().as_text()
     return text is not None and text.count(" fusion(") == 1
+
+
+PASS = "cpu_multi_output_fusion"
+"""XLA's name of the pass that merges operations with several outputs."""
+
+
+def options_without(scatters: int, device: Any) -> dict[str, str]:
+    """Return compiler options that switch the fusion off for a program of so many scatters, if it may end the process.
+
+    XLA of jaxlib 0.10 aborts where it merges two scatters of matrices, as those that write the memories of L-BFGS
+    at an index of each lane.
+    """
+    return {"xla_disable_hlo_passes": PASS} if scatters > 1 and device.platform == "cpu" else {}

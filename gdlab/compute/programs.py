@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from gdlab.compute.fusion import options_without
 from gdlab.compute.trees import without_key
 
 SETTINGS = (
@@ -91,10 +92,16 @@ def trace(
       donate: the positions of arguments whose memory the program may reuse.
     """
     place = jax.sharding.SingleDeviceSharding(device)
-    jitted = jax.jit(
-        function, in_shardings=place, out_shardings=place, donate_argnums=donate, compiler_options=options or None
-    )
-    return jitted.trace(*arguments)
+
+    def traced(options: Any) -> Any:
+        jitted = jax.jit(
+            function, in_shardings=place, out_shardings=place, donate_argnums=donate, compiler_options=options or None
+        )
+        return jitted.trace(*arguments)
+
+    found = traced(options)
+    safe = options_without(count_scatters(found.jaxpr), device)
+    return traced({**(options or {}), **safe}) if safe else found
 
 
 def digest_programs(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None:
@@ -147,6 +154,11 @@ LAPACK = frozenset(
     | {"triangular_solve", "tridiagonal", "tridiagonal_solve"}
 )
 """The primitives that call LAPACK on a CPU."""
+
+
+def count_scatters(closed: core.ClosedJaxpr) -> int:
+    """Return how many operations of a traced program write to places of an array that are computed."""
+    return sum(eqn.primitive.name.startswith("scatter") for eqn in equations(closed.jaxpr))
 
 
 def calls_lapack(closed: core.ClosedJaxpr) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend import core
 
 from gdlab.arguments import describe, restated
-from gdlab.compute.programs import Cache, digest_jaxprs
+from gdlab.compute.programs import Cache, digest_jaxprs, trace
 from gdlab.compute.threads import Crew
 from gdlab.descent import Descent, descend
 from gdlab.sweeps.crew import Ledger, Part
@@ -132,7 +132,7 @@ def run_histories(
         numbers = space.values(factory, part.function, lanes, chunk, device)
         given = jax.device_put((starts, np.int32(part.function), numbers), device)
         with ledger.compiling():
-            program = PROGRAMS.get((which, device), lambda: jax.jit(batch).lower(*given).compile())
+            program = PROGRAMS.get((which, device), lambda: trace(batch, given, device).lower().compile())
         found = {name: np.asarray(array)[: len(lanes)] for name, array in program(*given).items()}
         with lock:
             ledger.record(part, slice(lanes.start, lanes.stop), found)
