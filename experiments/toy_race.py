@@ -16,8 +16,8 @@ Matrices: the functions of `gdlab.functions.MATRIX_FUNCTIONS`, whose points are 
 arrives when f(x) - minimum is at most `gap` times that at its start. All optimizers take part, with their own defaults,
 but without weight decay.
 
-The results are those of `gdlab.analysis.races.race_records`: shares with bootstrap intervals, ranks, quartiles of steps,
-performance profiles (Dolan & More 2002), and tunability.
+The results are those of `gdlab.analysis.races.race_records`: shares with bootstrap intervals, ranks, quartiles of
+steps, performance profiles (Dolan & More 2002), and tunability.
 
 Command:   python experiments/toy_race.py [--out DIR] [--optimizers adam ...] [--functions beale ...] [--matrices ...]
 Expect:    the tables of benchmarks/results/toy_race.json; large steps amplify rounding, so shares on Ackley's and
