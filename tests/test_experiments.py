@@ -271,7 +271,7 @@ def test_toy_race(tmp_path, capsys):
     assert matrices.keys() == records.keys()
     assert matrices["adam"] == matrices["adamw"] | {"optimizer": "adam"}
     assert matrices["adam"]["functions"].keys() == set(config.matrices)
-    assert matrices["adam"]["share"] > 0.5
+    assert matrices["adam"]["share"] > matrices["sgd"]["share"]
     tuning = xr.load_dataset(out / "matrices_tuning.nc", engine="scipy")
     assert dict(tuning.sizes) == {"optimizer": 4, "function": 2, "trial": 8, "start": 3}
     for name in ("race", "functions", "matrices_race", "matrices_functions"):

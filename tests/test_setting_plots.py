@@ -130,6 +130,7 @@ def test_the_scale_is_logarithmic_for_losses_of_many_magnitudes_and_leaves_out_t
     assert scale.colors()(0.0)[:3] < scale.colors()(1.0)[:3]
     better = score_scale(np.linspace(0, 1, 11), higher=True).colors()
     assert better(1.0)[:3] < better(0.0)[:3]
+    np.testing.assert_array_equal(scale.drawable(np.array([0.0, 0.1, np.inf])), [scale.low, 0.1, np.nan])
 
 
 def test_many_optimizers_share_one_map_with_the_first_one_at_the_top():

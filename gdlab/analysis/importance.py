@@ -177,15 +177,16 @@ def search_importance(
     points = as_numbers("points", points, shape=(None, len(axes)), least=1).astype(float)
     scores = as_numbers("scores", scores, shape=(len(points), None), least=1).astype(float)
     bases = [_basis(column, axis) for column, axis in zip(points.T, axes, strict=True)]
-    powers, penalty, explained = _best_degree(bases, scores.mean(axis=-1))
+    trials = _trials(points, bases)
+    powers, penalty, explained = _best_degree(bases, scores.mean(axis=-1), trials)
     terms = _terms(bases, powers)
-    count, repeats = scores.shape
-    estimate = _fit(terms, scores.mean(axis=-1), np.ones(count), penalty)
+    repeats, count = scores.shape[1], int(trials.max()) + 1
+    estimate = _fit(terms, scores.mean(axis=-1), np.ones(len(trials)), penalty)
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(resamples):
         means = scores[:, rng.integers(repeats, size=repeats)].mean(axis=-1)
         weights = np.bincount(rng.integers(count, size=count), minlength=count).astype(float)
-        drawn.append(_polynomial_indices(_fit(terms, means, weights, penalty), powers))
+        drawn.append(_polynomial_indices(_fit(terms, means, weights[trials], penalty), powers))
     names = tuple(axis.name for axis in axes)
     return _importance(names, _polynomial_indices(estimate, powers), drawn, level, explained)
 
@@ -202,6 +203,14 @@ def _basis(column: Float[np.ndarray, " trials"], axis: Axis) -> Float[np.ndarray
         return np.asarray((np.sqrt(len(nodes)) * q * np.sign(np.diag(r)))[which])
     norms = np.sqrt(2 * np.arange(LARGEST_DEGREE + 1) + 1)
     return np.asarray((np.polynomial.legendre.legvander(nodes, LARGEST_DEGREE) * norms)[which])
+
+
+def _trials(points: np.ndarray, bases: Sequence[np.ndarray]) -> Int[np.ndarray, " settings"]:
+    """Return the trial of each setting; those that differ only in hyperparameters of few values share it."""
+    scattered = [k for k, basis in enumerate(bases) if basis.shape[1] == LARGEST_DEGREE + 1]
+    if not scattered:
+        return np.arange(len(points))
+    return np.unique(points[:, scattered], axis=0, return_inverse=True)[1].ravel()
 
 
 def _powers(most: Sequence[int], degree: int, norm: float) -> Int[np.ndarray, "terms axes"] | None:
@@ -232,7 +241,7 @@ def _terms(bases: Sequence[np.ndarray], powers: np.ndarray) -> Float[np.ndarray,
     return np.asarray(np.prod([basis[:, powers[:, k]] for k, basis in enumerate(bases)], axis=0))
 
 
-def _best_degree(bases: Sequence[np.ndarray], means: np.ndarray) -> tuple[np.ndarray, float, float]:
+def _best_degree(bases: Sequence[np.ndarray], means: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Return the degrees of the terms and the ridge penalty with the least error for trials that are left out.
 
     The third number is the part of the variance that is then predicted.
@@ -240,22 +249,40 @@ def _best_degree(bases: Sequence[np.ndarray], means: np.ndarray) -> tuple[np.nda
     centered, count = means - means.mean(), len(means)
     most = [basis.shape[1] - 1 for basis in bases]
     best: tuple[float, np.ndarray, float] | None = None
+    sizes = np.bincount(trials)[trials]
+    left_out = [
+        np.argsort(np.where(sizes == m, trials, count), kind="stable")[: (sizes == m).sum()].reshape(-1, m)
+        for m in np.unique(sizes)
+    ]
     tried = set()
     for degree, norm in itertools.product(range(1, LARGEST_DEGREE + 1), NORMS):
         powers = _powers(most, degree, norm)
-        if powers is None or (degree > 1 and len(powers) >= count) or powers.tobytes() in tried:
+        if powers is None or (degree > 1 and len(powers) > 0.75 * count) or powers.tobytes() in tried:
             continue
         tried.add(powers.tobytes())
         u, s, _ = np.linalg.svd(_terms(bases, powers), full_matrices=False)
         for penalty in PENALTIES:
             shrunk = s**2 / (s**2 + penalty * count)
-            kept = np.maximum(1 - 1 / count - (u**2) @ shrunk, 1e-12)  # how much of a trial its own fit leaves over
-            error = float(np.mean(((centered - u @ (shrunk * (u.T @ centered))) / kept) ** 2))
+            residuals = centered - u @ (shrunk * (u.T @ centered))
+            error = sum(_left_out_error(u[places], shrunk, residuals[places]) for places in left_out) / count
             if best is None or error < best[0]:
                 best = error, powers, float(penalty)
     assert best is not None
     variance = float(means.var())
     return best[1], best[2], max(0.0, 1 - best[0] / variance) if variance else 0.0
+
+
+def _left_out_error(u: np.ndarray, shrunk: np.ndarray, residuals: np.ndarray) -> float:
+    """Return the sum of squared errors of trials of equal size, each predicted by a fit to the others.
+
+    Args:
+      u: the left singular vectors of the terms, of shape (trials, settings, terms).
+      shrunk: how much of each the fit takes.
+      residuals: the residuals of the fit to all trials.
+    """
+    size = u.shape[1]
+    own = np.eye(size) - (u * shrunk) @ u.swapaxes(1, 2) - 1 / (u.shape[0] * size)
+    return float(np.sum(np.linalg.solve(own + 1e-12 * np.eye(size), residuals[..., None]) ** 2))
 
 
 def _fit(terms: np.ndarray, means: np.ndarray, weights: np.ndarray, penalty: float) -> Float[np.ndarray, " terms"]:

@@ -48,6 +48,11 @@ class ScoreScale(NamedTuple):
         within = np.clip(scores, self.low, self.high)
         return np.asarray(np.ma.filled(self.norm()(within), 0.0), float)
 
+    def drawable(self, scores: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """Return the scores with NaN for infinite ones, and with zeros at the lower end of a logarithmic scale."""
+        finite = np.where(np.isfinite(scores), scores, np.nan)
+        return np.maximum(finite, self.low) if self.logarithmic else finite
+
     def limit(self, axes: Axes) -> None:
         """Set up a vertical axis of scores."""
         if self.logarithmic:

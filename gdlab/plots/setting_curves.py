@@ -75,8 +75,10 @@ def _draw_marginal(axes: Axes, landscape: Landscape, which: int, group: int, sca
     several = len(landscape.axes) > 1
     if landscape.shape is None:
         faint = float(np.clip(60 / len(column), 0.08, 0.35))
-        axes.plot(column, typical, "o", color=style["color"], ms=2.5, alpha=faint, mew=0, ls="none", zorder=2)
-    axes.plot(marginal.values, _drawable(marginal.typical.estimate), lw=1.7, marker="o", ms=3, zorder=4, **style)
+        axes.plot(
+            column, scale.drawable(typical), "o", color=style["color"], ms=2.5, alpha=faint, mew=0, ls="none", zorder=2
+        )
+    axes.plot(marginal.values, scale.drawable(marginal.typical.estimate), lw=1.7, marker="o", ms=3, zorder=4, **style)
     beyond = (
         (scale.low / 1e3, scale.high * 1e3)
         if scale.logarithmic
@@ -86,7 +88,7 @@ def _draw_marginal(axes: Axes, landscape: Landscape, which: int, group: int, sca
     if np.isfinite(marginal.typical.low).any() or np.isfinite(marginal.typical.high).any():
         axes.fill_between(marginal.values, *ends, color=style["color"], alpha=0.18, lw=0, zorder=3)
     if several:
-        axes.plot(marginal.values, _drawable(marginal.best), lw=1, ls=(0, (4, 2)), color=style["color"], zorder=3)
+        axes.plot(marginal.values, scale.drawable(marginal.best), lw=1, ls=(0, (4, 2)), color=style["color"], zorder=3)
     failed = np.isinf(typical)
     if failed.any():
         # Every group has a row of its own at the edge where scores are bad.
@@ -103,11 +105,6 @@ def _draw_marginal(axes: Axes, landscape: Landscape, which: int, group: int, sca
             transform=axes.get_xaxis_transform(),
             zorder=5,
         )
-
-
-def _drawable(scores: np.ndarray) -> np.ndarray:
-    """Return the scores with a gap where they are infinite."""
-    return np.where(np.isfinite(scores), scores, np.nan)
 
 
 def marginal_entries(landscape: Landscape) -> list[Any]:

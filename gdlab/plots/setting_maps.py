@@ -74,7 +74,7 @@ def _draw_map(axes: Axes, landscape: Landscape, group: int, scale: ScoreScale) -
     order = np.lexsort(landscape.points[group].T)  # the second hyperparameter slowest
     shape = (len(y.values), len(x.values))
     typical, failed = landscape.typical()[group], landscape.failed()[group]
-    cells = np.ma.masked_invalid(typical[order].reshape(shape))
+    cells = np.ma.masked_invalid(scale.drawable(typical[order]).reshape(shape))
     edges = [cell_edges(axis.values, logarithmic=axis.logarithmic) for axis in (x, y)]
     rule(axes, "x", x)
     rule(axes, "y", y)
