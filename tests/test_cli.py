@@ -38,7 +38,6 @@ def test_help_needs_no_jax():
     code = """
 import sys
 from gdlab.cli import main
-from gdlab.optimizers import WRAPPERS
 sys.argv = ["gdlab", "--help"]
 try:
     main()

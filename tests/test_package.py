@@ -108,6 +108,12 @@ for name, factory in gdlab.OPTIMIZERS.items():
     optimizer = factory(0.1, **more)
     tree = {"w": jnp.ones((3, 2)), "k": jnp.ones((2, 1, 2, 2)), "s": jnp.ones(())}
     jax.eval_shape(lambda x: optimizer.update(x, optimizer.init(x), x), tree)
+passed = {"value": jnp.ones(()), "value_fn": lambda x: jnp.sum(x["w"]), "grad_fn": lambda x: x}
+for name, wrapper in gdlab.optimizers.WRAPPERS.items():
+    more = {"rest": gdlab.OPTIMIZERS["adam"]()} if name == "partitioned" else {}
+    optimizer = wrapper(gdlab.OPTIMIZERS["sgd"](), **more)
+    state = optimizer.init(tree)
+    jax.eval_shape(lambda x: gdlab.optimizers.evaluation_params(optimizer.update(x, state, x, **passed)[1], x), tree)
 for factory in strategies.STRATEGIES.values():
     jax.eval_shape(lambda x: gdlab.descend(rosenbrock.fn, factory(), x, max_steps=2), jnp.zeros(2))
 grid = gdlab.evaluate_grid(rosenbrock, points=21)

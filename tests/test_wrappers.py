@@ -264,6 +264,32 @@ def test_partitioned_divides_by_name_and_shape():
         assert {name for name in ("layer/kernel", "layer/bias", "head") if any(name in f for f in found)} == expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ema", "lookahead", "ema_nesterov"])
+def test_averages_of_16_bit_parameters_do_not_stand_still(name):
+    numbers = {"ema": {"decay": 0.999}, "lookahead": {"alpha": 0.01}, "ema_nesterov": {"decay": 0.999}}[name]
+
+    def ends(dtype):
+        optimizer = WRAPPERS[name](o.sgd(0.01), **numbers)
+        x = jnp.ones(3, dtype)
+
+        def step(carry, _):
+            x, state = carry
+            updates, state = optimizer.update(jnp.ones(3, dtype), state, x)
+            return (optax.apply_updates(x, updates), state), None
+
+        x, state = jax.lax.scan(step, (x, optimizer.init(x)), length=50)[0]
+        return state[0], evaluation_params(state, x)
+
+    (mean, shown), (exact, _) = jax.jit(lambda: ends(jnp.bfloat16))(), jax.jit(lambda: ends(jnp.float32))()
+    assert mean.dtype == jnp.float32
+    assert shown.dtype == jnp.bfloat16
+    # The points themselves are rounded to three digits; an average of them in 16 bits would not have left its start.
+    np.testing.assert_allclose(mean, exact, rtol=0.2 if name == "ema_nesterov" else 0.02)
+    start = 0.0 if name == "ema_nesterov" else 1.0
+    assert jnp.abs(mean - start).min() > 4e-4
+
+
 def wrong(name):
     """Return wrong published implementations of a wrapper as NumPy functions like those of the references."""
     return {
