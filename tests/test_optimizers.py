@@ -150,7 +150,7 @@ BASE = {
     "schedule_free_sgd": {"warmup_steps": 3.0},
     "schedule_free_adamw": {"warmup_steps": 3.0},
     "splus": {"update_interval": 3.0},
-    "adamuon": {"momentum": 0.6},
+    "adamuon": {"momentum": 0.8},
 }
 
 
