@@ -141,7 +141,7 @@ TELLING = {
     "muonh": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "norm_eps": 9.0},
     "adamh": {"eps": 0.1, "norm_eps": 9.0},
     "psgd_kron": {"update_interval": 3.0, "max_dim": 2, "damping": 0.1, "seed": 1},
-    "soap_muon": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express", "moment_eps": 0.1},
+    "soap_muon": {"ns_steps": 3, "eps": 1e5, "coefficients": "polar_express", "moment_eps": 0.1},
     "kl_soap": {"precondition_frequency": 3.0, "cap": 1.0, "eps": 0.1},
     "dion": {"rank": 1, "eps": 0.1},
     "splus": {"update_interval": 2.0, "eps": 5.0, "max_dim": 1, "average_decay": 0.5},
@@ -159,7 +159,7 @@ BASE = {
     "schedule_free_adamw": {"warmup_steps": 3.0},
     "splus": {"update_interval": 3.0},
     "gauss_newton": {"residual_fn": lambda x: [jnp.sin(leaf) + leaf / 5 for leaf in jax.tree.leaves(x)]},
-    "adamuon": {"momentum": 0.6},
+    "adamuon": {"momentum": 0.8},
 }
 
 
