@@ -131,7 +131,7 @@ TELLING = {
     "mars": {"form": "lion"},
     "lbfgs": {"memory": 2},
     "ssbroyden": {"formula": "bfgs"},
-    "newton_cg": {"forcing": 1e-3, "max_iterations": 2},
+    "newton_cg": {"forcing": 1e-3, "max_iterations": 1},
     "galore": {"rank": 2, "update_interval": 3.0, "eps": 0.1},
     "apollo": {"rank": 2, "update_interval": 3.0, "growth_limit": 1.5, "eps": 0.1},
     "moonlight": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express"},

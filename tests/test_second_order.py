@@ -173,6 +173,19 @@ def test_searches_in_a_batch_are_searches_alone():
 
 
 @pytest.mark.slow
+def test_a_search_ends_after_the_largest_number_of_trials():
+    start = jnp.array([-1.2, 1.0])
+    for factory in (o.lbfgs, o.ssbroyden, o.newton_cg):
+
+        def path(most, factory=factory):
+            return descend(ROSENBROCK, factory(max_search_steps=most), start, max_steps=8).path
+
+        paths = jax.jit(jax.vmap(path))(jnp.array([1.0, 20.0]))
+        assert jnp.isfinite(paths).all()
+        assert jnp.abs(paths[0] - paths[1]).max() > 1e-3, factory.__name__
+
+
+@pytest.mark.slow
 def test_derivatives_take_the_length_of_a_step_as_constant():
     def end(x):
         return descend(ROSENBROCK, o.lbfgs(), x, max_steps=4).point
