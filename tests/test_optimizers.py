@@ -131,7 +131,7 @@ TELLING = {
     "mars": {"form": "lion"},
     "lbfgs": {"memory": 2},
     "ssbroyden": {"formula": "bfgs"},
-    "newton_cg": {"forcing": 1e-3, "max_iterations": 2},
+    "newton_cg": {"forcing": 0.5, "max_iterations": 1},
     "galore": {"rank": 2, "update_interval": 3.0, "eps": 0.1},
     "apollo": {"rank": 2, "update_interval": 3.0, "growth_limit": 1.5, "eps": 0.1},
     "moonlight": {"ns_steps": 3, "eps": 0.1, "coefficients": "polar_express"},
@@ -158,6 +158,7 @@ BASE = {
     "schedule_free_sgd": {"warmup_steps": 3.0},
     "schedule_free_adamw": {"warmup_steps": 3.0},
     "splus": {"update_interval": 3.0},
+    "newton_cg": {"forcing": 0.01},
     "gauss_newton": {"residual_fn": lambda x: [jnp.sin(leaf) + leaf / 5 for leaf in jax.tree.leaves(x)]},
     "adamuon": {"momentum": 0.8},
 }

@@ -1,6 +1,7 @@
 """Methods that use curvature: identities on quadratics, SciPy's minima and formulas, and what they refuse."""
 
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +171,19 @@ def test_searches_in_a_batch_are_searches_alone():
         np.testing.assert_allclose(
             jax.jit(jax.vmap(run))(starts), [jax.jit(run)(x) for x in starts], rtol=1e-7, err_msg=factory.__name__
         )
+
+
+@pytest.mark.slow
+def test_a_search_ends_after_the_largest_number_of_trials():
+    start = jnp.array([-1.2, 1.0])
+    for factory in (o.lbfgs, o.ssbroyden, partial(o.newton_cg, forcing=1e-6)):  # whose second full step leads uphill
+
+        def path(most, factory=factory):
+            return descend(ROSENBROCK, factory(max_search_steps=most), start, max_steps=8).path
+
+        paths = jax.jit(jax.vmap(path))(jnp.array([1.0, 20.0]))
+        assert jnp.isfinite(paths).all()
+        assert jnp.abs(paths[0] - paths[1]).max() > 1e-3, factory
 
 
 @pytest.mark.slow
