@@ -103,7 +103,6 @@ def measure(name: str, ds: xr.Dataset) -> dict[str, Any]:
         "score_high": float(interval.high),
         "breadth": float(ds.breadth.mean()),
         "at_the_edge": int(edges.sum()),
-        "seconds": float(ds.attrs["seconds"]),
         "shares": {str(one): [round(float(x), 3) for x in ds.share.sel(problem=one)] for one in ds.problem.values},
     }
 

@@ -1,5 +1,6 @@
 """Diagnostic problems: known solutions, gradients, what cannot solve them and what does, and maps of optimizers."""
 
+import json
 import math
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
 from gdlab import check_gradient, given
 from gdlab.diagnostics import FAMILIES, LEVELS, PROBLEMS, map_optimizer, run_problem
@@ -14,6 +16,7 @@ from gdlab.diagnostics.maps import choose_settings
 from gdlab.diagnostics.problem import rotation, spectrum
 from gdlab.diagnostics.run import begin_instance, take_steps
 from gdlab.optimizers import OPTIMIZERS, adam, asgd, sgd
+from tests.test_experiments import load
 
 SEEDS = np.arange(64)
 KEY = jax.random.key(0)
@@ -255,3 +258,30 @@ def test_planted_faults_are_told_apart_from_adam():
     assert float(abs(faults.sel(problem=["quadratic_aligned", "cigar"])).max()) == 0.0  # one leaf: nothing is flipped
     again = map_optimizer(adam, problems=some)
     np.testing.assert_array_equal(again.error, right.error)
+
+
+@pytest.mark.slow
+def test_the_experiment_draws_a_map_and_continues_from_kept_ones(tmp_path, capsys):
+    experiment = load("diagnostics_map")
+    settings = {
+        "optimizers": ("sgd", "adam", "signum"),
+        "problems": ("quadratic_aligned", "curl", "outliers"),
+        "trials": 8,
+        "judged_seeds": 2,
+        "maps": tmp_path / "maps",
+    }
+    experiment.main(experiment.Config(out=tmp_path / "first", **settings))
+    printed = capsys.readouterr().out
+    assert "solves most" in printed
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "maps").iterdir()}
+    assert set(kept) == {"sgd.nc", "adam.nc", "signum.nc"}
+    experiment.main(experiment.Config(out=tmp_path / "second", **settings))
+    assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "maps").iterdir()}
+    first, second = ((tmp_path / name / "results.json").read_text() for name in ("first", "second"))
+    assert first == second
+    records = {one["optimizer"]: one for one in json.loads(first)}
+    assert sum(records["sgd"]["shares"]["curl"]) > sum(records["signum"]["shares"]["curl"])
+    for one in records.values():
+        assert 0 <= one["score_low"] <= one["score"] <= one["score_high"] <= 1
+    with Image.open(tmp_path / "first" / "map.png") as image:
+        assert min(image.size) > 200

@@ -50,7 +50,7 @@ define(
     begin=_cliff_begin,
     loss=_cliff,
     goal=0.05,
-    references=("adam", "signum", "rprop"),
+    references=("signum", "adam"),
     **COMMON,
 )
 define(
@@ -61,7 +61,7 @@ define(
     begin=_exploding_begin,
     loss=_exploding,
     goal=0.1,
-    references=("adam", "signum", "rprop"),
+    references=("signum", "adam"),
     **COMMON,
 )
 define(

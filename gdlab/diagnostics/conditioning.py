@@ -126,5 +126,5 @@ define(
     begin=_discus,
     loss=_rotated_bowl,
     references=("adam", "momentum"),
-    **COMMON,
+    **COMMON | {"levels": (10.0, 100.0, 1e3, 3e3)},
 )

@@ -81,13 +81,18 @@ def _layer(params: Any, data: Any, step: Any) -> Array:
 
 
 def _deep_begin(key: Any, first: Any, every: Any) -> tuple[dict[str, Array], Any]:
-    """Return layers that are rotations times `every`, of which the first is larger and the last smaller by `first`."""
+    """Return layers that are rotations times `every`, of which the first is larger and the last smaller by `first`.
+
+    The determinant of their product has the sign of that of the solution, which a flow of gradients cannot change.
+    """
     keys = jax.random.split(key, DEPTH + 2)
-    start = {name: every * rotation(one, WIDTH) for name, one in zip(LAYERS, keys, strict=False)}
+    turns = [rotation(one, WIDTH) for one in keys]
+    sides = jnp.prod(jnp.linalg.det(jnp.stack(turns)))
+    turns[0] = turns[0].at[0].multiply(jnp.sign(sides))
+    start = {name: every * turn for name, turn in zip(LAYERS, turns, strict=False)}
     start[LAYERS[0]] *= first
     start[LAYERS[-1]] /= first
-    matrix = rotation(keys[-2], WIDTH) * spectrum(WIDTH, 3.0) @ rotation(keys[-1], WIDTH)
-    return start, {"matrix": matrix}
+    return start, {"matrix": turns[-2] * spectrum(WIDTH, 3.0) @ turns[-1]}
 
 
 def _product(params: Any, data: Any, step: Any) -> Array:
@@ -151,12 +156,12 @@ define(
     "linear_layer",
     measures="does it undo correlations of a layer's inputs, which act on the rows of the gradient alone?",
     difficulty="condition number of the inputs' covariance",
-    levels=(10.0, 100.0, 1e3, 1e4),
+    levels=(10.0, 100.0, 1e3, 3e3),
     begin=_layer_begin,
     loss=_layer,
     error=distance,
     goal=0.02,
-    references=("soap", "shampoo", "muon", "momentum"),
+    references=("adam", "momentum", "soap"),
     **COMMON,
 )
 define(
