@@ -69,11 +69,11 @@ def test_a_lane_is_the_descent_with_the_key_of_its_start():
             points, values = by_hand(STARTS[start], jax.random.fold_in(KEY, start), DATA, 12, rate)
             np.testing.assert_allclose(found.point[place, start], points[-1], rtol=1e-12)
             np.testing.assert_allclose(found.value[place, start], values[-1], rtol=1e-12)
+    key, other = jax.random.key(8), {"aim": DATA["aim"] + 1, "noise": DATA["noise"] / 2}
     before = len(compilations)
-    other = {"aim": DATA["aim"] + 1, "noise": DATA["noise"] / 2}
-    again = quiet(pulled, sgd, {"learning_rate": RATES}, STARTS, key=jax.random.key(8), data=other)
+    again = quiet(pulled, sgd, {"learning_rate": RATES}, STARTS, key=key, data=other)
     assert len(compilations) == before
-    points, _ = by_hand(STARTS[3], jax.random.fold_in(jax.random.key(8), 3), other, 12)
+    points, _ = by_hand(STARTS[3], jax.random.fold_in(key, 3), other, 12)
     np.testing.assert_allclose(again.point[0, 3], points[-1], rtol=1e-12)
 
 
