@@ -10,7 +10,6 @@ import pytest
 
 from gdlab.compute import fusion
 
-FLAG = f"--xla_backend_extra_options={fusion.OPTIONS}"
 needs_known_version = pytest.mark.skipif(
     not jaxlib.version.__version__.startswith(fusion.VERSIONS), reason="this version of jaxlib is not known"
 )
@@ -26,18 +25,29 @@ def not_started(monkeypatch):
 def test_the_flag_joins_those_of_the_user(not_started, before):
     environment = {"XLA_FLAGS": before} if before else {}
     assert fusion.request(environment)
-    assert environment == {"XLA_FLAGS": f"{before} {FLAG}".strip()}
+    assert environment == {"XLA_FLAGS": " ".join([before, *fusion.FLAGS]).strip()}
     assert not fusion.request(environment)  # it is there already
 
 
 @pytest.mark.parametrize(
     "environment",
-    [{fusion.SWITCH: "0"}, {"XLA_FLAGS": "--xla_backend_extra_options=xla_cpu_optimize_for_size"}],
+    [
+        {fusion.SWITCH: "0"},
+        {"XLA_FLAGS": "--xla_backend_extra_options=xla_cpu_optimize_for_size"},
+        {"XLA_FLAGS": "--xla_disable_hlo_passes=fusion"},
+    ],
 )
 def test_the_user_decides(not_started, environment):
     before = dict(environment)
     assert not fusion.request(environment)
     assert environment == before
+    assert fusion.options(0, "cpu", environment) == {}
+
+
+def test_programs_ask_for_the_fusion_unless_it_may_end_the_process():
+    environment = {"XLA_FLAGS": " ".join(fusion.FLAGS)}
+    assert fusion.options(1, "cpu", environment) == {"xla_disable_hlo_passes": ""}
+    assert fusion.options(2, "cpu", environment) == fusion.options(0, "gpu", environment) == {}
 
 
 def test_nothing_is_set_for_unknown_versions_or_after_the_start(not_started, monkeypatch):
@@ -62,8 +72,11 @@ def test_without_a_cpu_backend_the_fusion_is_not_in_force(monkeypatch):
 @pytest.mark.parametrize("first", ["", "import jax; jax.devices(); "])
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_xla_follows_the_flag_unless_it_has_started(first, switch):
-    code = f"{first}import gdlab; from gdlab.compute import fusion; print(fusion.in_force())"
+    code = (
+        f"{first}import gdlab; from gdlab.compute import fusion; print(fusion.in_force()); import jax; "
+        "print(jax.jit(lambda x: (x + 1, x * x)).lower(jax.numpy.ones(512)).compile().as_text().count(' fusion('))"
+    )
     environment = {**os.environ, fusion.SWITCH: switch, "JAX_PLATFORMS": "cpu"}
     environment.pop("XLA_FLAGS", None)
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == str(switch == "1" and not first)
+    assert out.stdout.split() == [str(switch == "1" and not first), "2"]  # programs of the user stay what they are

@@ -1,20 +1,20 @@
-"""XLA's fusion of operations with several outputs on CPUs, which gdlab switches on.
+"""XLA's fusion of operations with several outputs on CPUs, which gdlab switches on for its own programs.
 
-It makes the step of a small ResNet faster (`benchmarks/NOTES.md`), but XLA does not do it unless a flag of the
-process asks for it: it is not an option of a single compilation. XLA reads the flag when the first backend starts,
-that is, when a program first uses a device. So importing gdlab sets the flag (see `request`), unless a backend has
-started, `XLA_FLAGS` already says anything about `xla_backend_extra_options`, or `GDLAB_MULTI_OUTPUT_FUSION=0` forbids
-it. Results change in their last digits only.
+It makes the step of a small ResNet faster (`benchmarks/NOTES.md`). XLA has it only if a flag of the process asks for
+it, and reads the flag when the first backend starts, that is, when a program first uses a device. So importing gdlab
+sets two flags (see `request`): one makes the fusion available, and the other leaves it out of all programs. The programs
+that gdlab compiles ask for it again (see `options`), and those of a user stay what they are. Nothing is set if a
+backend has started, if `XLA_FLAGS` already mentions either flag, or if `GDLAB_MULTI_OUTPUT_FUSION=0` forbids it.
+Results change in their last digits only.
 
 A loop that writes many arrays needs many comparisons of addresses before LLVM may vectorize it, more than LLVM makes by
-default; a second option raises that limit.
+default; another option raises that limit.
 """
 
 import functools
 import os
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Mapping, MutableMapping
 
 import jaxlib.version
 
@@ -24,22 +24,30 @@ OPTIONS = "xla_cpu_use_multi_output_fusion,-vectorize-memory-check-threshold=100
 VERSIONS = ("0.10.", "0.11.")
 """The versions of jaxlib that are known to have both options. An unknown option of LLVM would end the process."""
 
+PASS = "cpu_multi_output_fusion"
+"""XLA's name of the pass that merges operations with several outputs."""
+
+FLAGS = (f"--xla_backend_extra_options={OPTIONS}", f"--xla_disable_hlo_passes={PASS}")
+"""The flags that importing gdlab sets."""
+
 SWITCH = "GDLAB_MULTI_OUTPUT_FUSION"
-"""The environment variable that forbids the options if it is 0."""
+"""The environment variable that forbids the flags if it is 0."""
 
 
 def request(environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Ask XLA for fusion with several outputs, by flags in the environment; return whether they were set.
+    """Make the fusion available to programs that ask for it, by flags in the environment; return whether they were set.
 
     Args:
       environment: the environment variables, which are changed. Default: those of this process.
     """
     flags = environment.get("XLA_FLAGS", "")
-    if environment.get(SWITCH) == "0" or "xla_backend_extra_options" in flags or _has_started():
+    if environment.get(SWITCH) == "0" or _has_started():
+        return False
+    if "xla_backend_extra_options" in flags or "xla_disable_hlo_passes" in flags:
         return False
     if not jaxlib.version.__version__.startswith(VERSIONS):
         return False
-    environment["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={OPTIONS}".strip()
+    environment["XLA_FLAGS"] = " ".join([flags, *FLAGS]).strip()
     return True
 
 
@@ -51,7 +59,7 @@ def _has_started() -> bool:
 
 @functools.cache
 def in_force() -> bool:
-    """Return whether XLA merges two operations that read the same array into one loop, found out by compiling two."""
+    """Return whether XLA merges two operations that read the same array into one loop if asked to, by compiling two."""
     import jax  # not above, since importing gdlab does not import JAX
     import jax.numpy as jnp
 
@@ -61,18 +69,21 @@ def in_force() -> bool:
         return False
     with jax.disable_jit(False):
         two = jax.jit(lambda x: (x + 1, x * x), in_shardings=place, out_shardings=place)
-        text = two.lower(jax.ShapeDtypeStruct((512,), jnp.float32)).compile().as_text()
+        text = two.lower(jax.ShapeDtypeStruct((512,), jnp.float32)).compile(options(0, "cpu")).as_text()
     return text is not None and text.count(" fusion(") == 1
 
 
-PASS = "cpu_multi_output_fusion"
-"""XLA's name of the pass that merges operations with several outputs."""
+def options(scatters: int, platform: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the compiler options of a program of gdlab, which ask for the fusion where the flags are set.
 
+    Without them the program is compiled as any other is. XLA of jaxlib 0.10 ends the process where it merges two
+    scatters of matrices, such as those that write the memories of L-BFGS at an index of each lane, so programs with
+    several scatters do not ask.
 
-def options_without(scatters: int, device: Any) -> dict[str, str]:
-    """Return compiler options that switch the fusion off for a program of so many scatters, if it may end the process.
-
-    XLA of jaxlib 0.10 aborts where it merges two scatters of matrices, as those that write the memories of L-BFGS
-    at an index of each lane.
+    Args:
+      scatters: how many operations of the program write to places of an array that are computed.
+      platform: the platform of the program's device.
+      environment: the environment variables. Default: those of this process.
     """
-    return {"xla_disable_hlo_passes": PASS} if scatters > 1 and device.platform == "cpu" else {}
+    asks = platform == "cpu" and scatters < 2 and FLAGS[1] in environment.get("XLA_FLAGS", "").split()
+    return {"xla_disable_hlo_passes": ""} if asks else {}

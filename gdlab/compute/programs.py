@@ -3,7 +3,7 @@
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from gdlab.compute.fusion import options_without
+from gdlab.compute import fusion
 from gdlab.compute.trees import without_key
 
 SETTINGS = (
@@ -93,15 +93,17 @@ def trace(
     """
     place = jax.sharding.SingleDeviceSharding(device)
 
-    def traced(options: Any) -> Any:
+    def traced(fused: Mapping[str, Any]) -> Any:
+        own = {**(options or {}), **fused}
         jitted = jax.jit(
-            function, in_shardings=place, out_shardings=place, donate_argnums=donate, compiler_options=options or None
+            function, in_shardings=place, out_shardings=place, donate_argnums=donate, compiler_options=own or None
         )
         return jitted.trace(*arguments)
 
-    found = traced(options)
-    safe = options_without(count_scatters(found.jaxpr), device)
-    return traced({**(options or {}), **safe}) if safe else found
+    most = fusion.options(0, device.platform)
+    found = traced(most)
+    fused = fusion.options(count_scatters(found.jaxpr), device.platform)
+    return found if fused == most else traced(fused)
 
 
 def digest_programs(traced: Sequence[Any], lowered: Sequence[Any]) -> str | None:

@@ -225,6 +225,17 @@ def tune_and_judge(
         return sweep(functions, factories, settings, starts, **options)
 
     tuning = run(hyperparameters, tuning_starts)
+    return Race(tuning, run(chosen_settings(tuning, choose), judged_starts))
+
+
+def chosen_settings(
+    tuning: xr.Dataset, choose: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> dict[str, xr.DataArray]:
+    """Return the hyperparameters of the settings that `choose` returns, as `tune_and_judge` describes it.
+
+    Each has the dimensions "optimizer", "function" and "trial". The last one, of length 1, gives each lane its own
+    number, as in `tuning`, so that nothing is compiled again.
+    """
     shape = (tuning.sizes["optimizer"], tuning.sizes["function"], -1, tuning.sizes["start"])
     first = tuning.first_reached.values.reshape(shape)
     best = _chosen(choose(first, tuning.value.values.reshape(shape)), first.shape)
@@ -232,10 +243,9 @@ def tune_and_judge(
     chosen = {}
     for name in (str(coordinate) for coordinate in tuning.coords if coordinate not in RESULT_NAMES):
         values = tuning[name].broadcast_like(each).transpose(*each.dims).values.reshape(shape[:3])
-        # With an axis, of length 1, each lane has its own number, as in tuning, so that nothing is compiled again.
         values = np.take_along_axis(values, best[..., None], axis=-1)
         chosen[name] = xr.DataArray(values, dims=("optimizer", "function", "trial"))
-    return Race(tuning, run(chosen, judged_starts))
+    return chosen
 
 
 def _require_options(options: Mapping[str, Any]) -> None:
