@@ -22,7 +22,8 @@ from gdlab.functions import FUNCTIONS, Function, off_origin
 from gdlab.hyperparameters.factories import by_name, factories_by_name, given
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.sweeps.driver import sweep
-from gdlab.sweeps.space import RESULT_NAMES, lay_starts, make_space
+from gdlab.sweeps.labels import hyperparameters_in
+from gdlab.sweeps.space import lay_points, make_space
 from gdlab.types import Factory
 
 COMPARABLE: Mapping[str, Any] = MappingProxyType(
@@ -195,8 +196,8 @@ def tune_and_judge(
       factories: a factory or a mapping from names to factories, as in `sweep`.
       hyperparameters: the settings, the same for all optimizers: a mapping from arguments to 1-D arrays, whose
         product is tried, or a list of the points of a search.
-      tuning_starts: the starts from which the setting is chosen, as in `sweep`: an array of shape (starts, dim), or
-        a mapping with one for each function.
+      tuning_starts: the starts from which the setting is chosen, as in `sweep`: an array of shape (starts, dim), a
+        mapping with one for each function, or a tree.
       judged_starts: the starts from which the chosen setting is judged, in the same form.
       choose: `choose(first, values)` returns the index of the best setting for each optimizer and function. The two
         arrays hold the sweep's `first_reached` and `value` and have the shape (optimizers, functions, settings,
@@ -216,9 +217,9 @@ def tune_and_judge(
     require_callable("choose", choose)
     _require_options(options)
     for name, starts in (("tuning_starts", tuning_starts), ("judged_starts", judged_starts)):
-        lay_starts(name, starts, list(functions), True)
-    given_by_caller = (options.get("gradient"), options.get("minimizers"))
-    if make_space(functions, factories, hyperparameters, tuning_starts, *given_by_caller).minimizers is None:
+        lay_points(name, starts, list(functions), True)
+    given_by_caller = {name: options.get(name) for name in ("gradient", "minimizers", "key", "data")}
+    if make_space(functions, factories, hyperparameters, tuning_starts, **given_by_caller).minimizers is None:
         raise ValueError("functions: expected functions whose minimizers are known, or minimizers=, got neither")
 
     def run(settings: Any, starts: Any) -> xr.Dataset:
@@ -241,7 +242,7 @@ def chosen_settings(
     best = _chosen(choose(first, tuning.value.values.reshape(shape)), first.shape)
     each = tuning.first_reached.isel(start=0, drop=True)  # this has all axes of the settings
     chosen = {}
-    for name in (str(coordinate) for coordinate in tuning.coords if coordinate not in RESULT_NAMES):
+    for name in hyperparameters_in(tuning):
         values = tuning[name].broadcast_like(each).transpose(*each.dims).values.reshape(shape[:3])
         values = np.take_along_axis(values, best[..., None], axis=-1)
         chosen[name] = xr.DataArray(values, dims=("optimizer", "function", "trial"))
