@@ -91,7 +91,7 @@ def logistic(key, rate, start):
 MANY = {"rate": np.linspace(0.5, 3.0, 40), "start": linear_range(0.1, 0.9, 5)}
 
 
-@pytest.mark.parametrize(("faster", "expected"), [("several", 16), ("one", 1)])
+@pytest.mark.parametrize(("faster", "expected"), [("several", 16), pytest.param("one", 1, marks=pytest.mark.slow)])
 def test_the_faster_way_is_taken_and_remembered(eager, monkeypatch, faster, expected):
     timed = plans.Runner._timed
     seconds = {"several": (2.0, 1.0), "one": (1.0, 2.0)}[faster]
@@ -235,7 +235,7 @@ def assert_same_bits(found, expected):
     xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
 
 
-@pytest.mark.parametrize("chunk", ["auto", 16])
+@pytest.mark.parametrize("chunk", ["auto", pytest.param(16, marks=pytest.mark.slow)])
 def test_finished_lanes_are_not_computed_again(eager, tmp_path, monkeypatch, chunk):
     settings = dict(seeds=2, chunk=chunk, save_to=tmp_path / "scan", progress=False)
     whole = scan(logistic, MANY, **settings)
