@@ -11,6 +11,7 @@ import pytest
 
 from gdlab import optimizers, schedules
 from gdlab.optimizers import OPTIMIZERS
+from tests.oracles.cases_of_2026 import OF_2026
 
 PARAMS = {
     "w": jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32),
@@ -26,7 +27,9 @@ def example(factory):
     return re.findall(r"^ *>>> (.*)$", inspect.getdoc(factory), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in OF_2026 else ()) for name in OPTIMIZERS]
+)
 def test_the_example_of_a_factory_is_two_lines_that_run(name):
     lines = example(OPTIMIZERS[name])
     assert len(lines) == 2

@@ -15,10 +15,7 @@ from gdlab import optimizers as o
 from gdlab.compute.programs import equations
 from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stable_dtypes, transformation
 from tests.oracles import problems, trajectories
-from tests.oracles.cases_of_2026 import CASES_OF_2026
-
-OF_2026 = {entry.optimizer for entry in CASES_OF_2026.values()} - {"muon"}
-"""Optimizers whose thorough tests, which compile for long, are slow."""
+from tests.oracles.cases_of_2026 import CASES_OF_2026, OF_2026
 
 EVERY = [pytest.param(name, marks=pytest.mark.slow if name in OF_2026 else ()) for name in OPTIMIZERS]
 
@@ -626,7 +623,7 @@ def test_shampoo_in_bfloat16_follows_float32():
     assert sizes[jnp.bfloat16] == pytest.approx(sizes[jnp.float32], rel=0.02)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_parameters_and_state_share_no_buffer_so_that_both_can_be_donated(name):
     x = {"w": jnp.ones((3, 2)), "b": jnp.ones(2), "s": jnp.ones(())}
     state = OPTIMIZERS[name](**BASE.get(name, {})).init(x)
