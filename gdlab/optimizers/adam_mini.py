@@ -86,7 +86,7 @@ def _squares(kind: str | int, g: Array) -> Array:
         return jnp.mean(g**2, axis=range(g.ndim - 1))
     if kind == "input":
         return jnp.mean(g**2, axis=range(1, g.ndim), keepdims=True)
-    if g.shape[-1] % kind:
+    if isinstance(kind, str) or g.shape[-1] % kind:
         raise ValueError(f"blocks: expected a number of heads that divides {g.shape[-1]} outputs, got {kind}")
     heads = g.reshape(*g.shape[:-1], kind, -1)
     return jnp.mean(heads**2, axis=(*range(g.ndim - 1), g.ndim), keepdims=True)[..., 0, :, :]

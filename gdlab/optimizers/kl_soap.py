@@ -103,8 +103,8 @@ def scale_by_kl_soap(
         rows, columns = g.shape
         left, right = unfold_product(g, 0) / columns, unfold_product(g, 1) / rows
         held = jax.lax.stop_gradient((left, right))
-        bases = tuple(eigenbasis(h, q)[0] for h, q in zip(held, old.bases, strict=True))
-        return jnp.zeros_like(g), old._replace(statistics=(left, right), bases=bases)
+        first, second = (eigenbasis(h, q)[0] for h, q in zip(held, old.bases, strict=True))
+        return jnp.zeros_like(g), old._replace(statistics=(left, right), bases=(first, second))
 
     def moved(renew: Array, g: Array, old: _Leaf) -> tuple[Array, _Leaf]:
         rows, columns = g.shape
@@ -179,8 +179,9 @@ def kl_soap(
 
     Here m and v are the averages of p = Q_L^T G Q_R and of p^2, without bias correction, and Q_L and Q_R are
     eigenvectors of L <- s L + (1 - s) G Q_R diag(1 / l_R) Q_R^T G^T / columns, and of R likewise. The eigenvalues l_R
-    are averages of p^2 / l_L over the rows, and l_L of p^2 / l_R over the columns. SOAP's L and R mix the scales of
-    both sides; these are the best Kronecker approximation of the covariance of gradients in Kullback-Leibler divergence.
+    are averages of p^2 / l_L over the rows, and l_L of p^2 / l_R over the columns. In SOAP the scales of both sides
+    enter L and R; these are the best Kronecker approximation of the covariance of gradients in the Kullback-Leibler
+    divergence.
 
     The first gradient only makes the bases; no matrix moves. Afterwards every precondition_frequency-th step ends with
     Q <- qr(L Q); m turns with the bases and v does not. A leaf with more than two axes is treated as a matrix of shape

@@ -118,10 +118,10 @@ def scale_by_soap_muon(
         leaves, tree = jax.tree.flatten(updates)
         aheads = jax.tree.leaves(look_ahead(momentum, True, mean, updates))
         moves, squares, statistics, bases = [], [], [], []
-        for g, u, *rest in zip(leaves, aheads, state.squares, state.statistics, state.bases, strict=True):
-            found = g, *rest
+        for g, u, v, products, turns in zip(leaves, aheads, state.squares, state.statistics, state.bases, strict=True):
+            found = g, v, products, turns
             if g.size:
-                found = one(state.steps == 0, as_matrix(g), as_matrix(u), *rest)
+                found = one(state.steps == 0, as_matrix(g), as_matrix(u), v, products, turns)
             moves.append(found[0].reshape(g.shape))
             squares.append(found[1])
             statistics.append(found[2])

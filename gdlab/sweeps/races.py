@@ -39,9 +39,13 @@ COMPARABLE: Mapping[str, Any] = MappingProxyType(
 )
 """Arguments that differ from their defaults, so that optimizers are comparable on functions of a vector."""
 
+_ADAMW = ("muon", "moonlight", "normuon", "adamuon", "muonh", "adamh", "soap_muon", "kl_soap", "dion", "mars")
+
 NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType(
     {
-        "muon": "it updates matrices; on vectors it is AdamW",
+        **dict.fromkeys(_ADAMW, "it updates matrices; on vectors it is AdamW"),
+        "adam_mini": "it divides matrices into blocks; on vectors it is Adam",
+        "splus": "it updates matrices; on vectors it is the sign of the momentum",
         **dict.fromkeys(("galore", "apollo"), "it projects matrices; on vectors it is AdamW"),
         "gauss_newton": "it needs residuals",
     }
