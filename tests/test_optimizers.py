@@ -646,7 +646,7 @@ def test_shampoo_in_bfloat16_follows_float32():
     assert sizes[jnp.bfloat16] == pytest.approx(sizes[jnp.float32], rel=0.02)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_parameters_and_state_share_no_buffer_so_that_both_can_be_donated(name):
     x = {"w": jnp.ones((3, 2)), "b": jnp.ones(2), "s": jnp.ones(())}
     state = OPTIMIZERS[name](**BASE.get(name, {})).init(x)

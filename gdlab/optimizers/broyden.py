@@ -160,8 +160,8 @@ def ssbroyden(
         x, g = flat(params, dtype), flat(updates, dtype)
         first = state.updates == 0
         # A step that is hidden in the rounding of x tells nothing of the curvature.
-        told = jnp.sum((x - state.params) ** 2) > (8 * jnp.finfo(dtype).eps) ** 2 * jnp.sum(x**2)
-        last = jnp.where((state.steps > 0) & told, 1.0, 0.0).astype(dtype)
+        visible = jnp.sum((x - state.params) ** 2) > (8 * jnp.finfo(dtype).eps) ** 2 * jnp.sum(x**2)
+        last = jnp.where((state.steps > 0) & visible, 1.0, 0.0).astype(dtype)
         inverse, renewed = renewed_inverse(
             state.inverse,
             last * (x - state.params),

@@ -60,7 +60,7 @@ def armijo_length(
 ) -> Array:
     """Return the first of 1, 1/2, 1/4, ... with f(x + a d) <= f(x) + 1e-4 a g.d, or 0 if none of them has it.
 
-    Where f cannot be told from f(x) any more, rounding must not decide: 8 units in the last place of f are let pass.
+    Where rounding hides the difference between f and f(x), it must not decide: 8 units in the last place are let pass.
     At most max_search_steps lengths are tried.
     """
     one = statistic(params, 1.0)

@@ -729,3 +729,6 @@ CASES_OF_2026 = {
         problems=BOTH,
     ),
 }
+
+OF_2026 = {case.optimizer for case in CASES_OF_2026.values()} - {"muon"}
+"""The names of these optimizers. Of their tests, those that compile are slow."""
