@@ -157,9 +157,7 @@ def test_a_start_is_no_solution_and_gradients_are_right(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [name for name in PROBLEMS if "target" in instance(PROBLEMS[name])[1] or name in AT_SOLUTION]
-)
+@pytest.mark.parametrize("name", [name for name in PROBLEMS if name not in FITTED])
 def test_the_error_vanishes_at_the_solution_and_so_does_the_slope(name):
     problem = PROBLEMS[name]
     params, data = instance(problem, level=1)
