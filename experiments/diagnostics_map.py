@@ -81,8 +81,13 @@ def map_one(config: Config, name: str) -> xr.Dataset:
         if same and (found.sizes["setting"], found.sizes["seed"]) == sizes:
             return found
     problems = {one: PROBLEMS[one] for one in config.problems}
-    seeds = {"tuning_seeds": config.tuning_seeds, "judged_seeds": config.judged_seeds}
-    ds = map_optimizer(given(OPTIMIZERS[name], weight_decay=0.0), rates, problems=problems, **seeds)
+    ds = map_optimizer(
+        given(OPTIMIZERS[name], weight_decay=0.0),
+        rates,
+        problems=problems,
+        tuning_seeds=config.tuning_seeds,
+        judged_seeds=config.judged_seeds,
+    )
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         ds.to_netcdf(kept, engine="scipy")

@@ -73,11 +73,13 @@ def test_all_functions_can_be_traced_with_a_level(name):
         sampled = problem.sampled(params, data, memory, noise, step) if problem.sampled else jnp.zeros(())
         return sampled, problem.loss(params, data, step), problem.error(params, data, step)
 
-    shapes = jax.eval_shape(every, jnp.float32(1), jnp.int32(3))
+    with jax.enable_x64(False):  # as in a map
+        shapes = jax.eval_shape(every, jnp.float32(1), jnp.int32(3))
     assert [one.shape for one in shapes] == [()] * 3
     assert [one.dtype for one in shapes] == [np.float32] * 3
 
 
+@pytest.mark.slow
 def test_a_vanishing_rate_solves_nothing_and_rounding_is_no_progress():
     problem = PROBLEMS["quadratic_aligned"]._replace(steps=20)
     ds = map_optimizer(sgd, {"learning_rate": [0.0, 1e-20]}, problems={"bowl": problem}, progress=False)
@@ -157,9 +159,7 @@ def test_a_start_is_no_solution_and_gradients_are_right(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [name for name in PROBLEMS if "target" in instance(PROBLEMS[name])[1] or name in AT_SOLUTION]
-)
+@pytest.mark.parametrize("name", [name for name in PROBLEMS if name not in FITTED])
 def test_the_error_vanishes_at_the_solution_and_so_does_the_slope(name):
     problem = PROBLEMS[name]
     params, data = instance(problem, level=1)
@@ -282,6 +282,6 @@ def test_the_experiment_draws_a_map_and_continues_from_kept_ones(tmp_path, capsy
     records = {one["optimizer"]: one for one in json.loads(first)}
     assert sum(records["sgd"]["shares"]["curl"]) > sum(records["signum"]["shares"]["curl"])
     for one in records.values():
-        assert 0 <= one["score_low"] <= one["score"] <= one["score_high"] <= 1
+        assert one["score_low"] <= one["score"] <= one["score_high"]
     with Image.open(tmp_path / "first" / "map.png") as image:
         assert min(image.size) > 200

@@ -109,7 +109,8 @@ def map_optimizer(
             return jax.tree.map(np.asarray, program(settings, begun))
 
     outcomes = []
-    with jax.disable_jit(False), standard_promotion(), _bar(len(chosen), progress) as bar:
+    bar = _bar(len(chosen), progress)
+    with jax.enable_x64(False), jax.disable_jit(False), standard_promotion(), bar:
         for outcome in ahead(run, list(chosen.values()), usable_cores()):
             outcomes.append(outcome)
             bar.update()
