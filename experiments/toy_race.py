@@ -13,8 +13,8 @@ proportion to |x| would find the origin without a gradient. Other arguments have
 `gdlab.sweeps.COMPARABLE`. Optimizers that become another method on vectors, as Muon does, run only if they are named.
 
 Matrices: the functions of `gdlab.functions.MATRIX_FUNCTIONS`, whose points are matrices or dicts of matrices. A descent
-arrives when f(x) - minimum is at most `gap` times that at its start. All optimizers take part, with their own defaults,
-but without weight decay.
+arrives when f(x) - minimum is at most `gap` times that at its start. What treats a matrix as one and what it is usually
+compared with take part (`gdlab.sweeps.FOR_MATRICES`), with their own defaults, but without weight decay.
 
 The results are those of `gdlab.analysis.races.race_records`: shares with bootstrap intervals, ranks, quartiles of
 steps, performance profiles (Dolan & More 2002), and tunability.
@@ -48,7 +48,7 @@ from gdlab.compute.interrupts import command
 from gdlab.functions import MATRIX_FUNCTIONS
 from gdlab.hyperparameters import given
 from gdlab.records import staged_folder, write_json
-from gdlab.sweeps import Race, RaceOptions, changed_arguments, tune_and_judge, tune_and_judge_matrices
+from gdlab.sweeps import FOR_MATRICES, Race, RaceOptions, changed_arguments, tune_and_judge, tune_and_judge_matrices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,7 @@ def run_matrix_race(config: Config) -> Race:
         judged[name] = function.starts(keys[1], config.matrix_starts)
     return tune_and_judge_matrices(
         functions,
-        {name: given(OPTIMIZERS[name], **fixed) for name in config.optimizers or OPTIMIZERS},
+        {name: given(OPTIMIZERS[name], **fixed) for name in config.optimizers or FOR_MATRICES},
         config.search(),
         tuning,
         judged,

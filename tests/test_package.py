@@ -239,7 +239,7 @@ def test_every_optimizer_is_measured():
         missing = set(gdlab.sweeps.FOR_VECTORS) - found
         assert not missing, f"{experiment}.json lacks {missing}; run python benchmarks/experiments.py {experiment}"
     if on_matrices := read_results("toy_race").get("matrices"):
-        missing = names - {row["optimizer"] for row in on_matrices}
+        missing = set(gdlab.sweeps.FOR_MATRICES) - {row["optimizer"] for row in on_matrices}
         assert not missing, f"toy_race.json lacks {missing} on matrices; run python benchmarks/experiments.py toy_race"
 
 

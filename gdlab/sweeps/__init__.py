@@ -10,6 +10,7 @@ from gdlab.sweeps.matrix_races import tune_and_judge_matrices
 from gdlab.sweeps.races import (
     BOXES,
     COMPARABLE,
+    FOR_MATRICES,
     FOR_VECTORS,
     NOT_FOR_VECTORS,
     Race,
@@ -24,6 +25,7 @@ from gdlab.sweeps.scipy_methods import SCIPY_METHODS, sweep_scipy
 __all__ = [
     "BOXES",
     "COMPARABLE",
+    "FOR_MATRICES",
     "FOR_VECTORS",
     "NOT_FOR_VECTORS",
     "SCIPY_METHODS",

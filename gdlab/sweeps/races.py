@@ -56,6 +56,15 @@ NOT_FOR_VECTORS: Mapping[str, str] = MappingProxyType(
 FOR_VECTORS = tuple(name for name in OPTIMIZERS if name not in NOT_FOR_VECTORS)
 """The names of the other optimizers, which a race is between by default."""
 
+FOR_MATRICES = (
+    *(name for name in NOT_FOR_VECTORS if name != "gauss_newton"),
+    *("shampoo", "soap", "psgd_kron", "scion", "adafactor", "lamb"),
+    *("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "nadamw", "adan", "lion", "prodigy"),
+    "schedule_free_adamw",
+)
+"""The names of the optimizers that a race on matrices is between by default: those that treat a matrix as one, and
+those that they are usually compared with."""
+
 BOXES: Mapping[str, tuple[float, float]] = MappingProxyType({"ackley": (-5.0, 5.0), "griewank": (-10.0, 10.0)})
 """Boxes to draw starts from, for functions whose usual domain is far wider than the region where optimizers differ."""
 
