@@ -91,7 +91,8 @@ def zoo(found: Results) -> list[str]:
     return [
         "Every optimizer has the same budget: 22 learning rates, each constant and with cosine decay, on 128 starts "
         "for tuning; then 256 other starts of 1,000 steps are judged. The share of starts that reach the minimum, and "
-        "the median of the steps that those take. Functions whose minimizer is the origin are moved. All optimizers: "
+        "the median of the steps that those take; a step of L-BFGS, SSBroyden or Newton-CG computes several gradients. "
+        "Functions whose minimizer is the origin are moved. All optimizers: "
         "[summary](../experiments/pictures/zoo_summary.png).",
         table(("function", "first", "second", "third", "fourth", "fifth"), rows),
         changed_arguments(FOR_VECTORS),

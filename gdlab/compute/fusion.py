@@ -2,10 +2,10 @@
 
 It makes the step of a small ResNet faster (`benchmarks/NOTES.md`). XLA has it only if a flag of the process asks for
 it, and reads the flag when the first backend starts, that is, when a program first uses a device. So importing gdlab
-sets two flags (see `request`): one makes the fusion available, and the other leaves it out of all programs. The programs
-that gdlab compiles ask for it again (see `options`), and those of a user stay what they are. Nothing is set if a
-backend has started, if `XLA_FLAGS` already mentions either flag, or if `GDLAB_MULTI_OUTPUT_FUSION=0` forbids it.
-Results change in their last digits only.
+sets two flags (see `request`): one makes the fusion available, and the other leaves it out of all programs. Those that
+gdlab compiles ask for it again (see `options`), and those of a user stay what they are. Nothing is set if a backend has
+started, if `XLA_FLAGS` already mentions either flag, or if `GDLAB_MULTI_OUTPUT_FUSION=0` forbids it. Results change in
+their last digits only.
 
 A loop that writes many arrays needs many comparisons of addresses before LLVM may vectorize it, more than LLVM makes by
 default; another option raises that limit.
@@ -69,7 +69,7 @@ def in_force() -> bool:
         return False
     with jax.disable_jit(False):
         two = jax.jit(lambda x: (x + 1, x * x), in_shardings=place, out_shardings=place)
-        text = two.lower(jax.ShapeDtypeStruct((512,), jnp.float32)).compile(options(0, "cpu")).as_text()
+        text = two.lower(jax.ShapeDtypeStruct((512,), jnp.float32)).compile(dict(options(0, "cpu"))).as_text()
     return text is not None and text.count(" fusion(") == 1
 
 

@@ -20,7 +20,7 @@ from gdlab.compute.threads import ahead, usable_cores
 from gdlab.diagnostics.collection import PROBLEMS
 from gdlab.diagnostics.problem import LEVELS, Problem, require_problem
 from gdlab.diagnostics.run import Outcome, begin_instance, take_steps
-from gdlab.hyperparameters.axes import Layout, lay_out
+from gdlab.hyperparameters.axes import Form, Layout, lay_out
 from gdlab.hyperparameters.factories import (
     explained,
     factories_by_name,
@@ -132,9 +132,9 @@ def _layout(factory: Any, hyperparameters: Any, problems: Mapping[str, Problem])
     factories = factories_by_name(factory)
     if len(factories) > 1:
         raise TypeError(f"factory: expected one factory, got {len(factories)}")
-    layout = lay_out(hyperparameters, {"optimizer": None}, RESERVED, 1)
+    layout = lay_out(hyperparameters, {"optimizer": None}, Form(RESERVED), 1)
     if not layout.axes:
-        layout = lay_out([dict(hyperparameters)], {"optimizer": None}, RESERVED, 1)
+        layout = lay_out([dict(hyperparameters)], {"optimizer": None}, Form(RESERVED), 1)
     steps = next(iter(problems.values())).steps
     made = {label: given(each, total_steps=steps) for label, each in factories.items()}
     require_arguments(made, layout.numbers)
