@@ -80,3 +80,20 @@ def test_xla_follows_the_flag_unless_it_has_started(first, switch):
     environment.pop("XLA_FLAGS", None)
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.split() == [str(switch == "1" and not first), "2"]  # programs of the user stay what they are
+
+
+@pytest.mark.slow
+def test_a_users_program_that_the_fusion_would_abort_runs():
+    """Two scatters of matrices at an index of each lane, which XLA of jaxlib 0.10 cannot merge."""
+    code = """
+import gdlab, jax, jax.numpy as jnp
+def write(m, n, v, u, i):
+    return m.at[i].set(v), n.at[i].set(u)
+zeros, ones = jnp.zeros((4, 3, 2)), jnp.ones((4, 2))
+m, n = jax.jit(jax.vmap(write))(zeros, zeros, ones, 2 * ones, jnp.array([0, 1, 2, 0]))
+print(int(m.sum()), int(n.sum()))
+"""
+    environment = {**os.environ, fusion.SWITCH: "1", "JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["8", "16"]
