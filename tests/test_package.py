@@ -179,7 +179,7 @@ def python_blocks(page):
 def examples():
     for page in PAGES:
         for number, code in enumerate(python_blocks(page)):
-            marks = pytest.mark.slow if re.search("train_many|check_contract", code) else ()
+            marks = pytest.mark.slow if re.search("train_many|check_contract|import log_range, scan", code) else ()
             yield pytest.param(code, id=f"{page}-{number}", marks=marks)
 
 
@@ -208,11 +208,19 @@ def test_the_readme_fits_and_quotes_measured_numbers():
         return f"{share:.1f}%{starts} ({interval}{low:.1f} to {high:.1f}%)"
 
     zoo = {(one["function"], one["optimizer"]): one["share"] for one in read_results("optimizer_zoo")["results"]}
+    matrices = {one["optimizer"]: one for one in read_results("toy_race")["matrices"]}
+
+    def on_matrices(name, key):
+        return 100 * matrices[name][key]
+
     for phrase in (
         f"from {quoted('sgd', starts=' of 1,000 random starts', interval='95% interval: ')}",
         f"Adam from {quoted('adam')}",
         f"Adam comes within 0.01 of the minimum from {100 * zoo['rosenbrock', 'adam']:.0f}%",
         f"gradient descent from {100 * zoo['rosenbrock', 'sgd']:.0f}%",
+        f"each arrives from {on_matrices('muon', 'share'):.1f}%",
+        f"({on_matrices('muon', 'share_low'):.1f} to {on_matrices('muon', 'share_high'):.1f}% and "
+        f"{on_matrices('adam', 'share_low'):.1f} to {on_matrices('adam', 'share_high'):.1f}%)",
     ):
         assert phrase in " ".join(text.split()), f"README.md: expected {phrase!r}"
     scan = sorted((one["test_accuracy"] for one in read_results("learning_rate_scan")["results"]), reverse=True)
