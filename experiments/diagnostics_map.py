@@ -15,8 +15,8 @@ hierarchical clustering (average linkage of Euclidean distances), so that those 
 
 Command:   python experiments/diagnostics_map.py [--out DIR] [--optimizers adam sgd ...] [--problems saddle ...]
 Expect:    Adam and momentum, which alone have been run, both solve nine of ten problems and levels.
-Runtime:   two to three minutes for each optimizer on 2 CPU cores, most of it compilation. With --maps DIR the map of each
-           optimizer is kept there, and the same command continues after an interruption.
+Runtime:   two to three minutes for each optimizer on 2 CPU cores, most of it compilation. With --maps DIR the map of
+           each optimizer is kept there, and the same command continues after an interruption.
 """
 
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)

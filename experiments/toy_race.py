@@ -22,7 +22,7 @@ steps, performance profiles (Dolan & More 2002), and tunability.
 Command:   python experiments/toy_race.py [--out DIR] [--optimizers adam ...] [--functions beale ...] [--matrices ...]
 Expect:    the tables of benchmarks/results/toy_race.json; large steps amplify rounding, so shares on Ackley's and
            Rastrigin's functions vary by some percent from machine to machine.
-Runtime:   about 20 minutes on 2 CPU cores (43 beside other work), of which methods that search along a line take a third.
+Runtime:   about 20 minutes on 2 CPU cores (43 beside other work), a third of it for searches along a line.
 """
 
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
