@@ -17,7 +17,7 @@ def _cliff_begin(key: Any, level: Any) -> tuple[Array, Any]:
 def _cliff(x: Array, data: Any, step: Any) -> Array:
     """A bowl with a wall around the solution, a unit away from it on both sides of each coordinate."""
     away = x - data["target"]
-    wall = jax.nn.sigmoid(8 * (jnp.abs(away) - 1)) - jax.nn.sigmoid(-8.0)
+    wall = jax.nn.sigmoid(8 * (away - 1)) + jax.nn.sigmoid(-8 * (away + 1)) - 2 * jax.nn.sigmoid(-8.0)
     return jnp.sum(away**2 / 2 + data["height"] / 8 * wall)
 
 
