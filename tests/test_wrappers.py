@@ -144,9 +144,16 @@ def factory_of(name, base):
     return transformation(factory)
 
 
+# Bases that see leaves as wholes compile long, so they are tried with the wrappers that hold back or divide their steps.
+WHOLES = ("lookahead", "schedule_free", "every_k", "partitioned")
+PAIRS = [
+    (name, base) for name, base in itertools.product(WRAPPERS, BASES) if base not in ("lamb", "muon") or name in WHOLES
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "base"), [*itertools.product(WRAPPERS, BASES)])
-def test_every_wrapper_keeps_the_contract_around_five_bases(name, base):
+@pytest.mark.parametrize(("name", "base"), PAIRS)
+def test_every_wrapper_keeps_the_contract(name, base):
     skip = ("order of leaves",) if name == "noisy" else ()
     if name == "backtracking":  # a while loop, which has no reverse derivative, as in optax
         skip = ("derivatives are finite", "zeros give no NaN")
