@@ -144,7 +144,7 @@ def factory_of(name, base):
     return transformation(factory)
 
 
-# Bases that see leaves as wholes compile long, so they are tried with the wrappers that hold back or divide their steps.
+# Bases that see leaves as wholes compile long: they are tried with wrappers that hold back or divide their steps.
 WHOLES = ("lookahead", "schedule_free", "every_k", "partitioned")
 PAIRS = [
     (name, base) for name, base in itertools.product(WRAPPERS, BASES) if base not in ("lamb", "muon") or name in WHOLES
