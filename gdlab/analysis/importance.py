@@ -233,7 +233,8 @@ def _powers(most: Sequence[int], degree: int, norm: float) -> Int[np.ndarray, "t
                 yield (power, *rest)
 
     found = list(itertools.islice(products(0, degree**norm), MOST_TERMS + 2))
-    return np.array(found[1:]) if len(found) <= MOST_TERMS + 1 else None  # the first one is the constant
+    terms = np.array(found[1:], int).reshape(-1, len(most))  # the first one is the constant
+    return terms if len(found) <= MOST_TERMS + 1 else None
 
 
 def _terms(bases: Sequence[np.ndarray], powers: np.ndarray) -> Float[np.ndarray, "trials terms"]:
