@@ -103,6 +103,7 @@ noisy = gdlab.gradients.reparameterized(lambda x: x**2, normal, samples=3)
 gdlab.check_gradient(lambda x: x**2 + 1, jnp.ones(()), gradient=noisy, key=key, estimates=9, schemes="central")
 for name, factory in gdlab.OPTIMIZERS.items():
     more = {"total_steps": 9.0} if "demon" in name else {}
+    more |= {"residual_fn": jax.tree.leaves} if name == "gauss_newton" else {}
     run = lambda rate: gdlab.descend(rosenbrock.fn, factory(rate, **more), jnp.zeros(2), max_steps=5, tolerance=1e-9)
     assert jax.eval_shape(jax.vmap(run), jnp.array([0.01, 0.1])).path.shape == (2, 6, 2)
     optimizer = factory(0.1, **more)
