@@ -117,7 +117,8 @@ def race(found: Results) -> list[str]:
         "The same Sobol search of 32 learning rates for all, on 128 tuning starts of each of twelve functions; then "
         "1,024 other starts, 1,000 steps in float32. Share: of all starts that come within 0.01 of a global minimum; "
         "rank: mean over functions; half: steps by which half of all starts have arrived; decades: width of the region "
-        "of learning rates whose share is at least 90% of the best.",
+        "of learning rates whose share is at least 90% of the best. A step of L-BFGS, SSBroyden or Newton-CG computes "
+        "several gradients.",
         ranked([one for one in found["results"] if one["optimizer"] in FOR_VECTORS]),
         changed_arguments(FOR_VECTORS),
     ]
