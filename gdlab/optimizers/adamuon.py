@@ -9,8 +9,8 @@ from jaxtyping import Array, PyTree
 
 from gdlab.numerics import safe_sqrt
 from gdlab.optimizers.matrices import on_matrices, with_adamw
-from gdlab.optimizers.muon import look_ahead, require_iteration
-from gdlab.optimizers.orthogonalization import orthogonalize
+from gdlab.optimizers.muon import look_ahead
+from gdlab.optimizers.orthogonalization import iteration
 from gdlab.optimizers.transformation import (
     require_flags,
     require_fractions,
@@ -55,7 +55,7 @@ def scale_by_adamuon(
       coefficients: the name of the coefficients of `orthogonalize`, static. Default "jordan".
       bfloat16: whether to iterate in bfloat16, static. Default False.
     """
-    require_iteration(ns_steps, coefficients, bfloat16)
+    polar = iteration(ns_steps, eps, coefficients, bfloat16)
     require_flags(nesterov=nesterov)
     require_fractions(momentum=momentum)
     require_positive(eps=eps, moment_eps=moment_eps)
@@ -63,8 +63,8 @@ def scale_by_adamuon(
     def init(params: optax.Params) -> AdaMuonState:
         return AdaMuonState(zeros(params), zeros(params))
 
-    def polar(u: Array) -> Array:
-        return orthogonalize(jnp.sign(u), ns_steps, eps, coefficients=coefficients, bfloat16=bfloat16)
+    def direction(u: Array) -> Array:
+        return polar(jnp.sign(u))
 
     def normalize(o: Array, v: Array) -> Array:
         scaled = o / (safe_sqrt(v) + moment_eps)
@@ -75,7 +75,7 @@ def scale_by_adamuon(
     ) -> tuple[optax.Updates, AdaMuonState]:
         del params
         mean = average(momentum, state.mean, updates)
-        turned = on_matrices(polar, look_ahead(momentum, nesterov, mean, updates))
+        turned = on_matrices(direction, look_ahead(momentum, nesterov, mean, updates))
         squares = average_of_squares(momentum, state.squares, turned)
         return jax.tree.map(normalize, turned, squares), AdaMuonState(mean, squares)
 

@@ -7,10 +7,9 @@ from jaxtyping import Array
 
 from gdlab.arguments import require_optimizer
 from gdlab.optimizers.adam import scale_by_adam
-from gdlab.optimizers.matrices import matrix_or_vector
+from gdlab.optimizers.matrices import adamw_direction, by_axes
 from gdlab.optimizers.muon import scale_by_muon
 from gdlab.optimizers.transformation import (
-    decoupled_decay,
     require_fractions,
     require_non_negative,
     require_params,
@@ -78,21 +77,17 @@ def hyperball(
     return optax.chain(base, _along_spheres(learning_rate, eps))
 
 
-def _with_adamw(
+def _with_vectors(
     matrices: optax.GradientTransformation,
     learning_rate: Hyperparameter,
     eps: Hyperparameter,
     vectors: optax.GradientTransformation,
-    adam_ratio: Hyperparameter,
 ) -> optax.GradientTransformation:
-    """Return steps along spheres for matrices, in the direction of descent, and AdamW for the other leaves."""
-    require_non_negative(learning_rate=learning_rate, adam_ratio=adam_ratio)
+    """Return steps along spheres for matrices, and steps of `vectors` for others, each in the direction of descent."""
+    require_non_negative(learning_rate=learning_rate)
     require_positive(eps=eps)
-    directions = {
-        "matrix": optax.chain(matrices, optax.scale(-1.0), _along_spheres(learning_rate, eps)),
-        "vector": optax.chain(vectors, optax.scale(adam_ratio), optax.scale_by_learning_rate(learning_rate)),
-    }
-    return optax.partition(directions, matrix_or_vector)
+    along = optax.chain(matrices, optax.scale(-1.0), _along_spheres(learning_rate, eps))
+    return by_axes(along, optax.chain(vectors, optax.scale_by_learning_rate(learning_rate)))
 
 
 @transformation
@@ -149,14 +144,14 @@ def muonh(
       Wen et al., "Hyperball", 2026 (https://arxiv.org/abs/2606.16899); equations as in modded-nanogpt
       (https://github.com/KellerJordan/modded-nanogpt).
     """
-    require_non_negative(adam_eps=adam_eps, adam_decay=adam_decay)
+    require_non_negative(adam_eps=adam_eps, adam_decay=adam_decay, adam_ratio=adam_ratio)
     require_fractions(adam_b1=adam_b1, adam_b2=adam_b2)
     require_positive(norm_eps=norm_eps)
     matrices = scale_by_muon(
         momentum, nesterov=nesterov, ns_steps=ns_steps, eps=eps, coefficients=coefficients, bfloat16=bfloat16
     )
-    vectors = optax.chain(scale_by_adam(adam_b1, adam_b2, adam_eps), decoupled_decay("muonh", adam_decay))
-    return _with_adamw(matrices, learning_rate, norm_eps, vectors, adam_ratio)
+    vectors = adamw_direction("muonh", b1=adam_b1, b2=adam_b2, eps=adam_eps, weight_decay=adam_decay, ratio=adam_ratio)
+    return _with_vectors(matrices, learning_rate, norm_eps, vectors)
 
 
 @transformation
@@ -200,8 +195,7 @@ def adamh(
       Wen et al., "Hyperball", 2026 (https://arxiv.org/abs/2606.16899); equations as in modded-nanogpt
       (https://github.com/KellerJordan/modded-nanogpt).
     """
-    require_non_negative(adam_decay=adam_decay)
+    require_non_negative(adam_decay=adam_decay, adam_ratio=adam_ratio)
     require_positive(norm_eps=norm_eps)
-    adam = scale_by_adam(b1, b2, eps)
-    vectors = optax.chain(adam, decoupled_decay("adamh", adam_decay))
-    return _with_adamw(adam, learning_rate, norm_eps, vectors, adam_ratio)
+    vectors = adamw_direction("adamh", b1=b1, b2=b2, eps=eps, weight_decay=adam_decay, ratio=adam_ratio)
+    return _with_vectors(scale_by_adam(b1, b2, eps), learning_rate, norm_eps, vectors)

@@ -9,13 +9,11 @@ from jaxtyping import Array, Int
 
 from gdlab.compute.precision import exact_products
 from gdlab.numerics import safe_sqrt
-from gdlab.optimizers.adam import scale_by_adam
-from gdlab.optimizers.matrices import as_matrix, matrix_or_vector
+from gdlab.optimizers.matrices import adamw_direction, as_matrix, by_axes
 from gdlab.optimizers.shampoo import unfold_product
 from gdlab.optimizers.soap import eigenbasis
 from gdlab.optimizers.soap_muon import Pair, rotate, square_pairs
 from gdlab.optimizers.transformation import (
-    decoupled_decay,
     require_fractions,
     require_non_negative,
     require_params,
@@ -234,10 +232,6 @@ def kl_soap(
         added = jax.tree.map(lambda u, x: u + share.astype(u.dtype) * weight_decay * x, updates, held)
         return added, optax.safe_increment(steps)
 
-    directions = {
-        "matrix": optax.chain(scale, optax.GradientTransformation(lambda params: begin(), decay)),
-        "vector": optax.chain(
-            scale_by_adam(adam_b1, adam_b2, eps), decoupled_decay("kl_soap", weight_decay), optax.scale(adam_ratio)
-        ),
-    }
-    return optax.chain(optax.partition(directions, matrix_or_vector), optax.scale_by_learning_rate(learning_rate))
+    matrices = optax.chain(scale, optax.GradientTransformation(lambda params: begin(), decay))
+    vectors = adamw_direction("kl_soap", b1=adam_b1, b2=adam_b2, eps=eps, weight_decay=weight_decay, ratio=adam_ratio)
+    return optax.chain(by_axes(matrices, vectors), optax.scale_by_learning_rate(learning_rate))

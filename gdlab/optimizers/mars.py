@@ -9,8 +9,7 @@ from jaxtyping import Array, Int, PyTree
 
 from gdlab.arguments import require_choice
 from gdlab.numerics import one_minus_power, safe_sqrt
-from gdlab.optimizers.adam import scale_by_adam
-from gdlab.optimizers.matrices import matrix_or_vector, on_matrices, stretch
+from gdlab.optimizers.matrices import adamw_direction, by_axes, on_matrices, stretch
 from gdlab.optimizers.orthogonalization import orthogonalize
 from gdlab.optimizers.transformation import (
     decoupled_decay,
@@ -154,12 +153,6 @@ def mars(
     require_non_negative(learning_rate=learning_rate, weight_decay=weight_decay, adam_decay=adam_decay)
     require_non_negative(adam_ratio=adam_ratio)
     require_fractions(adam_b1=adam_b1, adam_b2=adam_b2)
-    directions = {
-        "matrix": optax.chain(
-            scale_by_mars(b1, b2, eps, gamma=gamma, form=form), decoupled_decay("mars", weight_decay)
-        ),
-        "vector": optax.chain(
-            scale_by_adam(adam_b1, adam_b2, eps), decoupled_decay("mars", adam_decay), optax.scale(adam_ratio)
-        ),
-    }
-    return optax.chain(optax.partition(directions, matrix_or_vector), optax.scale_by_learning_rate(learning_rate))
+    matrices = optax.chain(scale_by_mars(b1, b2, eps, gamma=gamma, form=form), decoupled_decay("mars", weight_decay))
+    vectors = adamw_direction("mars", b1=adam_b1, b2=adam_b2, eps=eps, weight_decay=adam_decay, ratio=adam_ratio)
+    return optax.chain(by_axes(matrices, vectors), optax.scale_by_learning_rate(learning_rate))

@@ -38,6 +38,29 @@ def matching_rms(matrix: Array) -> float:
     return 0.2 * max(matrix.shape) ** 0.5
 
 
+def by_axes(
+    matrices: optax.GradientTransformation, vectors: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Return an optimizer that takes `matrices` for leaves of at least two axes and `vectors` for others."""
+    return optax.partition({"matrix": matrices, "vector": vectors}, matrix_or_vector)
+
+
+def adamw_direction(
+    name: str,
+    *,
+    b1: Hyperparameter,
+    b2: Hyperparameter,
+    eps: Hyperparameter,
+    weight_decay: Hyperparameter,
+    ratio: Hyperparameter,
+) -> optax.GradientTransformation:
+    """Return AdamW's direction times the ratio of its learning rate to that of matrices.
+
+    `name` is the optimizer's, for error messages.
+    """
+    return optax.chain(scale_by_adam(b1, b2, eps), decoupled_decay(name, weight_decay), optax.scale(ratio))
+
+
 def with_adamw(
     name: str,
     matrices: optax.GradientTransformation,
@@ -58,9 +81,6 @@ def with_adamw(
     require_non_negative(
         learning_rate=learning_rate, weight_decay=weight_decay, adam_ratio=adam_ratio, adam_eps=adam_eps
     )
-    decay = decoupled_decay(name, weight_decay)
-    directions = {
-        "matrix": optax.chain(matrices, decay),
-        "vector": optax.chain(scale_by_adam(adam_b1, adam_b2, adam_eps), decay, optax.scale(adam_ratio)),
-    }
-    return optax.chain(optax.partition(directions, matrix_or_vector), optax.scale_by_learning_rate(learning_rate))
+    decayed = optax.chain(matrices, decoupled_decay(name, weight_decay))
+    others = adamw_direction(name, b1=adam_b1, b2=adam_b2, eps=adam_eps, weight_decay=weight_decay, ratio=adam_ratio)
+    return optax.chain(by_axes(decayed, others), optax.scale_by_learning_rate(learning_rate))

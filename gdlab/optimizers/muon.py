@@ -7,9 +7,9 @@ from typing import NamedTuple
 import optax
 from jaxtyping import Array, PyTree
 
-from gdlab.arguments import require_choice, require_count
+from gdlab.arguments import require_choice
 from gdlab.optimizers.matrices import matching_rms, on_matrices, stretch, with_adamw
-from gdlab.optimizers.orthogonalization import COEFFICIENTS, orthogonalize
+from gdlab.optimizers.orthogonalization import iteration
 from gdlab.optimizers.transformation import (
     require_flags,
     require_fractions,
@@ -38,13 +38,6 @@ def look_ahead(momentum: Hyperparameter, nesterov: bool, mean: PyTree, updates: 
     return average(momentum, mean, updates) if nesterov else mean
 
 
-def require_iteration(ns_steps: int, coefficients: str, bfloat16: bool) -> None:
-    """Raise unless these are arguments of `orthogonalize`; the number of steps is called ns_steps."""
-    require_count("ns_steps", ns_steps)
-    require_choice("coefficients", coefficients, tuple(COEFFICIENTS))
-    require_flags(bfloat16=bfloat16)
-
-
 @transformation
 def scale_by_muon(
     momentum: Hyperparameter = 0.95,
@@ -71,7 +64,7 @@ def scale_by_muon(
       scale: "stretch" for s = sqrt(max(1, outputs / inputs)) or "rms" for s = 0.2 sqrt(max(inputs, outputs)), static.
         Default "stretch".
     """
-    require_iteration(ns_steps, coefficients, bfloat16)
+    polar = iteration(ns_steps, eps, coefficients, bfloat16)
     require_flags(nesterov=nesterov)
     require_fractions(momentum=momentum)
     require_positive(eps=eps)
@@ -87,7 +80,7 @@ def scale_by_muon(
         mean = average(momentum, state.mean, updates)
 
         def direction(u: Array) -> Array:
-            return SCALES[scale](u) * orthogonalize(u, ns_steps, eps, coefficients=coefficients, bfloat16=bfloat16)
+            return SCALES[scale](u) * polar(u)
 
         return on_matrices(direction, look_ahead(momentum, nesterov, mean, updates)), MuonState(mean)
 

@@ -9,8 +9,8 @@ from jaxtyping import Array, PyTree
 
 from gdlab.numerics import safe_sqrt
 from gdlab.optimizers.matrices import as_matrix, on_matrices, stretch, with_adamw
-from gdlab.optimizers.muon import look_ahead, require_iteration
-from gdlab.optimizers.orthogonalization import orthogonalize
+from gdlab.optimizers.muon import look_ahead
+from gdlab.optimizers.orthogonalization import iteration
 from gdlab.optimizers.transformation import (
     require_flags,
     require_fractions,
@@ -57,7 +57,7 @@ def scale_by_normuon(
       coefficients: the name of the coefficients of `orthogonalize`, static. Default "jordan".
       bfloat16: whether to iterate in bfloat16, static. Default False.
     """
-    require_iteration(ns_steps, coefficients, bfloat16)
+    polar = iteration(ns_steps, eps, coefficients, bfloat16)
     require_flags(nesterov=nesterov)
     require_fractions(momentum=momentum, b2=b2)
     require_positive(eps=eps, norm_eps=norm_eps)
@@ -71,9 +71,6 @@ def scale_by_normuon(
     ) -> tuple[optax.Updates, NorMuonState]:
         del params
         mean = average(momentum, state.mean, updates)
-
-        def polar(u: Array) -> Array:
-            return orthogonalize(u, ns_steps, eps, coefficients=coefficients, bfloat16=bfloat16)
 
         def of_columns(o: Array) -> Array:
             return jnp.mean(as_matrix(o) ** 2, axis=0) if o.size else jnp.zeros(o.shape[-1:], o.dtype)

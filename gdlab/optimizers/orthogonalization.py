@@ -1,6 +1,7 @@
 """The nearest orthogonal matrix by polynomials: Newton-Schulz iterations with several sets of coefficients."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import jax.numpy as jnp
@@ -8,9 +9,9 @@ from jaxtyping import Array, Float
 
 from gdlab.arguments import as_array, require_choice, require_count, require_flag
 from gdlab.compute.precision import exact_products
-from gdlab.optimizers.transformation import require_non_negative
+from gdlab.optimizers.transformation import require_flags, require_non_negative
 from gdlab.optimizers.trees import norm
-from gdlab.types import Number
+from gdlab.types import Hyperparameter, Number
 
 Row = tuple[float, float, float]
 
@@ -125,3 +126,13 @@ def orthogonalize(
         x = a * x + (b * gram + c * gram @ gram) @ x
     x = x.astype(matrix.dtype)
     return x if wide else x.T
+
+
+def iteration(
+    ns_steps: int, eps: Hyperparameter, coefficients: str, bfloat16: bool
+) -> Callable[[Float[Array, "rows columns"]], Float[Array, "rows columns"]]:
+    """Return `orthogonalize` with these arguments of an optimizer, after a check of those that are static."""
+    require_count("ns_steps", ns_steps)
+    require_choice("coefficients", coefficients, tuple(COEFFICIENTS))
+    require_flags(bfloat16=bfloat16)
+    return partial(orthogonalize, steps=ns_steps, eps=eps, coefficients=coefficients, bfloat16=bfloat16)

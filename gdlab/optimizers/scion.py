@@ -10,8 +10,7 @@ from jaxtyping import Array, PyTree
 from gdlab.arguments import require_choice
 from gdlab.numerics import safe_sqrt
 from gdlab.optimizers.matrices import on_matrices
-from gdlab.optimizers.muon import require_iteration
-from gdlab.optimizers.orthogonalization import orthogonalize
+from gdlab.optimizers.orthogonalization import iteration
 from gdlab.optimizers.transformation import (
     require_flags,
     require_fractions,
@@ -63,16 +62,13 @@ def scale_by_scion(
       coefficients: the name of the coefficients of `orthogonalize`, static. Default "jordan".
       bfloat16: whether to iterate in bfloat16, static. Default False.
     """
-    require_iteration(ns_steps, coefficients, bfloat16)
+    polar = iteration(ns_steps, eps, coefficients, bfloat16)
     require_fractions(momentum=momentum)
     require_positive(eps=eps, vector_eps=vector_eps)
     require_choice("norm", norm, NORMS)
 
     def init(params: optax.Params) -> ScionState:
         return ScionState(zeros(params))
-
-    def polar(d: Array) -> Array:
-        return orthogonalize(d, ns_steps, eps, coefficients=coefficients, bfloat16=bfloat16)
 
     def steepest(d: Array) -> Array:
         kind = norm if norm != "by_shape" else "spectral" if d.ndim >= 2 else "rms"

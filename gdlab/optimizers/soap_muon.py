@@ -9,8 +9,8 @@ from jaxtyping import Array, Int, PyTree
 
 from gdlab.numerics import safe_sqrt
 from gdlab.optimizers.matrices import as_matrix, stretch, with_adamw
-from gdlab.optimizers.muon import look_ahead, require_iteration
-from gdlab.optimizers.orthogonalization import orthogonalize
+from gdlab.optimizers.muon import look_ahead
+from gdlab.optimizers.orthogonalization import iteration
 from gdlab.optimizers.shampoo import along_axis, unfold_product
 from gdlab.optimizers.soap import eigenbasis, power_step
 from gdlab.optimizers.transformation import (
@@ -85,7 +85,7 @@ def scale_by_soap_muon(
       coefficients: the name of the coefficients of `orthogonalize`, static. Default "classic".
       bfloat16: whether to iterate in bfloat16, static. Default False.
     """
-    require_iteration(ns_steps, coefficients, bfloat16)
+    polar = iteration(ns_steps, eps, coefficients, bfloat16)
     require_fractions(momentum=momentum, b2=b2, shampoo_beta=shampoo_beta)
     require_positive(eps=eps, moment_eps=moment_eps)
 
@@ -103,12 +103,11 @@ def scale_by_soap_muon(
         nu = jnp.where(idle, v, b2 * v + (1 - b2) * turned**2)
         whitened = rotate(turned / (safe_sqrt(nu) + moment_eps), bases, back=True)
         direction = jnp.where(idle, u, whitened * divide(norm(u), norm(whitened)))
-        polar = orthogonalize(direction, ns_steps, eps, coefficients=coefficients, bfloat16=bfloat16)
         products = [average(shampoo_beta, h, unfold_product(g, axis)) for axis, h in enumerate(statistics)]
         found = [renewed(idle, h.astype(b.dtype), b) for h, b in zip(products, bases, strict=True)]
         for axis, (_, order) in enumerate(found):
             nu = jnp.take(nu, order, axis=axis)
-        return stretch(u) * polar, nu, (products[0], products[1]), (found[0][0], found[1][0])
+        return stretch(u) * polar(direction), nu, (products[0], products[1]), (found[0][0], found[1][0])
 
     def update(
         updates: optax.Updates, state: SOAPMuonState, params: optax.Params | None = None
