@@ -12,14 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gdlab.diagnostics.problem import DIM, apart, define, distance, rotation, spectrum
+from gdlab.diagnostics.problem import DIM, apart, bowl, define, distance, rotation, spectrum
 
 CONDITIONS = (10.0, 100.0, 1e3, 1e4)
 BLOCK = 4
-
-
-def _bowl(x: Array, data: Any, step: Any) -> Array:
-    return jnp.sum(data["curvatures"] * (x - data["target"]) ** 2) / 2
 
 
 def _rotated_bowl(x: Array, data: Any, step: Any) -> Array:
@@ -84,7 +80,7 @@ define(
     "quadratic_aligned",
     measures="does a scale of its own for each coordinate undo curvatures that differ along the axes?",
     begin=_aligned,
-    loss=_bowl,
+    loss=bowl,
     references=("adam",),
     **COMMON,
 )

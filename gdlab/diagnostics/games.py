@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gdlab.diagnostics.problem import DIM, apart, define, distance, replaced, rotation
+from gdlab.diagnostics.problem import DIM, apart, bowl, define, distance, replaced, rotation
 
 HALF = DIM // 2
 
@@ -16,16 +16,12 @@ def _begin(key: Any, level: Any) -> tuple[Array, Any]:
     return start, {"target": target, "level": level, "basis": rotation(jax.random.fold_in(key, 1), HALF)}
 
 
-def _bowl(x: Array, data: Any, step: Any) -> Array:
-    return jnp.sum((x - data["target"]) ** 2) / 2
-
-
 def _curl(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
     """The slope of the bowl, and across it a field that is `level` times as large."""
     away = x - data["target"]
     first, second = away.reshape(2, -1)
     across = jnp.concatenate([second, -first])
-    return replaced(_bowl(x, data, step), x, away + data["level"] * across)
+    return replaced(bowl(x, data, step), x, away + data["level"] * across)
 
 
 def _players(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
@@ -33,10 +29,10 @@ def _players(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
     first, second = (x - data["target"]).reshape(2, -1)
     mine = data["basis"] @ second + data["level"] * first
     yours = -data["basis"].T @ first + data["level"] * second
-    return replaced(_bowl(x, data, step), x, jnp.concatenate([mine, yours]))
+    return replaced(bowl(x, data, step), x, jnp.concatenate([mine, yours]))
 
 
-COMMON: dict[str, Any] = {"family": "game", "begin": _begin, "loss": _bowl, "error": distance, "goal": 0.05}
+COMMON: dict[str, Any] = {"family": "game", "begin": _begin, "loss": bowl, "error": distance, "goal": 0.05}
 
 define(
     "curl",

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gdlab.diagnostics.problem import DIM, apart, define, distance, replaced, spectrum
+from gdlab.diagnostics.problem import DIM, apart, bowl, define, distance, replaced, spectrum
 
 
 def _begin(key: Any, level: Any) -> tuple[Array, Any]:
@@ -25,16 +25,12 @@ def _largest(x: Array, data: Any, step: Any) -> Array:
     return jnp.max(data["slopes"] * jnp.abs(x - data["target"]))
 
 
-def _bowl(x: Array, data: Any, step: Any) -> Array:
-    return jnp.sum((x - data["target"]) ** 2) / 2
-
-
 def _jagged(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
     """The bowl, whose slope jumps by random factors from 1 / level to level, at every hundredth of a unit."""
     away = x - data["target"]
     cells = jnp.floor(100 * away)
     factors = data["level"] ** jnp.sin(12.9898 * cells + jnp.arange(DIM))
-    return replaced(_bowl(x, data, step), x, factors * away)
+    return replaced(bowl(x, data, step), x, factors * away)
 
 
 COMMON: dict[str, Any] = {"family": "discontinuity", "begin": _begin, "error": distance}
@@ -64,7 +60,7 @@ define(
     measures="does it settle where the size of the gradient jumps from place to place?",
     difficulty="largest factor of the slope",
     levels=(1.0, 3.0, 10.0, 30.0),
-    loss=_bowl,
+    loss=bowl,
     sampled=_jagged,
     goal=0.02,
     references=("adam", "sgd"),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gdlab.diagnostics.problem import DIM, STEPS, apart, define, distance, replaced, spectrum, tilted
+from gdlab.diagnostics.problem import DIM, STEPS, apart, bowl, define, distance, replaced, spectrum, tilted
 
 CONDITION = 10.0
 LONGEST = 64
@@ -23,10 +23,6 @@ def _begin(key: Any, level: Any) -> tuple[Array, Any]:
     return start, {"target": target, "curvatures": spectrum(DIM, CONDITION), "level": level}
 
 
-def _bowl(x: Array, data: Any, step: Any) -> Array:
-    return jnp.sum(data["curvatures"] * (x - data["target"]) ** 2) / 2
-
-
 def _slope(x: Array, data: Any) -> Array:
     return data["curvatures"] * (x - data["target"])
 
@@ -35,7 +31,7 @@ def _noisy(draw: Callable[[Any, Any, Any], Array]) -> Callable[..., Array]:
     """Return the sampled loss whose gradient has the noise `draw(key, data, gradient)` added to it."""
 
     def sampled(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
-        return tilted(_bowl(x, data, step), x, draw(key, data, _slope(x, data)))
+        return tilted(bowl(x, data, step), x, draw(key, data, _slope(x, data)))
 
     return sampled
 
@@ -85,7 +81,7 @@ def _expected_embedding(x: Array, data: Any, step: Any) -> Array:
 
 
 def _correlated(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
-    return tilted(_bowl(x, data, step), x, 0.3 * memory["noise"])
+    return tilted(bowl(x, data, step), x, 0.3 * memory["noise"])
 
 
 def _carry_noise(memory: Any, x: Array, key: Any, step: Any) -> Any:
@@ -100,7 +96,7 @@ def _no_noise(x: Array, data: Any) -> Any:
 
 def _delayed(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
     past = memory[(step - data["level"].astype(jnp.int32)) % (LONGEST + 1)]
-    return replaced(_bowl(x, data, step), x, _slope(past, data))
+    return replaced(bowl(x, data, step), x, _slope(past, data))
 
 
 def _at_start(x: Array, data: Any) -> Array:
@@ -126,7 +122,7 @@ def _model_noise(key: Any, data: Any, slope: Array) -> Array:
 
 
 COMMON: dict[str, Any] = {"family": "noise", "error": distance, "goal": 0.15, "steps": STEPS}
-PLAIN: dict[str, Any] = COMMON | {"begin": _begin, "loss": _bowl}
+PLAIN: dict[str, Any] = COMMON | {"begin": _begin, "loss": bowl}
 
 define(
     "gaussian_noise",
@@ -221,7 +217,7 @@ define(
     difficulty="number of examples in a batch",
     levels=(64.0, 16.0, 4.0, 2.0),
     begin=_model_begin,
-    loss=_bowl,
+    loss=bowl,
     sampled=_noisy(_model_noise),
     references=("sgd", "momentum", "schedule_free_sgd"),
     **COMMON,

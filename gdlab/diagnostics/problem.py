@@ -138,6 +138,12 @@ def distance(params: Any, data: Any, step: Any) -> Array:
     return jnp.sqrt(sum(jax.tree.leaves(squares)))
 
 
+def bowl(x: Array, data: Any, step: Any) -> Array:
+    """Return the quadratic function around `data["target"]`, with `data["curvatures"]` or the curvature 1."""
+    del step
+    return jnp.sum(data.get("curvatures", 1.0) * (x - data["target"]) ** 2) / 2
+
+
 def tilted(value: Array, params: PyTree, slope: PyTree) -> Array:
     """Return `value`, with a gradient to which `slope` is added: the loss that a gradient with noise belongs to."""
     return value + optax.tree.vdot(params, jax.lax.stop_gradient(slope))

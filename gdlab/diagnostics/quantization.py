@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gdlab.diagnostics.problem import DIM, apart, define, distance, replaced, spectrum
+from gdlab.diagnostics.problem import DIM, apart, bowl, define, distance, replaced, spectrum
 
 
 def _rounded(x: Array, spacing: Any) -> Array:
@@ -44,15 +44,11 @@ def _coarse_begin(key: Any, level: Any) -> tuple[Array, Any]:
     return start, {"target": target, "curvatures": spectrum(DIM, 10.0), "spacing": level}
 
 
-def _bowl(x: Array, data: Any, step: Any) -> Array:
-    return jnp.sum(data["curvatures"] * (x - data["target"]) ** 2) / 2
-
-
 def _coarse(x: Array, data: Any, memory: Any, key: Any, step: Any) -> Array:
     """The gradient rounded up or down to multiples of the spacing at random, so that its mean stays."""
     slope = data["curvatures"] * (x - data["target"])
     chance = jax.random.uniform(key, (DIM,))
-    return replaced(_bowl(x, data, step), x, data["spacing"] * jnp.floor(slope / data["spacing"] + chance))
+    return replaced(bowl(x, data, step), x, data["spacing"] * jnp.floor(slope / data["spacing"] + chance))
 
 
 COMMON: dict[str, Any] = {"family": "quantization"}
@@ -87,7 +83,7 @@ define(
     difficulty="distance of neighbouring values of the gradient",
     levels=(0.1, 0.3, 1.0, 3.0),
     begin=_coarse_begin,
-    loss=_bowl,
+    loss=bowl,
     error=distance,
     sampled=_coarse,
     goal=0.1,
