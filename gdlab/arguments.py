@@ -107,6 +107,14 @@ def as_path(name: str, value: Any) -> Path:
         raise ValueError(f"{name}: expected a path, got {text!r}, whose home directory is unknown") from None
 
 
+def as_chunk(chunk: Any) -> int | None:
+    """Return the number of lanes per call as an integer; None if it is "auto"."""
+    if isinstance(chunk, str) and chunk == "auto":
+        return None
+    require_count("chunk", chunk)
+    return int(chunk)
+
+
 def require_key(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is one random key, of `jax.random.key` or `jax.random.PRNGKey`; may be traced."""
     if not _is_key(value):

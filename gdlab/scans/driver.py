@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from gdlab.arguments import as_path, require_count, require_flag
+from gdlab.arguments import as_chunk, as_path, require_flag
 from gdlab.compute.devices import local_devices, platform_of
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
@@ -92,8 +92,7 @@ def scan(
     """
     began = time.perf_counter()
     require_unforked("scan")
-    if not isinstance(chunk, str) or chunk != "auto":
-        require_count("chunk", chunk)
+    width = as_chunk(chunk)
     require_flag("progress", progress)
     save_to = None if save_to is None else as_path("save_to", save_to)
     devices = local_devices(devices)
@@ -101,8 +100,7 @@ def scan(
     with jax.disable_jit(False):
         traces = _traces(fn, found)
         with standard_promotion():
-            size = None if isinstance(chunk, str) else int(chunk)
-            return _Request(found, traces, size, devices, save_to, progress).run(began)
+            return _Request(found, traces, width, devices, save_to, progress).run(began)
 
 
 def _traces(fn: Callable[..., Any], space: Space) -> list[Trace]:

@@ -13,7 +13,15 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
 
-from gdlab.arguments import as_path, require_callable, require_choice, require_count, require_flag, require_number
+from gdlab.arguments import (
+    as_chunk,
+    as_path,
+    require_callable,
+    require_choice,
+    require_count,
+    require_flag,
+    require_number,
+)
 from gdlab.compute.devices import local_devices
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
@@ -145,8 +153,7 @@ def sweep(
     require_choice("record", record, ("path", "last"))
     if reduce is not None:
         require_callable("reduce", reduce)
-    if chunk != "auto":
-        require_count("chunk", chunk)
+    lanes_per_call = as_chunk(chunk)
     require_number("target", target, 0.0, open_low=True)
     require_flag("stop_at_target", stop_at_target)
     require_flag("progress", progress)
@@ -167,7 +174,7 @@ def sweep(
         stop_at_target=stop_at_target,
         record=record,
         reduce=reduce,
-        chunk=None if chunk == "auto" else int(chunk),
+        chunk=lanes_per_call,
         devices=devices,
         progress=progress,
         save_to=save_to,

@@ -131,4 +131,4 @@ def make_inputs(key: Any, data: Any, starts: int) -> Inputs | None:
         if traced := [leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, jax.core.Tracer)]:
             raise TypeError(f"{name}: expected concrete numbers, got a traced value, {describe(traced[0])}")
     extras = as_extras(key, data)
-    return None if extras == Extras() else Inputs(extras, starts)
+    return Inputs(extras, starts) if extras.example else None

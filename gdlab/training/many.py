@@ -14,6 +14,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from gdlab.arguments import (
+    as_chunk,
     as_path,
     first_line,
     require_choice,
@@ -107,8 +108,7 @@ def train_many(
     numbers = as_seeds(seeds)
     require_count("epochs", epochs)
     require_choice("strategy", strategy, STRATEGIES)
-    if not isinstance(chunk, str) or chunk != "auto":
-        require_count("chunk", chunk)
+    width = as_chunk(chunk)
     require_flag("progress", progress)
     if save_to is not None:
         require_instance("save_to", save_to, (str, os.PathLike), "a folder's path")
@@ -126,7 +126,7 @@ def train_many(
         numbers,
         epochs,
         strategy,
-        None if chunk == "auto" else int(chunk),
+        width,
         local_devices(devices),
         progress,
         save_to,
