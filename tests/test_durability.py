@@ -861,7 +861,7 @@ def test_a_script_ends_within_two_seconds_in_one_line(when, tmp_path):
 
 # JAX is imported once. Each call then runs in a forked process of its own, before JAX has started.
 KILLED = """
-import os, signal, sys
+import os, signal, sys, threading
 from pathlib import Path
 import numpy as np
 import jax, jax.numpy as jnp
@@ -894,17 +894,22 @@ def scan_in_lanes(folder):
 CALLS = {call.__name__: call for call in (train_patiently, train_in_lanes, descend_in_lanes, scan_in_lanes)}
 
 def aim(place):
-    "Kill this process just before (2 n) or after (2 n + 1) the n-th call that changes the disk, or count the calls."
-    count = 0
+    '''Kill this process before (2 n) or after (2 n + 1) the n-th call that changes the disk, or count the calls.
+
+    Calls of two threads may overlap, so that none begins at this place; then the next place is meant.
+    '''
+    count, lock = 0, threading.Lock()
+    def kill_if(reached):
+        if 0 <= place <= reached:
+            os.kill(os.getpid(), signal.SIGKILL)
     def aimed(function):
         def call(*arguments, **more):
             nonlocal count
-            if count == place:
-                os.kill(os.getpid(), signal.SIGKILL)
+            kill_if(count)
             result = function(*arguments, **more)
-            if count + 1 == place:
-                os.kill(os.getpid(), signal.SIGKILL)
-            count += 2
+            with lock:
+                kill_if(count + 1)
+                count += 2
             return result
         return call
     for name in ("replace", "fsync", "link", "mkdir"):
