@@ -26,11 +26,12 @@ import optax
 import tyro
 
 from gdlab import FUNCTIONS, OPTIMIZERS, models
-from gdlab.arguments import require_count, require_names
+from gdlab.arguments import require_count, require_names, require_number
 from gdlab.optimizers.protocol import with_any_arguments
 from gdlab.records import environment, write_json
 
 RESULT = Path(__file__).parent / "results" / "optimizer_cost.json"
+LEAST_ROUNDS = 3
 LARGEST = 8 * 2**30
 """Bytes of state above which an optimizer is not run."""
 
@@ -81,6 +82,8 @@ class Config:
     """Whose parameters: resnet18, gpt."""
     rounds: int = 7
     """Number of timed rounds."""
+    patience: float = 60.0
+    """Seconds after which only the first three rounds of an optimizer on a network begin."""
     steps: int = 10
     """Steps per round; ten of them hold one renewal of most preconditioners."""
     small: bool = False
@@ -90,6 +93,7 @@ class Config:
         require_names("optimizers", self.optimizers, OPTIMIZERS, empty=True)
         require_names("networks", self.networks, NETWORKS)
         require_count("rounds", self.rounds)
+        require_number("patience", self.patience, 0.0)
         require_count("steps", self.steps)
 
     @property
@@ -203,7 +207,10 @@ def measure(name: str, network: str, config: Config) -> dict[str, Any]:
         built["optax"] = IN_OPTAX[name]()
     runners = {who: Runner(one, params, gradients) for who, one in built.items()}
     seconds: dict[str, list[float]] = {who: [] for who in runners}
-    for _ in range(config.rounds):
+    began = time.perf_counter()
+    for k in range(config.rounds):
+        if k >= LEAST_ROUNDS and time.perf_counter() - began > config.patience:
+            break
         for who, runner in runners.items():
             seconds[who].append(runner.run(config.steps))
     for other in built:

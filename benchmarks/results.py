@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.author_claims import MARGIN, ON_MATRICES, ON_VECTORS, Claim, judgements
 from gdlab.analysis.arrivals import share_cells
 from gdlab.analysis.tables import Table
 from gdlab.sweeps import FOR_VECTORS, changed_arguments
@@ -121,6 +122,7 @@ def race(found: Results) -> list[str]:
         "several gradients.",
         ranked([one for one in found["results"] if one["optimizer"] in FOR_VECTORS]),
         changed_arguments(FOR_VECTORS),
+        authors_claims(ON_VECTORS, found["results"]),
     ]
     if "matrices" not in found:  # measured before there was a race on matrices
         return vectors
@@ -130,7 +132,26 @@ def race(found: Results) -> list[str]:
         "functions; then 64 other starts, 500 steps. All optimizers have their own defaults, but no weight decay. A "
         "descent arrives when f(x) - minimum has fallen to a thousandth of that at its start.",
         ranked(found["matrices"]),
+        authors_claims(ON_MATRICES, found["matrices"]),
+        "Authors make their claims about networks and noisy gradients, and these functions have neither, so a claim "
+        f"that fails here says that it is not general. Equal: within {100 * MARGIN:.0f} points. The intervals hold for "
+        "other starts of the same functions; they do not contain the chance of the search, and of a hundred true "
+        "claims five would be called false.",
     ]
+
+
+def authors_claims(claims: tuple[Claim, ...], records: list[Results]) -> str:
+    """What the authors of optimizers claim, as one table."""
+    rows = [
+        (
+            f"{one.claim.optimizer} {'better than' if one.claim.better else 'as good as'} {one.claim.other}",
+            f"{100 * one.difference:+.1f}",
+            f"{100 * one.low:+.1f} to {100 * one.high:+.1f}",
+            one.verdict,
+        )
+        for one in judgements(claims, records)
+    ]
+    return table(("claim of its authors", "difference in points", "95% interval", "here"), rows)
 
 
 def rates(found: Results) -> list[str]:

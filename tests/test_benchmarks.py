@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import gpu, gpu_kernels, gpu_phases, gpu_programs
+from benchmarks import author_claims, gpu, gpu_kernels, gpu_phases, gpu_programs
 from benchmarks import sweep_contenders as contenders
 from benchmarks.resnet18 import operations
+from gdlab.analysis.intervals import share_interval
 
 ROOT = Path(__file__).parents[1]
 
@@ -218,3 +219,34 @@ def test_without_cuda_the_count_of_kernels_is_skipped_with_a_reason(monkeypatch,
     monkeypatch.setattr(gpu_programs, "find_spec", lambda name: None)
     gpu_programs.main(gpu_programs.Config())
     assert "skipped" in capsys.readouterr().out
+
+
+def test_the_interval_of_a_difference_is_newcombes():
+    # Newcombe 1998, table II, method 10: the difference of 56/70 and 48/80 is 0.2, from 0.0524 to 0.3339.
+    records = []
+    for name, hits, total in (("one", 56, 70), ("other", 48, 80)):
+        found = share_interval(hits, total)
+        records.append({"optimizer": name, "share": hits / total, "share_low": found.low, "share_high": found.high})
+    (found,) = author_claims.judgements((author_claims.Claim("one", "other", True),), records)
+    assert (found.difference, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("shares", "better", "verdict"),
+    [
+        ((0.9, 0.5), True, "holds"),
+        ((0.5, 0.9), True, "worse"),
+        ((0.501, 0.5), True, "equal"),
+        ((0.525, 0.5), True, "cannot be told"),
+        ((0.501, 0.5), False, "holds"),
+        ((0.46, 0.5), False, "cannot be told"),
+        ((0.4, 0.5), False, "worse"),
+    ],
+)
+def test_a_claim_of_authors_is_judged_by_the_interval_of_the_difference(shares, better, verdict):
+    records = [
+        {"optimizer": name, "share": share, "share_low": share - 0.02, "share_high": share + 0.02}
+        for name, share in zip(("one", "other"), shares, strict=True)
+    ]
+    claim = author_claims.Claim("one", "other", better)
+    assert author_claims.judgements((claim,), records)[0].verdict == verdict

@@ -141,6 +141,7 @@ def test_loss_and_gradient_equal_pytorchs(dtype):
         np.testing.assert_allclose(ours, grad, rtol=0, atol=10 * tight * float(grad.abs().max()), err_msg=name)
 
 
+@pytest.mark.slow
 def test_lanes_equal_single_runs_and_the_decoder_sees_only_the_labelled_capsule():
     model = models.capsnet(**SMALL)
     keys = jax.random.split(jax.random.key(0), 2)

@@ -209,6 +209,7 @@ def test_run_folders_describe_their_runs(whole):
     assert path.parent.parent.name == "learning_rate-0.02_b1-0.9"
 
 
+@pytest.mark.slow
 def test_a_single_setting_needs_neither_trials_nor_held_out_data(tmp_path):
     one = problem(
         make=lambda: tasks.digits_mlp(train_size=200, test_size=100, hidden=(8,), batch_size=50),
@@ -309,6 +310,7 @@ def line(through=lambda x: x):
     )
 
 
+@pytest.mark.slow
 def test_changed_code_of_a_candidate_or_of_a_task_is_noticed(tmp_path):
     def shifted():  # another task of the same description
         return line(lambda x: 2 * x)

@@ -45,7 +45,7 @@ STATIC = {
 
 
 # One of each kind in the default run, the others with -m slow.
-QUICK = ("adam", "muon", "schedule_free_sgd")
+QUICK = ("adam",)
 EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OPTIMIZERS]
 
 
@@ -90,6 +90,7 @@ def test_optimizers_that_search_keep_the_contract_with_a_loss_too(name, argument
     assert report.ok, str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "flags"),
     [

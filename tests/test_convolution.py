@@ -67,9 +67,11 @@ def takes(name, geometry):
 
 PAIRS = [(name, geometry) for name in ALGORITHMS for geometry in GEOMETRIES if takes(name, geometry)]
 PAIRS += [("winograd", Geometry((11, 12), (9, 9), 2, 0))]  # five taps per phase
+QUICK = {next(place for place in PAIRS if place[0] == name and place[1].kernel == (3, 3)) for name in ALGORITHMS}
+EVERY = [place if place in QUICK else pytest.param(*place, marks=pytest.mark.slow) for place in PAIRS]
 
 
-@pytest.mark.parametrize(("name", "geometry"), PAIRS, ids=str)
+@pytest.mark.parametrize(("name", "geometry"), EVERY, ids=str)
 def test_every_algorithm_is_the_convolution_and_its_gradients(name, geometry):
     x, kernel, g = operands(geometry, jnp.float64)
 
@@ -119,6 +121,7 @@ def test_the_algorithm_is_chosen_by_the_shapes():
         assert choose(Geometry((image,) * 2, (kernel,) * 2, stride, padding), *channels) == algorithm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("geometry", "channels"),
     [

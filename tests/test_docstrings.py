@@ -27,7 +27,7 @@ def example(factory):
     return re.findall(r"^ *>>> (.*)$", inspect.getdoc(factory), flags=re.MULTILINE)
 
 
-EVERY = [pytest.param(name, marks=pytest.mark.slow if name in trajectories.THOROUGH else ()) for name in OPTIMIZERS]
+EVERY = [pytest.param(name, marks=() if name in trajectories.QUICK else pytest.mark.slow) for name in OPTIMIZERS]
 
 
 @pytest.mark.parametrize("name", EVERY)

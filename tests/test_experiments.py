@@ -36,6 +36,7 @@ def require_the_articles_counts(records):
         np.testing.assert_allclose(record["point"], [-1.97445199, -1.97445199], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_articles_epochs_are_139_and_127():
     experiment = load("ackley_descent")
     require_the_articles_counts(experiment.from_one_start(experiment.Config()))

@@ -13,6 +13,13 @@ from tests.oracles import numpy_functions
 ANY = [name for name, function in FUNCTIONS.items() if function.dim is None]
 DIMS = [(name, function.dim or 4) for name, function in FUNCTIONS.items()]
 DIMS += [pytest.param(name, 8, marks=pytest.mark.slow) for name in ANY]
+SOME = ("ackley", "rosenbrock", "rastrigin", "beale", "himmelblau", "schwefel")
+DERIVED = [
+    (name, dim) if name in SOME else pytest.param(name, dim, marks=pytest.mark.slow)
+    for name, dim in DIMS[: len(FUNCTIONS)]
+]
+DERIVED += DIMS[len(FUNCTIONS) :]
+"""Derivatives of some functions are checked by default, those of the others by slow tests."""
 KINKED = {"ackley", "eggholder", "bukin_6", "cross_in_tray"}
 
 
@@ -112,7 +119,9 @@ def test_minimizers_are_minima(name, dim):
 SEARCHED = {name for name, f in FUNCTIONS.items() if f.dim == 2} - {"eggholder", "bukin_6", "easom", "drop_wave"}
 
 
-@pytest.mark.parametrize("name", sorted(SEARCHED))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in sorted(SEARCHED)]
+)
 def test_no_global_minimizer_is_missing(name):
     # Oracle: L-BFGS-B of SciPy from 100 starts, on the textbook formula with numerical gradients.
     function = FUNCTIONS[name]
@@ -137,7 +146,7 @@ def test_known_minima_of_the_literature():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("name", "dim"), DIMS)
+@pytest.mark.parametrize(("name", "dim"), DERIVED)
 def test_gradients_and_hessians_are_finite(name, dim, dtype):
     function = FUNCTIONS[name]
     lower, upper = function.bounds(dim)
@@ -158,7 +167,7 @@ def test_gradients_and_hessians_are_finite(name, dim, dtype):
     chex.assert_tree_all_finite((values, gradients, hessians))
 
 
-@pytest.mark.parametrize(("name", "dim"), DIMS)
+@pytest.mark.parametrize(("name", "dim"), DERIVED)
 def test_gradients_equal_the_complex_step(name, dim):
     # Oracle: the complex step, which is exact up to rounding and takes another way through the same code.
     from gdlab.gradients import finite_difference
@@ -171,7 +180,7 @@ def test_gradients_equal_the_complex_step(name, dim):
     assert float(jnp.abs((ours - theirs) / scale).max()) < 1e-11
 
 
-@pytest.mark.parametrize(("name", "dim"), DIMS)
+@pytest.mark.parametrize(("name", "dim"), DERIVED)
 def test_hessians_equal_differences_of_gradients(name, dim):
     function = FUNCTIONS[name]
     point = jnp.asarray(random_points(function, dim, 1, seed=4)[0])
@@ -189,7 +198,7 @@ def test_hessian_at_the_smooth_centre_of_drop_wave():
     np.testing.assert_allclose(jax.hessian(FUNCTIONS["drop_wave"].fn)(jnp.zeros(2)), 72.5 * np.eye(2), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "dim"), DIMS)
+@pytest.mark.parametrize(("name", "dim"), DERIVED)
 def test_float32_is_close_to_float64(name, dim):
     function = FUNCTIONS[name]
     points = jnp.asarray(random_points(function, dim, 200), jnp.float32)

@@ -112,6 +112,7 @@ def test_an_explicit_step_is_used_unchanged():
     np.testing.assert_array_equal(traced, 2 * x + steps[:, None])
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_pytrees():
     rosenbrock = FUNCTIONS["rosenbrock"].fn
     points = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)))
@@ -364,6 +365,7 @@ def test_an_uncertain_gradient_is_undecided_not_passed():
     assert check_gradient(noisy, x, rtol=1e-2).ok
 
 
+@pytest.mark.slow
 def test_half_precision_leaves_are_checked_in_float32():
     x16, bf16 = jnp.array([0.5, 1.0], jnp.float16), jnp.array([0.5, 1.0], jnp.bfloat16)
     fn = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731
@@ -374,6 +376,7 @@ def test_half_precision_leaves_are_checked_in_float32():
     assert check_gradient(lambda t: jnp.sum(t["a"] ** 2) + jnp.sum(t["b"] ** 3), mixed).ok
 
 
+@pytest.mark.slow
 def test_one_wrong_element_of_many_is_found_even_unsampled():
     x = jnp.linspace(0.1, 2.0, 5000)
     fn = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731

@@ -168,6 +168,7 @@ def test_sutskevers_form_is_nesterov_with_constant_numbers_and_shows_the_iterate
         same(seen, x, rtol=1e-8)
 
 
+@pytest.mark.slow
 @LAW
 @given(seeds, rates, fractions)
 def test_nadam_approaches_a_constant_momentum(seed, rate, b1):
@@ -176,6 +177,7 @@ def test_nadam_approaches_a_constant_momentum(seed, rate, b1):
     same(ours, theirs, rtol=1e-9)
 
 
+@pytest.mark.slow
 @LAW
 @given(seeds, st.floats(1e-3, 0.2))
 def test_shampoo_on_scalars_is_adagrad(seed, rate):

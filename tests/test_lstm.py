@@ -157,7 +157,9 @@ OPEN, SHUT = 50.0, -1000.0
 """Arguments at which the sigmoid is 1 and 0 to all digits."""
 
 
-@pytest.mark.parametrize(("layers", "rate"), [(1, 0.5), (2, 0.5), (2, 0.2)])
+@pytest.mark.parametrize(
+    ("layers", "rate"), [(2, 0.5), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, 0.5), (2, 0.2)))]
+)
 def test_dropout_is_below_between_and_above_the_layers(layers, rate):
     # Without memory (forget gate shut), a unit's output is 0 exactly where one of its layers + 1 masks is.
     width, steps = 16, 50
@@ -268,6 +270,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_memory_goes_from_window_to_window_and_is_empty_before_each_epoch_and_evaluation(folder):
     task = tasks.ptb_lstm(dataset=folder, width=6, dropout=0.0, steps=5, batch_size=3, dtype="float64")
 
@@ -321,6 +324,7 @@ def test_the_parts_of_the_task(folder):
         tasks.ptb_lstm(**settings, test_size=17)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_learns_what_requires_memory(tmp_path, x64):
     # The text repeats "a a b": a model that sees only the last word is unsure after every a, and its loss is at least

@@ -229,7 +229,7 @@ def test_one_pass_over_values_far_from_zero_keeps_their_variance(monkeypatch):
     np.testing.assert_allclose(var, x.astype(np.float64).var(0), rtol=1e-3)  # E[x^2] - E[x]^2 loses all digits
 
 
-@pytest.mark.parametrize("size", [1, 4, 7])
+@pytest.mark.parametrize("size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 7))])
 def test_max_pool_and_where_its_gradient_goes(size):
     # Few values, so that windows hold equal ones: the first in reading order takes the gradient, as in PyTorch.
     x = np.random.default_rng(size).integers(0, 3, (2, size, size + 1, 2)).astype(np.float64)
@@ -356,6 +356,7 @@ def test_a_file_of_weights_that_does_not_fit_raises_an_error_of_one_line(tmp_pat
         load_torchvision(tmp_path / "w.npz", params, state)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_for_computation_and_float32_for_storage():
     model = resnet18(10, width=4, dtype=jnp.bfloat16)
     params, state = model.init(jax.random.key(0))

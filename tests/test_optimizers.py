@@ -17,7 +17,7 @@ from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stabl
 from gdlab.optimizers.protocol import with_any_arguments
 from tests.oracles import problems, trajectories
 
-EVERY = [pytest.param(name, marks=pytest.mark.slow if name in trajectories.THOROUGH else ()) for name in OPTIMIZERS]
+EVERY = [pytest.param(name, marks=() if name in trajectories.QUICK else pytest.mark.slow) for name in OPTIMIZERS]
 
 PLACES = [(case, problem) for case, entry in trajectories.CASES.items() for problem in entry.problems]
 PACKAGES = [(case, problem) for case, problem in PLACES if trajectories.package_of(case) not in trajectories.INSTALLED]
@@ -25,14 +25,16 @@ REFERENCES = [place for place in PLACES if place not in PACKAGES]
 
 
 def quick(places):
-    """Select one problem per case for the default run, the network where possible; the others are slow."""
+    """Select the cases of the default run, those at default values and those of QUICK; the others are slow.
+
+    Each is compared on one problem, the network where possible.
+    """
     found = []
     for case, problem in places:
-        problems_of_case = trajectories.CASES[case].problems
-        kept = (
-            problem == ("mlp" if "mlp" in problems_of_case else problems_of_case[0]) and case not in trajectories.SLOW
-        )
-        found.append(pytest.param(case, problem, marks=() if kept else pytest.mark.slow))
+        entry = trajectories.CASES[case]
+        kept = entry.optimizer in trajectories.QUICK or (case == entry.optimizer and case not in trajectories.SLOW)
+        one = "mlp" if "mlp" in entry.problems else entry.problems[0]
+        found.append(pytest.param(case, problem, marks=() if kept and problem == one else pytest.mark.slow))
     return found
 
 
@@ -299,6 +301,7 @@ def test_centered_rmsprop_survives_a_constant_gradient():
     assert jnp.isfinite(updates).all()
 
 
+@pytest.mark.slow
 def test_zero_gradient_moves_nothing_and_can_be_differentiated():
     def last(learning_rate, x, gradient, factory):
         optimizer = factory(learning_rate, weight_decay=0.0)

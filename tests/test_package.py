@@ -180,7 +180,11 @@ def python_blocks(page):
 def examples():
     for page in PAGES:
         for number, code in enumerate(python_blocks(page)):
-            marks = pytest.mark.slow if re.search("train_many|check_contract|import log_range, scan", code) else ()
+            marks = (
+                pytest.mark.slow
+                if re.search("train_many|check_contract|import log_range, scan|ds.reached", code)
+                else ()
+            )
             yield pytest.param(code, id=f"{page}-{number}", marks=marks)
 
 

@@ -66,7 +66,9 @@ def drawn_border(figure, path):
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
-@pytest.mark.parametrize("kind", ["constant", "offset", "step", "infinite"])
+@pytest.mark.parametrize(
+    "kind", ["constant", "infinite", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("offset", "step"))]
+)
 def test_odd_grids_are_drawn(kind, tmp_path):
     x = np.linspace(-1, 1, 21)
     bowl = x**2 + x[:, None] ** 2

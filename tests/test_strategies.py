@@ -6,10 +6,11 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.optimize
 
-from gdlab import FUNCTIONS, OPTIMIZERS, descend, strategies, sweep, train
+from gdlab import FUNCTIONS, OPTIMIZERS, descend, optimizers, strategies, sweep, train
 from gdlab.strategies import STRATEGIES, nelder_mead, open_es, simulated_annealing
 from gdlab.sweeps import count_evaluations, evaluations_in, steps_within, sweep_scipy, tune_and_judge_within
 from gdlab.tasks import digits_mlp
@@ -232,6 +233,9 @@ def test_a_budget_pays_for_gradients_or_populations():
     assert steps_within(100, adam, 2, gradient_cost=5) == 20
     assert steps_within(100, es, 2) == 6  # 1 + 6 * 16 = 97
     np.testing.assert_array_equal(evaluations_in([0, 6], es, 2), [1, 97])
+    around = optimizers.lookahead(optimizers.sam(optimizers.momentum(0.1)))
+    for two_gradients in (around, optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05), opaque_mode=True)):
+        assert steps_within(100, two_gradients, 2) == 16  # 16 * 2 * 3 = 96
     np.testing.assert_array_equal(evaluations_in([0, 6], adam, 2), [0, 18])
     assert strategies.cma_es().evaluations(10) == 10  # 4 + floor(3 ln 10)
     assert strategies.differential_evolution().evaluations(5) == 50

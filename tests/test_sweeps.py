@@ -404,6 +404,7 @@ def test_four_devices_give_the_same_bits(whole_on_cpu, tmp_path):
     assert_same_bits(four, whole_on_cpu)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bits(whole_on_cpu, tmp_path):
     import socket
 
@@ -684,7 +685,12 @@ def test_bad_ranges_are_refused():
 # One lane as scalars -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(FUNCTIONS))
+SCALAR = ("ackley", "rosenbrock", "rastrigin", "powell")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SCALAR else pytest.mark.slow) for name in FUNCTIONS]
+)
 def test_every_function_becomes_scalar_arithmetic(name):
     function = FUNCTIONS[name]
     x = function.minimizers(function.dim or 4)[0] + np.linspace(0.1, 0.2, function.dim or 4)

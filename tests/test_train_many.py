@@ -78,7 +78,7 @@ def alone(task):
     ]
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "map"])
+@pytest.mark.parametrize("strategy", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_every_lane_is_the_run_that_train_makes(task, alone, strategy):
     grid = {"learning_rate": [1e-2, 0.1, 1e30], "momentum": [0.0, 0.9]}
     found = train_many(

@@ -24,6 +24,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
@@ -67,3 +69,38 @@ def take_update(
         return grad_fn(params)
 
     return optimizer.update(gradient, state, params, value=value, grad=gradient, value_fn=value_at, grad_fn=gradient_at)
+
+
+def extra_gradients(optimizer: optax.GradientTransformation, params: optax.Params) -> int:
+    """Return how many gradients a step asks for through `grad_fn`, besides the one that it is given: 1 for SAM.
+
+    Nothing is computed, since the step is only traced. Evaluations through `value_fn`, as those of line searches, are
+    not counted, because their number depends on the function.
+
+    Args:
+      optimizer: the optimizer.
+      params: parameters, or their shapes and dtypes.
+    """
+    count = 0
+
+    def gradient_at(params: optax.Params) -> optax.Updates:
+        nonlocal count
+        count += 1
+        return params
+
+    def total(params: optax.Params) -> Array:
+        return jnp.asarray(sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params)))
+
+    def step(params: optax.Params) -> optax.Updates:
+        return take_update(
+            with_any_arguments(optimizer),
+            params,
+            optimizer.init(params),
+            params,
+            value=total(params),
+            value_fn=total,
+            grad_fn=gradient_at,
+        )[0]
+
+    jax.eval_shape(step, params)
+    return count

@@ -1,15 +1,17 @@
 """Budgets of function evaluations, under which gradient methods and strategies race side by side.
 
-A step of a gradient method costs one gradient, which counts as `gradient_cost` evaluations; a round of a strategy costs
-its population. Reverse-mode differentiation takes at most some four to five times the operations of the function, in
-practice two to four times its time, the function's value included; 3 is the middle. Since a population can be evaluated
-at once, sequential rounds stand beside evaluations.
+A step of a gradient method costs one gradient, two for SAM, each of which counts as `gradient_cost` evaluations; a
+round of a strategy costs its population. What a line search evaluates is not counted: its number is not known before,
+and the states of `lbfgs` and `ssbroyden` hold it. Reverse-mode differentiation takes at most some four to five times
+the operations of the function, in practice two to four times its time, the function's value included; 3 is the middle.
+Since a population can be evaluated at once, sequential rounds stand beside evaluations.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 import xarray as xr
@@ -24,6 +26,7 @@ from gdlab.arguments import (
     require_optimizer,
 )
 from gdlab.hyperparameters.factories import by_name, factories_by_name, optimizer_from, require_arguments
+from gdlab.optimizers.protocol import extra_gradients
 from gdlab.sweeps.labels import dimension_of_points, hyperparameters_in
 from gdlab.sweeps.races import Race, tune_and_judge
 from gdlab.sweeps.space import lay_points
@@ -78,7 +81,8 @@ def _costs(optimizer: Any, dim: int, gradient_cost: float) -> tuple[float, float
     require_count("dim", dim)
     require_number("gradient_cost", gradient_cost, 0.0, open_low=True)
     if needs_gradient(optimizer):
-        return 0.0, float(gradient_cost)
+        point = jax.ShapeDtypeStruct((dim,), np.float32)
+        return 0.0, float(gradient_cost) * (1 + extra_gradients(optimizer, point))
     return float(optimizer.first_evaluations), float(optimizer.evaluations(dim))
 
 

@@ -673,8 +673,9 @@ CASES = {
 SLOW = {**CASES_OF_2026, **CASES_OF_LOW_RANK, **CASES_OF_SECOND_ORDER}
 """Cases whose programs compile for so long that they are slow tests."""
 
-THOROUGH = {entry.optimizer for entry in SLOW.values()} - {"muon"}
-"""Optimizers of which all tests that compile are slow."""
+ARTICLE = {"sgd", "adam", "adadelta", "adagrad", "adamw", "adamax", "asgd"}
+QUICK = {*ARTICLE, "momentum", "nesterov", "rmsprop", "muon", "soap", "schedule_free_sgd"}
+"""Optimizers all of whose tests belong to the default run: the source article's and one of each family."""
 
 
 def package_of(case):
