@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.author_claims import MARGIN, ON_MATRICES, ON_VECTORS, Claim, judgements
+from benchmarks.cost_tables import costs, fused
 from gdlab.analysis.arrivals import share_cells
 from gdlab.analysis.tables import Table
 from gdlab.sweeps import FOR_VECTORS, changed_arguments
@@ -436,6 +437,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Results], list[str]]], ...] = (
     ("gpu_first_run", "First runs on a GPU", gpu),
     ("gpu_programs", "Programs for a GPU", gpu_programs),
     ("import_time", "Import time", imports),
+    ("optimizer_cost", "What an optimizer costs", costs),
+    ("fused_step", "A step against optax and PyTorch", fused),
     ("oracle_deviation", "Deviation from independent implementations", oracles),
 )
 
