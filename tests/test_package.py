@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gdlab
+from benchmarks import author_claims
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = ("basins", "claims", "intervals", "learning_curves", "rankings", "statistics", "tables")
@@ -213,23 +214,42 @@ def test_the_readme_fits_and_quotes_measured_numbers():
         return f"{share:.1f}%{starts} ({interval}{low:.1f} to {high:.1f}%)"
 
     zoo = {(one["function"], one["optimizer"]): one["share"] for one in read_results("optimizer_zoo")["results"]}
-    matrices = {one["optimizer"]: one for one in read_results("toy_race")["matrices"]}
-
-    def on_matrices(name, key):
-        return 100 * matrices[name][key]
-
     for phrase in (
         f"from {quoted('sgd', starts=' of 1,000 random starts', interval='95% interval: ')}",
         f"Adam from {quoted('adam')}",
         f"Adam comes within 0.01 of the minimum from {100 * zoo['rosenbrock', 'adam']:.0f}%",
         f"gradient descent from {100 * zoo['rosenbrock', 'sgd']:.0f}%",
-        f"each arrives from {on_matrices('muon', 'share'):.1f}%",
-        f"({on_matrices('muon', 'share_low'):.1f} to {on_matrices('muon', 'share_high'):.1f}% and "
-        f"{on_matrices('adam', 'share_low'):.1f} to {on_matrices('adam', 'share_high'):.1f}%)",
     ):
         assert phrase in " ".join(text.split()), f"README.md: expected {phrase!r}"
     scan = sorted((one["test_accuracy"] for one in read_results("learning_rate_scan")["results"]), reverse=True)
     assert sum(scan[0] - accuracy <= 0.01 for accuracy in scan) == 7  # "seven of ten ... within one percentage point"
+
+
+FIVE = {"stable_adamw": "StableAdamW", "lars": "LARS", "novograd": "NovoGrad", "soap": "SOAP", "psgd_kron": "PSGD-Kron"}
+FIVE_ON_MATRICES = {
+    "kl_soap": "KL-SOAP",
+    "adam_mini": "Adam-mini",
+    "moonlight": "Moonlight",
+    "muon": "Muon",
+    "normuon": "NorMuon",
+}
+
+
+def test_the_readme_quotes_the_races():
+    text, race = " ".join((ROOT / "README.md").read_text().split()), read_results("toy_race")
+    for part, leaders in (("results", FIVE), ("matrices", FIVE_ON_MATRICES)):
+        assert [one["optimizer"] for one in race[part]][:5] == [*leaders]
+        records = {one["optimizer"]: one for one in race[part]}
+        for name, title in (leaders | ({"adam": "Adam"} if part == "matrices" else {})).items():
+            share, low, high = (100 * records[name][key] for key in ("share", "share_low", "share_high"))
+            assert f"{title} ({share:.1f}%, {low:.1f} to {high:.1f}%)" in text
+    against_adam = tuple(author_claims.Claim(name, "adam", better=True) for name in FIVE_ON_MATRICES)
+    for one in author_claims.judgements(against_adam, race["matrices"]):  # "none of which can be told from Adam"
+        assert one.low < 0 < one.high
+    judged = author_claims.judgements(author_claims.ON_VECTORS, race["results"])
+    judged += author_claims.judgements(author_claims.ON_MATRICES, race["matrices"])
+    held = sum(one.verdict == "holds" for one in judged)
+    assert f"Of {len(judged)} claims that authors make about other optimizers, {held} hold there" in text
 
 
 def test_the_page_of_results_is_written_from_the_files():
