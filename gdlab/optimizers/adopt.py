@@ -40,19 +40,17 @@ def scale_by_adopt(
         updates: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
+        # The first step leaves m at 0 and sets v = g^2. Choosing the decays does that; no array is chosen from.
         first = state.steps == 0
         bound = jnp.maximum(state.steps, 1) ** jnp.asarray(0.25)
+        least = jnp.where(first, 1.0, eps)
 
         def normalize(g: jax.Array, v: jax.Array) -> jax.Array:
-            ratio = g / jnp.maximum(safe_sqrt(v), eps)
+            ratio = g / jnp.maximum(safe_sqrt(v), least.astype(v.dtype))
             return jnp.clip(ratio, -bound, bound) if clip else ratio
 
-        # v is 0 at the first step; a positive number replaces it there, and the result is discarded below.
-        past = jax.tree.map(lambda g, v: jnp.where(first, g**2 + 1, v), updates, state.nu)
-        moved = average(b1, state.mu, jax.tree.map(normalize, updates, past))
-        mu = jax.tree.map(lambda m: jnp.where(first, 0.0, m), moved)
-        later = average_of_squares(b2, state.nu, updates)
-        nu = jax.tree.map(lambda g, v: jnp.where(first, g**2, v), updates, later)
+        mu = average(jnp.where(first, 1.0, b1), state.mu, jax.tree.map(normalize, updates, state.nu))
+        nu = average_of_squares(jnp.where(first, 0.0, b2), state.nu, updates)
         return mu, AdamState(optax.safe_increment(state.steps), mu, nu)
 
     return optax.GradientTransformation(init_moments, update)

@@ -35,6 +35,18 @@ class MADGRADState(NamedTuple):
     sum_of_squares: PyTree
 
 
+@jax.custom_jvp
+def _cube_root(v: jax.Array) -> jax.Array:
+    """Return the cube root, with derivative 0 instead of infinity at 0."""
+    return jnp.cbrt(v)
+
+
+@_cube_root.defjvp
+def _cube_root_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    root, zero = _cube_root(*primals), primals[0] == 0
+    return root, tangents[0] * jnp.where(zero, 0.0, root / (3 * jnp.where(zero, 1.0, primals[0])))
+
+
 @transformation
 def madgrad(
     learning_rate: Hyperparameter = 1e-2,
@@ -86,9 +98,7 @@ def madgrad(
         squares = jax.tree.map(lambda v, g: v + weight * g**2, state.sum_of_squares, updates)
 
         def move(x: jax.Array, start: jax.Array, s: jax.Array, v: jax.Array) -> jax.Array:
-            zero = v == 0  # the derivative of the cube root is infinite at 0
-            root = jnp.where(zero, 0.0, jnp.cbrt(jnp.where(zero, 1.0, v)))
-            return (1 - momentum) * (start - s / (root + eps) - x)
+            return (1 - momentum) * (start - s / (_cube_root(v) + eps) - x)
 
         moves = jax.tree.map(move, params, state.start, gradients, squares)
         return moves, MADGRADState(steps, state.start, gradients, squares)
