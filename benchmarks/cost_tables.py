@@ -42,14 +42,14 @@ def costs(found: Results) -> list[str]:
         ],
     )
     return [
-        "One step on the float32 parameters of ResNet18 for CIFAR-10 (11.2 million) and of a GPT with 4 layers of width "
-        "256 and 8,192 tokens (5.3 million), without the network. Bytes of state per parameter; gradients of a step, "
-        "counted in 50 steps on Rosenbrock's function of 4 variables, where a product with a Hessian counts as two; "
-        "time relative to optax's SGD in the same round, with the renewal of preconditioners, and to optax's own; "
-        "seconds of compilation. A step of SGD takes milliseconds, less than a network's gradient by far, so a factor "
-        "of 5 is hardly felt and one of 100 is. Optax's Muon leaves the kernels of convolutions to AdamW, and its "
-        "GaLore has rank 128 where gdlab's has its own default. Line searches are not run here, since there is no "
-        "loss: those are the costs of their directions.",
+        "One step on the float32 parameters of ResNet18 for CIFAR-10 (11.2 million) and of a GPT with 4 layers of "
+        "width 256 and 8,192 tokens (5.3 million), without the network. Bytes of state per parameter; gradients of a "
+        "step, counted in 50 steps on Rosenbrock's function of 4 variables, where a product with a Hessian counts as "
+        "two; time relative to optax's SGD in the same round, with the renewal of preconditioners, and to optax's "
+        "own; seconds of compilation. SGD's step takes milliseconds, far less than a network's gradient, so a "
+        "factor of 5 is hardly felt and one of 100 is. Optax's Muon leaves the kernels of convolutions to AdamW, and "
+        "its GaLore has rank 128, where gdlab's has a quarter of the shorter side. There is no loss here, so methods "
+        "that search along a line take their directions only.",
         table.markdown(),
     ]
 
