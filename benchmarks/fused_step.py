@@ -9,7 +9,6 @@ Writes benchmarks/results/fused_step.json. Needs the extra oracle. Runtime: abou
 """
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,9 +87,11 @@ def measure(name: str, network: str, config: Config) -> dict[str, Any]:
         "torch": TorchRunner(name, params, gradients, foreach=False),
     }
     seconds: dict[str, list[float]] = {who: [] for who in runners}
+    order = list(runners)
     for _ in range(config.rounds):
-        for who, runner in runners.items():
-            seconds[who].append(runner.run(config.steps))
+        order.append(order.pop(0))  # nobody always follows the same one, whose arrays fill the caches
+        for who in order:
+            seconds[who].append(runners[who].run(config.steps))
     return {
         "optimizer": name,
         "network": network,
@@ -111,8 +112,8 @@ def main(config: Config) -> None:
             ratios = ", ".join(f"{ratio:.2f} of {who}" for who, ratio in row["time_over"].items())
             print(f"{name:10s} {network:9s} {1e3 * row['seconds_a_step']['ours']:8.2f} ms: {ratios}", flush=True)
     if not config.small:
-        command = "python -m benchmarks.fused_step " + " ".join(sys.argv[1:])
-        write_json(RESULT, {"environment": environment() | {"command": command.strip()}, "rows": rows})
+        command = f"python -m benchmarks.fused_step --rounds {config.rounds}"
+        write_json(RESULT, {"environment": environment() | {"command": command}, "rows": rows})
 
 
 if __name__ == "__main__":

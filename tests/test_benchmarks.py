@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import author_claims, gpu, gpu_kernels, gpu_phases, gpu_programs
+from benchmarks import author_claims, fused_step, gpu, gpu_kernels, gpu_phases, gpu_programs, optimizer_cost
 from benchmarks import sweep_contenders as contenders
 from benchmarks.resnet18 import operations
 from gdlab.analysis.intervals import share_interval
@@ -250,3 +250,27 @@ def test_a_claim_of_authors_is_judged_by_the_interval_of_the_difference(shares, 
     ]
     claim = author_claims.Claim("one", "other", better)
     assert author_claims.judgements((claim,), records)[0].verdict == verdict
+
+
+@pytest.mark.slow
+def test_costs_are_measured_kept_and_continued(tmp_path, capsys):
+    settings = {"networks": ("gpt",), "small": True, "rounds": 2, "keep": tmp_path / "rows"}
+    optimizer_cost.main(optimizer_cost.Config(optimizers=("adam", "shampoo"), **settings))
+    rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
+    assert [row["optimizer"] for row in rows] == ["adam", "shampoo"]
+    assert rows[0]["state_bytes_per_parameter"] == pytest.approx(8, rel=0.01)
+    assert rows[0]["time_over_optax"] > 0
+    capsys.readouterr()
+    optimizer_cost.main(optimizer_cost.Config(optimizers=("adam", "shampoo", "sgd"), **settings))
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["optimizer", "sgd"]
+    assert len((tmp_path / "rows").read_text().splitlines()) == 3
+    gradients = optimizer_cost.gradients_per_step("newton_cg")
+    assert 1 + 2 <= gradients <= 1 + 2 * 4  # one to four products with a Hessian in four dimensions
+
+
+@pytest.mark.oracle
+def test_simple_steps_are_timed_beside_pytorchs():
+    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    row = fused_step.measure("adam", "gpt", fused_step.Config(rounds=2, steps=2, small=True))
+    assert set(row["time_over"]) == {"optax", "torch fused", "torch foreach", "torch"}
+    assert all(ratio > 0 for ratio in row["time_over"].values())

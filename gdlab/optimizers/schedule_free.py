@@ -9,7 +9,13 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gdlab.arguments import require_number
 from gdlab.numerics import one_minus_power, safe_sqrt
-from gdlab.optimizers.transformation import require_fractions, require_non_negative, require_params, transformation
+from gdlab.optimizers.transformation import (
+    decoupled_decay,
+    require_fractions,
+    require_non_negative,
+    require_params,
+    transformation,
+)
 from gdlab.optimizers.trees import average_of_squares, begin, divide, statistic, zeros
 from gdlab.types import Hyperparameter
 
@@ -52,9 +58,11 @@ def move_between(
     y: PyTree, z: PyTree, direction: PyTree, rate: Hyperparameter, share: Array, momentum: Hyperparameter
 ) -> tuple[PyTree, PyTree]:
     """Return the move of y and the new z <- z - rate direction."""
-    # Move y directly, because forming x would cost a third copy of the parameters.
-    moves = jax.tree.map(lambda y, z, d: share * (z - y) + rate * (momentum * (1 - share) - 1) * d, y, z, direction)
-    return moves, jax.tree.map(lambda z, d: z - rate * d, z, direction)
+    # Move y directly, because forming x would cost a third copy of the parameters. The direction is used once, since
+    # one that two outputs need would be written to memory.
+    new = jax.tree.map(lambda z, d: z - rate * d, z, direction)
+    own = 1 - momentum * (1 - share)
+    return jax.tree.map(lambda y, z, new: share * (z - y) + own * (new - z), y, z, new), new
 
 
 def _schedule_free(
@@ -77,6 +85,8 @@ def _schedule_free(
         weight_lr_power=weight_lr_power,
     )
 
+    decay = decoupled_decay("schedule_free", weight_decay)
+
     def init(params: optax.Params) -> ScheduleFreeState:
         nu = None if b2 is None else zeros(params)
         zero = statistic(params)
@@ -95,7 +105,7 @@ def _schedule_free(
             second = one_minus_power(b2, steps)
             nu = average_of_squares(b2, state.nu, updates)
             direction = jax.tree.map(lambda g, v: g / (safe_sqrt(v / second) + eps), updates, nu)
-        direction = jax.tree.map(lambda d, y: d + weight_decay * y, direction, params)
+        direction, _ = decay.update(direction, optax.EmptyState(), params)
 
         moves, z = move_between(params, state.z, direction, rate, share, momentum)
         return moves, ScheduleFreeState(steps, z, nu, jnp.asarray(momentum), total, largest)
