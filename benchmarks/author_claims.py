@@ -1,10 +1,10 @@
 """What the authors of optimizers claim about others, judged on gdlab's races of functions.
 
-A claim reads "better than" or "as good as" another optimizer. Its measure here is the share of starts from which each
-arrives, both tuned by the same search and judged on the same starts. The interval of a difference of two shares joins
-the intervals of both by squaring and adding (Newcombe 1998, method 10,
-https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8%3C873::AID-SIM779%3E3.0.CO;2-I), as if their starts were
-different. Equal starts make shares move together, so the true interval is narrower.
+The papers are those that `gdlab show NAME` lists for each optimizer. A claim reads "better than" or "as good as"
+another optimizer. Its measure here is the share of starts from which each arrives, both tuned by the same search and
+judged on the same starts. The interval of a difference of two shares joins the intervals of both by squaring and adding
+(Newcombe 1998, method 10, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8%3C873::AID-SIM779%3E3.0.CO;2-I), as if
+their starts were different. Equal starts make shares move together, so the true interval is narrower.
 """
 
 import math

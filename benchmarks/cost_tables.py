@@ -16,8 +16,8 @@ def costs(found: Results) -> list[str]:
         values = [rows[name, network].get(key) for network in NETWORKS]
         return ["" if value is None else format(value, form) for value in values]
 
-    ratios = {name: [rows[name, network].get("time_over_optax", 0.0) for network in NETWORKS] for name, _ in rows}
-    slower = [name for name, each in ratios.items() if min(each) > 1.1]
+    names = found["gradients_per_step"]
+    slower = [name for name in names if min(rows[name, on].get("time_over_optax", 0.0) for on in NETWORKS) > 1.1]
     table = Table(
         (
             "optimizer",

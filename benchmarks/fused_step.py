@@ -1,8 +1,8 @@
 """Compare one step of simple optimizers with optax's and with PyTorch's fused and ordinary ones.
 
 The parameters are those of `benchmarks.optimizer_cost`, ResNet18's and a small GPT's, and gradients are random and stay
-the same. PyTorch's fused optimizers read and write each array once; XLA's fusion should do so as well. In each round
-all take turns, and the ratio is the median over rounds.
+the same. PyTorch's fused optimizers read and write each array once; XLA computes each output in a pass of its own.
+In each round all take turns, and the ratio is the median over rounds.
 
 Command: python -m benchmarks.fused_step [--rounds 15]
 Writes benchmarks/results/fused_step.json. Needs the extra oracle. Runtime: about two minutes on two CPU cores.

@@ -98,7 +98,8 @@ class Config:
     """Steps per round; ten of them hold one renewal of most preconditioners. A slow optimizer takes its ten steps in
     ten rounds."""
     keep: Path | None = None
-    """A file in which rows are kept as they are measured, to continue from. Default: they are not kept."""
+    """A file in which rows are kept as they are measured, to continue from with the same settings. Default: they are
+    not kept."""
     small: bool = False
     """Use narrow networks to check that everything runs; nothing is written."""
 
@@ -108,6 +109,8 @@ class Config:
         require_count("rounds", self.rounds)
         require_number("patience", self.patience, 0.0)
         require_count("steps", self.steps)
+        if self.keep is not None and not self.keep.parent.is_dir():
+            raise ValueError(f"keep: expected a file in a folder that exists, got {self.keep}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -256,10 +259,10 @@ def line(row: Mapping[str, Any], gradients: float) -> str:
 def main(config: Config) -> None:
     titles = ("bytes/par", "gradients", "time/SGD", "/optax", "compile")
     print(f"{'optimizer':20s} {'network':9s} {titles[0]} {titles[1]} {titles[2]:>9s} {titles[3]:>8s} {titles[4]:>8s}")
-    kept = config.keep and config.keep.exists() and config.keep.read_text().splitlines()
-    rows = [json.loads(one) for one in kept or ()]
+    kept = config.keep.read_text().splitlines() if config.keep and config.keep.exists() else []
+    rows = [json.loads(one) for one in kept]
     gradients = {name: gradients_per_step(name) for name in config.names}
-    there = {(row["optimizer"], row["network"]): row for row in rows}
+    there = {(row["optimizer"], row["network"]) for row in rows}
     for name, network in itertools.product(config.names, config.networks):
         if (name, network) not in there:
             rows.append(measure(name, network, config))

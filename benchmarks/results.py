@@ -134,10 +134,10 @@ def race(found: Results) -> list[str]:
         "descent arrives when f(x) - minimum has fallen to a thousandth of that at its start.",
         ranked(found["matrices"]),
         authors_claims(ON_MATRICES, found["matrices"]),
-        "Authors make their claims about networks and noisy gradients, and these functions have neither, so a claim "
-        f"that fails here says that it is not general. Equal: within {100 * MARGIN:.0f} points. The intervals hold for "
-        "other starts of the same functions; they do not contain the chance of the search, and of a hundred true "
-        "claims five would be called false.",
+        "Authors make their claims about networks and noisy gradients, and these functions have neither: a claim that "
+        f"fails here does not hold in general, and may hold there. Equal: within {100 * MARGIN:.0f} points. The "
+        "intervals are about other starts of the same functions, leave out the chance of the search, and each of them "
+        "misses its difference with a probability of 5%.",
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from gdlab.optimizers import OPTIMIZERS, check_contract, transformation
 from gdlab.optimizers.protocol import with_any_arguments
+from tests.selection import some_of
 
 # Numbers for arguments without a default or with the default None, which vary only if a number is given.
 ARGUMENTS = {
@@ -46,7 +47,7 @@ STATIC = {
 
 # One of each kind in the default run, the others with -m slow.
 QUICK = ("adam",)
-EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OPTIMIZERS]
+EVERY = some_of(OPTIMIZERS, QUICK)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -12,6 +12,7 @@ from gdlab.models.convolution import convolve
 from gdlab.models.geometry import Geometry
 from gdlab.models.products import ALGORITHMS, choose
 from gdlab.models.winograd import takes_winograd
+from tests.selection import some_of
 
 # Image, kernel, stride, padding: odd and even sizes, strides that leave pixels over, paddings wider than the kernel.
 GEOMETRIES = [
@@ -68,10 +69,9 @@ def takes(name, geometry):
 PAIRS = [(name, geometry) for name in ALGORITHMS for geometry in GEOMETRIES if takes(name, geometry)]
 PAIRS += [("winograd", Geometry((11, 12), (9, 9), 2, 0))]  # five taps per phase
 QUICK = {next(place for place in PAIRS if place[0] == name and place[1].kernel == (3, 3)) for name in ALGORITHMS}
-EVERY = [place if place in QUICK else pytest.param(*place, marks=pytest.mark.slow) for place in PAIRS]
 
 
-@pytest.mark.parametrize(("name", "geometry"), EVERY, ids=str)
+@pytest.mark.parametrize(("name", "geometry"), some_of(PAIRS, QUICK), ids=str)
 def test_every_algorithm_is_the_convolution_and_its_gradients(name, geometry):
     x, kernel, g = operands(geometry, jnp.float64)
 

@@ -16,6 +16,7 @@ from gdlab.diagnostics.maps import choose_settings
 from gdlab.diagnostics.problem import rotation, spectrum
 from gdlab.diagnostics.run import begin_instance, take_steps
 from gdlab.optimizers import OPTIMIZERS, adam, asgd, sgd
+from tests.selection import some_of
 from tests.test_experiments import load
 
 SEEDS = np.arange(64)
@@ -67,7 +68,7 @@ def test_there_are_sixty_problems_in_fifteen_families():
 
 
 SOME = ("delayed_gradients", "low_rank_factorization", "attention")
-EVERY = [pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in PROBLEMS]
+EVERY = some_of(PROBLEMS, SOME)
 
 
 @pytest.mark.parametrize("name", EVERY)

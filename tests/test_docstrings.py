@@ -12,6 +12,7 @@ import pytest
 from gdlab import optimizers, schedules
 from gdlab.optimizers import OPTIMIZERS, WRAPPERS
 from tests.oracles import trajectories
+from tests.selection import some_of
 
 PARAMS = {
     "w": jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32),
@@ -27,7 +28,7 @@ def example(factory):
     return re.findall(r"^ *>>> (.*)$", inspect.getdoc(factory), flags=re.MULTILINE)
 
 
-EVERY = [pytest.param(name, marks=() if name in trajectories.QUICK else pytest.mark.slow) for name in OPTIMIZERS]
+EVERY = some_of(OPTIMIZERS, trajectories.QUICK)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -9,16 +9,14 @@ from scipy import optimize
 
 from gdlab.functions import FUNCTIONS, Function, evaluate_grid, off_origin
 from tests.oracles import numpy_functions
+from tests.selection import some_of
 
 ANY = [name for name, function in FUNCTIONS.items() if function.dim is None]
-DIMS = [(name, function.dim or 4) for name, function in FUNCTIONS.items()]
-DIMS += [pytest.param(name, 8, marks=pytest.mark.slow) for name in ANY]
 SOME = ("ackley", "rosenbrock", "rastrigin", "beale", "himmelblau", "schwefel")
-DERIVED = [
-    (name, dim) if name in SOME else pytest.param(name, dim, marks=pytest.mark.slow)
-    for name, dim in DIMS[: len(FUNCTIONS)]
-]
-DERIVED += DIMS[len(FUNCTIONS) :]
+PLAIN = [(name, function.dim or 4) for name, function in FUNCTIONS.items()]
+LARGER = [pytest.param(name, 8, marks=pytest.mark.slow) for name in ANY]
+DIMS = [*PLAIN, *LARGER]
+DERIVED = [*some_of(PLAIN, [place for place in PLAIN if place[0] in SOME]), *LARGER]
 """Derivatives of some functions are checked by default, those of the others by slow tests."""
 KINKED = {"ackley", "eggholder", "bukin_6", "cross_in_tray"}
 
@@ -119,9 +117,7 @@ def test_minimizers_are_minima(name, dim):
 SEARCHED = {name for name, f in FUNCTIONS.items() if f.dim == 2} - {"eggholder", "bukin_6", "easom", "drop_wave"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in sorted(SEARCHED)]
-)
+@pytest.mark.parametrize("name", some_of(sorted(SEARCHED), SOME))
 def test_no_global_minimizer_is_missing(name):
     # Oracle: L-BFGS-B of SciPy from 100 starts, on the textbook formula with numerical gradients.
     function = FUNCTIONS[name]

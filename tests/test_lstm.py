@@ -17,6 +17,7 @@ import pytest
 from gdlab import losses, models, optimizers, tasks
 from gdlab.data import load_text, unigram_perplexity
 from gdlab.training import train
+from tests.selection import some_of
 
 lstm = importlib.import_module("gdlab.models.lstm")  # `gdlab.models.lstm` is the function of that name
 
@@ -157,9 +158,7 @@ OPEN, SHUT = 50.0, -1000.0
 """Arguments at which the sigmoid is 1 and 0 to all digits."""
 
 
-@pytest.mark.parametrize(
-    ("layers", "rate"), [(2, 0.5), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, 0.5), (2, 0.2)))]
-)
+@pytest.mark.parametrize(("layers", "rate"), some_of([(1, 0.5), (2, 0.5), (2, 0.2)], [(2, 0.5)]))
 def test_dropout_is_below_between_and_above_the_layers(layers, rate):
     # Without memory (forget gate shut), a unit's output is 0 exactly where one of its layers + 1 masks is.
     width, steps = 16, 50

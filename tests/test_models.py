@@ -13,6 +13,7 @@ from gdlab.models import HEADS, STEMS, cifar_stem, load_torchvision, normalizati
 from gdlab.models.initialization import constant, fill, normal, uniform
 from gdlab.models.layers import Convolution, max_pool
 from gdlab.models.normalization import BatchNorm
+from tests.selection import some_of
 
 WIDTH = 16
 
@@ -229,7 +230,7 @@ def test_one_pass_over_values_far_from_zero_keeps_their_variance(monkeypatch):
     np.testing.assert_allclose(var, x.astype(np.float64).var(0), rtol=1e-3)  # E[x^2] - E[x]^2 loses all digits
 
 
-@pytest.mark.parametrize("size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 7))])
+@pytest.mark.parametrize("size", some_of([1, 4, 7], [4]))
 def test_max_pool_and_where_its_gradient_goes(size):
     # Few values, so that windows hold equal ones: the first in reading order takes the gradient, as in PyTorch.
     x = np.random.default_rng(size).integers(0, 3, (2, size, size + 1, 2)).astype(np.float64)

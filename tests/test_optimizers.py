@@ -16,8 +16,9 @@ from gdlab.compute.programs import equations
 from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stable_dtypes, transformation
 from gdlab.optimizers.protocol import with_any_arguments
 from tests.oracles import problems, trajectories
+from tests.selection import some_of
 
-EVERY = [pytest.param(name, marks=() if name in trajectories.QUICK else pytest.mark.slow) for name in OPTIMIZERS]
+EVERY = some_of(OPTIMIZERS, trajectories.QUICK)
 
 PLACES = [(case, problem) for case, entry in trajectories.CASES.items() for problem in entry.problems]
 PACKAGES = [(case, problem) for case, problem in PLACES if trajectories.package_of(case) not in trajectories.INSTALLED]
@@ -237,7 +238,9 @@ RATES_IN_STATE = {"sutskever_nesterov", "demon_sgdm", "madgrad", "lars", "dadapt
 RATES_IN_STATE |= {"schedule_free_sgd", "schedule_free_adamw"}
 
 
-@pytest.mark.parametrize("name", [entry for entry in EVERY if entry.values[0] not in RATES_IN_STATE])
+@pytest.mark.parametrize(
+    "name", some_of([name for name in OPTIMIZERS if name not in RATES_IN_STATE], trajectories.QUICK)
+)
 def test_learning_rate_may_be_a_schedule(name):
     # With a schedule that is 0 except at step 2, only the third update moves anything.
     optimizer = OPTIMIZERS[name](
@@ -443,9 +446,7 @@ ALL_WITH_PRODUCTS = {*WITH_PRODUCTS, "splus", "moonlight", "normuon", "adamuon",
 ALL_WITH_PRODUCTS |= {"soap_muon", "kl_soap", "dion", "galore", "apollo", "gauss_newton"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in WITH_PRODUCTS else pytest.mark.slow) for name in OPTIMIZERS]
-)
+@pytest.mark.parametrize("name", some_of(OPTIMIZERS, WITH_PRODUCTS))
 def test_products_of_matrices_ask_for_the_precision_of_their_dtype(name):
     optimizer = optax.with_extra_args_support(OPTIMIZERS[name](**BASE.get(name, {})))
     params = {"matrix": jnp.ones((3, 2))}

@@ -10,6 +10,7 @@ from gdlab import FUNCTIONS, evaluate_grid, plots
 from gdlab.analysis.basins import DIVERGED, SETTLED_NOWHERE
 from gdlab.plots.style import DARK_GROUND, DARK_PALETTE, DASHES
 from gdlab.types import Grid
+from tests.selection import some_of
 
 ACKLEY = FUNCTIONS["ackley"]
 GRID = evaluate_grid(ACKLEY, -3, 3, points=41)
@@ -66,9 +67,7 @@ def drawn_border(figure, path):
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
-@pytest.mark.parametrize(
-    "kind", ["constant", "infinite", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("offset", "step"))]
-)
+@pytest.mark.parametrize("kind", some_of(["constant", "offset", "step", "infinite"], ["constant", "infinite"]))
 def test_odd_grids_are_drawn(kind, tmp_path):
     x = np.linspace(-1, 1, 21)
     bowl = x**2 + x[:, None] ** 2

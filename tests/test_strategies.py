@@ -236,6 +236,8 @@ def test_a_budget_pays_for_gradients_or_populations():
     around = optimizers.lookahead(optimizers.sam(optimizers.momentum(0.1)))
     for two_gradients in (around, optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05), opaque_mode=True)):
         assert steps_within(100, two_gradients, 2) == 16  # 16 * 2 * 3 = 96
+    for_one_tree = optax.multi_transform({"all": optax.sgd(0.1)}, {"w": "all"})  # it takes no vector
+    assert steps_within(100, for_one_tree, 2) == 33
     np.testing.assert_array_equal(evaluations_in([0, 6], adam, 2), [0, 18])
     assert strategies.cma_es().evaluations(10) == 10  # 4 + floor(3 ln 10)
     assert strategies.differential_evolution().evaluations(5) == 50

@@ -31,6 +31,7 @@ from gdlab.sweeps import crew, tiles
 from gdlab.sweeps.step import LaneSpec
 from gdlab.sweeps.tiles import program_for
 from gdlab.sweeps.traces import trace_lane
+from tests.selection import some_of
 
 ROOT = Path(__file__).parents[1]
 quiet = functools.partial(sweep, progress=False)
@@ -74,7 +75,7 @@ print(sweep(FUNCTIONS["rosenbrock"], soap, {}, starts, max_steps=200, progress=F
 QUICK = ("adam", "aggmo", "soap", "yellowfin")
 # Without residuals, gauss_newton takes no step.
 WITH_A_GRADIENT = [name for name in OPTIMIZERS if name != "gauss_newton"]
-EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in WITH_A_GRADIENT]
+EVERY = some_of(WITH_A_GRADIENT, QUICK)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -688,9 +689,7 @@ def test_bad_ranges_are_refused():
 SCALAR = ("ackley", "rosenbrock", "rastrigin", "powell")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SCALAR else pytest.mark.slow) for name in FUNCTIONS]
-)
+@pytest.mark.parametrize("name", some_of(FUNCTIONS, SCALAR))
 def test_every_function_becomes_scalar_arithmetic(name):
     function = FUNCTIONS[name]
     x = function.minimizers(function.dim or 4)[0] + np.linspace(0.1, 0.2, function.dim or 4)

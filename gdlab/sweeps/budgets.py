@@ -81,9 +81,15 @@ def _costs(optimizer: Any, dim: int, gradient_cost: float) -> tuple[float, float
     require_count("dim", dim)
     require_number("gradient_cost", gradient_cost, 0.0, open_low=True)
     if needs_gradient(optimizer):
-        point = jax.ShapeDtypeStruct((dim,), np.float32)
-        return 0.0, float(gradient_cost) * (1 + extra_gradients(optimizer, point))
+        return 0.0, float(gradient_cost) * (1 + _asked_for(optimizer, dim))
     return float(optimizer.first_evaluations), float(optimizer.evaluations(dim))
+
+
+def _asked_for(optimizer: optax.GradientTransformation, dim: int) -> int:
+    try:
+        return extra_gradients(optimizer, jax.ShapeDtypeStruct((dim,), np.float32))
+    except Exception:  # whatever an optimizer raises that was made for one tree only, such as optax.multi_transform
+        return 0
 
 
 def count_evaluations(runs: xr.Dataset, factory: Any, *, gradient_cost: float = 3.0) -> xr.Dataset:
@@ -94,7 +100,8 @@ def count_evaluations(runs: xr.Dataset, factory: Any, *, gradient_cost: float = 
     Args:
       runs: the dataset of `sweep`.
       factory: the factory of the sweep, or its mapping from names to factories.
-      gradient_cost: the number of evaluations that one gradient counts as. Default 3.
+      gradient_cost: the number of evaluations that one gradient counts as. Default 3. An optimizer that cannot step
+        from a vector, such as one made for a tree of these names only, counts one gradient per step.
 
     Returns:
       The dataset with the variables `evaluations` and `rounds` (of all steps taken) and, where minimizers are known,
@@ -116,25 +123,20 @@ def count_evaluations(runs: xr.Dataset, factory: Any, *, gradient_cost: float = 
         raise ValueError(f"factory: expected a factory for each of {names}, got {list(factories)}")
     dim = dimension_of_points(runs)
 
-    def counted(steps: xr.DataArray) -> xr.DataArray:
-        found = steps.astype(float)
-        if "optimizer" not in steps.dims:
-            return found.copy(data=evaluations_in(steps, _first(runs, *_only(factories)), dim, **cost))
-        made = [_first(runs.sel(optimizer=name), name, make) for name, make in factories.items()]
-        parts = [evaluations_in(steps.sel(optimizer=n), o, dim, **cost) for n, o in zip(names, made, strict=True)]
-        return found.copy(data=np.stack(parts, axis=steps.dims.index("optimizer")))
+    along = "optimizer" in runs.dims
+    made = [_first(runs.sel(optimizer=name) if along else runs, name, make) for name, make in factories.items()]
+    costs = np.array([_costs(optimizer, dim, gradient_cost) for optimizer in made])
+    first, each = (xr.DataArray(column, dims="optimizer") if along else column[0] for column in costs.T)
 
-    cost = {"gradient_cost": gradient_cost}
+    def counted(steps: xr.DataArray) -> xr.DataArray:
+        return (first + each * steps.astype(float)).transpose(*steps.dims)
+
     more = {"evaluations": counted(runs.steps), "rounds": runs.steps.astype(float)}
     if "first_reached" in runs:
         never = runs.first_reached < 0
         more["evaluations_to_target"] = counted(runs.first_reached).where(~never, np.inf)
         more["rounds_to_target"] = runs.first_reached.astype(float).where(~never, np.inf)
     return runs.assign(more).assign_attrs(gradient_cost=float(gradient_cost))
-
-
-def _only(factories: Mapping[str, Factory]) -> tuple[str, Factory]:
-    return next(iter(factories.items()))
 
 
 def _first(runs: xr.Dataset, name: str, factory: Factory) -> optax.GradientTransformation:
