@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.author_claims import MARGIN, ON_MATRICES, ON_VECTORS, Claim, judgements
 from benchmarks.cost_tables import costs, fused
+from benchmarks.judgement_tables import judgement
 from gdlab.analysis.arrivals import share_cells
 from gdlab.analysis.tables import Table
 from gdlab.sweeps import FOR_VECTORS, changed_arguments
@@ -427,6 +428,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Results], list[str]]], ...] = (
     ("learning_rate_scan", "Which learning rate, on a network", rates),
     ("policy_gradient", "REINFORCE on a bandit and a cart-pole", policies),
     ("gradient_free", "When a gradient pays", gradient_free),
+    ("judgement", "An optimizer judged", judgement),
     ("overview_smoke", "Six tasks, ten optimizers, smoke tier", overview),
     ("sweep_speed", "Speed of sweeps", sweep_speed),
     ("training_speed", "Speed of training", training_speed),

@@ -83,6 +83,7 @@ _MODULES = (
     "functions",
     "gradients",
     "hyperparameters",
+    "judging",
     "losses",
     "models",
     "numerics",

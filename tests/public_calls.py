@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import gdlab
 from gdlab import comparison, diagnostics, functions, gradients, hyperparameters, models, optimizers, plots, tasks
-from gdlab.analysis import arrivals, claims, importance, intervals, learning_curves, tables
+from gdlab.analysis import arrivals, claims, importance, intervals, learning_curves, sequential, tables
 from gdlab.data import Dataset, Split
 from gdlab.plots import interactive
 from gdlab.types import Grid
@@ -254,6 +254,18 @@ CALLS = {
         "judged_seeds": 1,
         "progress": False,
     },
+    "judging.judge": lambda: {
+        "factory": optimizers.sgd,
+        "against": ["sgd"],
+        "problems": {"a": diagnostics.PROBLEMS["quadratic_aligned"]},
+        "networks": [],
+        "progress": False,
+    },
+    **{f"judging.{name}": lambda: {"judgement": None} for name in ("as_json", "text")},
+    "judging.sentence": lambda: {"decision": sequential.decide_pairs(np.ones(8), 0.1)},
+    "analysis.sequential.always_valid_interval": lambda: {"differences": np.ones(8)},
+    "analysis.sequential.decide_pairs": lambda: {"differences": np.ones(8), "margin": 0.1},
+    "analysis.sequential.decide_many": lambda: {"differences": {"a": np.ones(8)}, "margin": 0.1},
     "diagnostics.run_problem": lambda: {
         "problem": diagnostics.PROBLEMS["quadratic_aligned"],
         "optimizer": optimizers.sgd(0.1),
@@ -470,6 +482,7 @@ NOT_CALLED: dict[str, str] = {
     ),
     **dict.fromkeys(("plots.interactive.save", "plots.interactive.show"), "they write megabytes"),
     "comparison.submit": "it starts processes",
+    **dict.fromkeys(("judging.judge", "judging.as_json", "judging.text"), "a judgement compiles for a minute"),
     "records.atomic_path": "the block must write a file",
     **dict.fromkeys(("records.read_run", "records.read_checkpoint"), "they need a run"),
 }

@@ -47,7 +47,7 @@ assert not {"jax", "numpy", "optax"} & set(sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
-    for command in ("list", "show", "explore", "check", "data"):
+    for command in ("list", "show", "explore", "check", "judge", "data"):
         assert command in result.stdout
     module = subprocess.run([sys.executable, "-m", "gdlab", "--help"], capture_output=True, text=True, check=True)
     assert module.stdout == result.stdout

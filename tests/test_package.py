@@ -225,6 +225,15 @@ def test_the_readme_fits_and_quotes_measured_numbers():
     assert sum(scan[0] - accuracy <= 0.01 for accuracy in scan) == 7  # "seven of ten ... within one percentage point"
 
 
+def test_the_readme_shows_a_judgement_as_it_was_printed():
+    text, found = (ROOT / "README.md").read_text(), read_results("judgement")
+    assert "```text\n" + "\n".join(found["printed"]) + "\n```" in text
+    false = found["false"]
+    wrong = false["wrong"]["overall"] or "none"
+    phrase = f"Of {false['judgements']} judgements of Adam against itself on other seeds, {wrong} call"
+    assert phrase in " ".join(text.split())
+
+
 FIVE = {"stable_adamw": "StableAdamW", "lars": "LARS", "novograd": "NovoGrad", "soap": "SOAP", "psgd_kron": "PSGD-Kron"}
 FIVE_ON_MATRICES = {
     "kl_soap": "KL-SOAP",

@@ -119,6 +119,43 @@ def check(
     sys.exit(0 if report.ok else 1)
 
 
+@app.command(name="judge")
+def judge(
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE.py:FACTORY")],
+    /,
+    *,
+    against: tuple[str, ...] = ("adam", "momentum", "sgd"),
+    budget: Annotated[str | None, tyro.conf.arg(metavar="DURATION")] = None,
+    tier: Literal["quick", "standard", "gpu"] = "quick",
+    out: Path | None = None,
+    refresh: bool = False,
+    json: bool = False,
+) -> None:
+    """Judge an optimizer in your own file: is it sound, what is it like, and is it better than others?
+
+    Exit 0 if it was judged, 1 if it breaks the contract, 2 for bad input.
+
+    Args:
+        target: FILE.py:FACTORY, the file and the function in it. A mapping SPACE in the file states ranges to tune.
+        against: Names of opponents.
+        budget: A duration such as 10m, after which no network and no further seeds are begun. Default: no limit.
+        tier: How much is computed. Quick takes about five minutes on two idle cores.
+        out: Folder of what was found, and of what is kept to continue from. Default: runs/judge_FACTORY.
+        refresh: Run the opponents here, rather than read their stored results.
+        json: Print everything as JSON.
+    """
+    from gdlab.cli.judging import judge_file
+
+    try:
+        status = judge_file(
+            target, against=against, budget=budget, tier=tier, out=out, refresh=refresh, as_machine=json
+        )
+    except (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError) as error:
+        print(f"gdlab: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status)
+
+
 @data.command(name="list")
 def list_data(data_dir: Path | None = None) -> None:
     """Say where each data set was found, or where it was looked for.
