@@ -28,7 +28,7 @@ from gdlab.records import environment, write_json
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "judgement.json"
 SIDES, SEEDS = 4, 16
-CHEAP = ("quadratic_aligned", "saddle", "gaussian_noise")
+CHEAP = ("quadratic_rotated", "valley_rotated", "heavy_tailed_noise")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -179,7 +179,7 @@ def main(config: Config) -> None:
             texts=[[f"{value:.1f}".rstrip("0").rstrip(".") for value in row] for row in solved.T[down][:, across]],
             limits=(0.0, 4.0),
             title="Levels that each optimizer solves, of four, at a learning rate tuned for each level",
-            label="levels solved, mean over judged seeds",
+            label="levels solved",
             upright=True,
         )
         plots.save_indexed(figure, folder / "map.png")

@@ -22,7 +22,7 @@ from gdlab.diagnostics import PROBLEMS
 from gdlab.diagnostics.run import begin_instance, take_steps
 from gdlab.hyperparameters import linear_range
 from gdlab.judging import as_json, baselines, diagnosing, judge, judgement, nearness, networks, text
-from gdlab.judging.contenders import contender, digest_contender, known, try_settings
+from gdlab.judging.contenders import completed, contender, digest_contender, known, try_settings
 from gdlab.judging.keeping import Kept
 from gdlab.judging.soundness import Soundness
 from gdlab.judging.tiers import TIERS, Tier
@@ -76,6 +76,13 @@ def test_the_settings_that_are_tried():
     assert contender("it", adam, {"b1": (0.0, 0.9)}).ranges["b1"] == linear_range(0.0, 0.9)
     assert contender("it", lambda: sgd(0.1)).settings(8) == [{}]
     assert known("demon_adam").settings(2)[0] == {"learning_rate": 1e-6}  # the length of the runs is known
+
+
+def test_arguments_without_defaults_are_completed():
+    assert completed(adam, {}, 10) is adam
+    assert completed(OPTIMIZERS["demon_adam"], {}, 10)()
+    made = completed(lambda rate, size=1.0: (rate, size), {"rate": log_range(1e-4, 1.0)}, 10)()
+    assert made == (pytest.approx(1e-2), 1.0)
 
 
 def test_settings_that_a_factory_refuses_are_counted():
@@ -202,6 +209,15 @@ def test_a_budget_leaves_networks_out(small, monkeypatch):
     )
     assert found.record.networks == {}
     assert "Left out for the budget: perceptron." in found.notes
+
+
+def test_a_network_without_data_is_left_out(small, monkeypatch, tmp_path):
+    monkeypatch.setenv("GDLAB_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    problem = {"quadratic_aligned": PROBLEMS["quadratic_aligned"]._replace(steps=10)}
+    found = judge(sgd, against=["sgd"], problems=problem, networks=["clothes"], say=lambda _: None, progress=False)
+    assert found.record.networks == {}
+    assert any(note.startswith("Left out: clothes, DataError: ") for note in found.notes)
 
 
 def test_stored_records_are_whole():

@@ -68,7 +68,7 @@ def write_folder(found: Judgement, folder: Path) -> None:
         texts=[[f"{value:.1f}".rstrip("0").rstrip(".") for value in row] for row in levels],
         limits=(0.0, 4.0),
         title="Levels solved, of four, at a setting tuned for each level",
-        label="levels solved, mean over judged seeds",
+        label="levels solved",
         upright=True,
     )
     with staged_folder(folder) as staging:

@@ -119,6 +119,23 @@ def contender(name: str, factory: Any, ranges: Mapping[str, Any] | None = None) 
     return Contender(name, given(factory, weight_decay=0.0), found)
 
 
+def completed(factory: Factory, ranges: Mapping[str, Range], steps: int) -> Factory:
+    """Return a factory whose arguments all have defaults.
+
+    Args:
+      factory: the factory of a contender.
+      ranges: the ranges of the contender; an argument without a default gets the middle of its range.
+      steps: the default of `total_steps`, if it has none.
+
+    Returns:
+      The factory itself if all its arguments have defaults.
+    """
+    missing = [key for key, default in _arguments(factory).items() if default is inspect.Parameter.empty]
+    middle = {key: float(ranges[key].at(np.array(0.5))) for key in missing if key in ranges}
+    values = {"total_steps": steps} | middle
+    return given(factory, **{key: values[key] for key in missing}) if missing else factory
+
+
 def _require_function(factory: Any) -> None:
     expected = "a function that returns an optax transformation"
     if inspect.isclass(factory):

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import jax
 from tqdm.auto import tqdm
 
+from gdlab.analysis.sequential import Decision
 from gdlab.arguments import (
     as_path,
+    first_line,
     require_callable,
     require_choice,
     require_flag,
@@ -21,16 +23,18 @@ from gdlab.arguments import (
 )
 from gdlab.compute.forks import require_unforked
 from gdlab.compute.interrupts import heeded
+from gdlab.data import DataError
 from gdlab.diagnostics import PROBLEMS
 from gdlab.diagnostics.problem import Problem, require_problem
 from gdlab.judging import baselines, nearness
 from gdlab.judging.baselines import Record
-from gdlab.judging.contenders import Contender, contender, digest_contender, known
+from gdlab.judging.contenders import Contender, completed, contender, digest_contender, known
 from gdlab.judging.keeping import Kept
 from gdlab.judging.networks import NETWORKS, data_digest
 from gdlab.judging.soundness import Soundness, examine
+from gdlab.judging.subject import STEPS
 from gdlab.judging.tiers import TIERS, Tier
-from gdlab.judging.verdicts import Verdicts, compare
+from gdlab.judging.verdicts import OVERALL, Verdicts, compare
 from gdlab.types import Factory
 
 AGAINST = ("adam", "momentum", "sgd")
@@ -96,8 +100,8 @@ def judge(
       ranges: for each argument that is tuned, a `log_range`, a `linear_range` or a pair of numbers. Default None:
         `learning_rate` from 1e-6 to 100 (on networks from 1e-5 to 10), if the factory takes it.
       against: the names of opponents in `gdlab.OPTIMIZERS`. Default: adam, momentum and sgd.
-      tier: "quick" (the default; ten minutes on two cores), "standard" (more seeds and settings) or "gpu" (ResNet18
-        on CIFAR-10, too).
+      tier: "quick" (the default; minutes on two cores), "standard" (more seeds and settings, and Fashion-MNIST where it
+        is prepared) or "gpu" (ResNet18 on CIFAR-10, too).
       budget: the number of seconds after which no network and no further seeds are begun. Default None: no limit.
       refresh: whether opponents are run anew, rather than read from the records of this package. Default False.
       problems: the problems by name. Default None: all of `gdlab.diagnostics.PROBLEMS`. With others, or in another tier
@@ -140,7 +144,7 @@ def judge(
     sizes = TIERS[tier]
     if sizes.needs_gpu and jax.default_backend() != "gpu":
         raise RuntimeError(f"tier: expected a GPU for {tier!r}, got the backend {jax.default_backend()!r}")
-    call = _Call(one, opponents, tier, sizes, problems, refresh, say, progress)
+    call = _Call(completed(factory, one.ranges, STEPS), one, opponents, tier, sizes, problems, refresh, say, progress)
     call.keep(None if folder is None else as_path("folder", folder))
     call.limit(budget)
     return call.run(sizes.networks if networks is None else tuple(networks))
@@ -151,6 +155,7 @@ class _Call:
 
     def __init__(
         self,
+        factory: Factory,
         one: Contender,
         opponents: dict[str, Contender],
         tier: str,
@@ -160,7 +165,7 @@ class _Call:
         say: Callable[[str], Any],
         progress: bool,
     ):
-        self.one, self.opponents, self.tier, self.sizes = one, opponents, tier, sizes
+        self.factory, self.one, self.opponents, self.tier, self.sizes = factory, one, opponents, tier, sizes
         self.problems, self.say, self.progress = problems, say, progress
         self.uses_stored = not refresh and problems is None and tier == "quick"
         self.began = time.perf_counter()
@@ -188,12 +193,12 @@ class _Call:
 
     def run(self, names: Sequence[str]) -> Judgement:
         self.say(f"Judging {self.one.name} against {', '.join(self.opponents)}, tier {self.tier}.")
-        soundness = examine(self.one.factory)
+        soundness = examine(self.factory)
         failed = [check for check in soundness.checks if not check.passed]
         self.say(f"Soundness: {len(soundness.checks) - len(failed)} of {len(soundness.checks)} checks passed.")
         for check in failed:
             self.say(f"  FAIL  {check.name}: {check.detail}")
-        nearest = nearness.nearest_known(self.one.factory)
+        nearest = nearness.nearest_known(self.factory)
         record = self._diagnosed(self.one)
         if record.refused:
             self.notes.append(
@@ -247,7 +252,7 @@ class _Call:
         self, names: Sequence[str], record: Record, others: dict[str, Record]
     ) -> tuple[Record, dict[str, Record]]:
         """Train the networks, and then further seeds of them while the verdicts are open and the time allows."""
-        low, trained = 0, list(names)
+        low, trained = 0, [name for name in names if self._has_data(name)]
         for high in self.sizes.network_seeds:
             for name in list(trained):
                 if not self._affords(name):
@@ -263,11 +268,13 @@ class _Call:
             if low == 0 and trained:
                 self.say(f"{self.one.name}: {', '.join(trained)} trained from {high} seeds.")
             low = high
-            verdicts = self._verdicts(record, others).parts.values()
-            trained = [
-                name for name in trained if any(each[name].answer == "cannot tell" for each in verdicts if name in each)
-            ]
+            verdicts = self._verdicts(record, others)
+            if not self._is_open(verdicts.overall, OVERALL[1]):
+                trained = [name for name in trained if self._is_open(verdicts.parts, name)]
         return record, others
+
+    def _is_open(self, verdicts: Mapping[str, Mapping[str, Decision]], part: str) -> bool:
+        return any(each[part].answer == "cannot tell" for each in verdicts.values() if part in each)
 
     def _trained(self, one: Contender, record: Record, name: str, seeds: range) -> Record:
         have = record.networks.get(name)
@@ -279,6 +286,14 @@ class _Call:
             return record
         low = len(have["digits"]) if have else 0
         return baselines.train_network(one, record, name, self.sizes, self._keeper(one), range(low, seeds.stop))
+
+    def _has_data(self, name: str) -> bool:
+        try:
+            NETWORKS[name].task()
+        except DataError as error:
+            self.notes.append(f"Left out: {name}, {first_line(error)}")
+            return False
+        return True
 
     def _affords(self, name: str) -> bool:
         if self.budget is None:

@@ -58,6 +58,13 @@ def _convolutions() -> Task:
 
 
 @functools.cache
+def _clothes() -> Task:
+    model = models.wide_resnet(10, depth=10, widen=1, width=8, channels=1)
+    sizes: dict[str, Any] = {"batch_size": 64, "hold_out": 500, "train_size": 1500, "test_size": 500}
+    return classify("fashion_mnist_cnn", load("fashion_mnist"), model, mean=(0.286,), std=(0.353,), **sizes)
+
+
+@functools.cache
 def _language() -> Task:
     """A language model of characters on the topics of Python's own help."""
     topics = pydoc_data.topics.topics
@@ -77,6 +84,7 @@ NETWORKS: NameTable[Network] = NameTable(
         "perceptron": Network("two hidden layers on digits", _perceptron, 10, float(np.log(10)), 0.2),
         "convolutions": Network("a residual network on digits", _convolutions, 4, float(np.log(10)), 0.2),
         "language": Network("an LSTM on the characters of Python's help", _language, 4, float(np.log(90)), 2.0),
+        "clothes": Network("a residual network on 1,500 images of Fashion-MNIST", _clothes, 2, float(np.log(10)), 0.8),
         "resnet18": Network(
             "ResNet18 on CIFAR-10", functools.cache(lambda: cifar10_resnet18(hold_out=5000)), 10, float(np.log(10)), 1.0
         ),

@@ -13,8 +13,8 @@ from gdlab.judging.baselines import Record
 from gdlab.judging.judgement import Judgement
 from gdlab.judging.verdicts import MARGIN, NETWORK_MARGIN, OVERALL
 
-WIDTH = 11
-"""The width of a column of the table."""
+LABEL, OWN, WIDTH, ANSWER = 15, 16, 10, 13
+"""The widths of columns of the table: the first, the newcomer's, one of each other optimizer, and a verdict's."""
 
 
 def text(judgement: Judgement) -> str:
@@ -80,18 +80,18 @@ def alike(judgement: Judgement, count: int = 2) -> dict[str, Record]:
 
 def _table(judgement: Judgement) -> list[str]:
     columns = {judgement.name: judgement.record, **judgement.opponents, **alike(judgement)}
-    wide = dict.fromkeys(columns, WIDTH) | {judgement.name: max(WIDTH, min(len(judgement.name) + 2, 20))}
+    wide = dict.fromkeys(columns, WIDTH) | {judgement.name: max(WIDTH, min(len(judgement.name) + 1, OWN))}
     head = "".join(f"{_short(name, wide[name] - 1):>{wide[name]}}" for name in columns)
-    against = "".join(f"{_short('vs ' + name, 14):>15}" for name in judgement.opponents)
-    rows = [f"{'levels solved, of 4':<20}{head}{against}"]
+    against = "".join(f"{_short('vs ' + name, ANSWER - 1):>{ANSWER}}" for name in judgement.opponents)
+    rows = [f"{'levels (of 4)':<{LABEL}}{head}{against}"]
     for family in judgement.record.families:
         cells = "".join(f"{_levels(record, family):>{wide[name]}.2f}" for name, record in columns.items())
-        rows.append(f"{family:<20}{cells}{_answers(judgement, family)}")
+        rows.append(f"{family:<{LABEL}}{cells}{_answers(judgement, family)}")
     if judgement.record.networks:
         rows.append("digits of test loss / steps to target (median)")
     for network in judgement.record.networks:
         cells = "".join(f"{_digits(record, network):>{wide[name]}}" for name, record in columns.items())
-        rows.append(f"{network:<20}{cells}{_answers(judgement, network)}")
+        rows.append(f"{network:<{LABEL}}{cells}{_answers(judgement, network)}")
     return rows
 
 
@@ -123,7 +123,7 @@ def _answers(judgement: Judgement, part: str) -> str:
         verdict = parts.get(part)
         size = "" if verdict is None or verdict.answer in ("equal", "cannot tell") else f" {verdict.mean:+.2f}"
         cells.append("" if verdict is None else ("?" if verdict.answer == "cannot tell" else verdict.answer) + size)
-    return "".join(f"{cell:>15}" for cell in cells)
+    return "".join(f"{cell:>{ANSWER}}" for cell in cells)
 
 
 def _better(judgement: Judgement) -> list[str]:

@@ -32,8 +32,8 @@ TIERS: NameTable[Tier] = NameTable(
     "tier",
     {
         "quick": Tier(32, 2, 64, ("perceptron", "convolutions", "language"), 13, (8, 16)),
-        "standard": Tier(32, 4, 128, ("perceptron", "convolutions", "language"), 25, (8, 16, 32)),
-        "gpu": Tier(32, 4, 128, ("perceptron", "convolutions", "language", "resnet18"), 13, (8, 16), True),
+        "standard": Tier(32, 4, 128, ("perceptron", "convolutions", "language", "clothes"), 25, (8, 16, 32)),
+        "gpu": Tier(32, 4, 128, ("perceptron", "convolutions", "language", "clothes", "resnet18"), 13, (8, 16), True),
     },
 )
 """The tiers by name."""
