@@ -204,6 +204,40 @@ def test_an_optimizer_is_equal_to_itself(small):
         assert (decision.answer, decision.mean, decision.low, decision.high) == ("equal", 0.0, 0.0, 0.0)
 
 
+def test_an_optimizer_with_a_known_name_is_not_taken_for_the_known_one(small):
+    def momentum(learning_rate=1e-3):
+        return sgd(0.5 * learning_rate)
+
+    found = judge(momentum, against=["momentum"], problems=ONE, say=lambda _: None, progress=False)
+    assert found.name == "my_momentum"
+    assert list(found.opponents) == ["momentum"]
+    assert found.record.families != found.opponents["momentum"].families
+
+
+def test_an_unsound_optimizer_that_cannot_be_judged_is_status_1(tmp_path, monkeypatch, capsys):
+    unsound = SOUND._replace(checks=(Check("a check", False, "what is wrong"),))
+    monkeypatch.setattr(judgement, "examine", lambda factory: unsound)
+    (tmp_path / "reads.py").write_text(
+        "from gdlab.optimizers import sgd\ndef it(learning_rate=1.0): return sgd(1.0 if learning_rate > 0 else 0.5)\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["gdlab", "judge", f"{tmp_path}/reads.py:it", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "FAIL  a check: what is wrong" in printed.out
+    assert "it fails 1 of 1 checks, and cannot be judged: TypeError: hyperparameters: it reads the value" in printed.err
+
+
+def test_a_digest_covers_matrices_too():
+    def other(learning_rate=1e-3):
+        return optax.chain(
+            optax.masked(optax.scale(2.0), lambda tree: jax.tree.map(lambda x: x.ndim == 2, tree)), sgd(learning_rate)
+        )
+
+    assert digest_contender(contender("it", other)) != digest_contender(contender("it", sgd))
+
+
 def test_a_budget_leaves_networks_out(small, monkeypatch):
     monkeypatch.setattr(judgement, "SOUNDNESS_SECONDS", 0.0)
     found = judge(

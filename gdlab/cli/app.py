@@ -145,11 +145,15 @@ def judge(
         json: Print everything as JSON.
     """
     from gdlab.cli.judging import judge_file
+    from gdlab.optimizers.contract.report import BrokenContractError
 
     try:
         status = judge_file(
             target, against=against, budget=budget, tier=tier, out=out, refresh=refresh, as_machine=json
         )
+    except BrokenContractError as error:
+        print(f"gdlab: {error}", file=sys.stderr)
+        sys.exit(1)
     except (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError) as error:
         print(f"gdlab: {error}", file=sys.stderr)
         sys.exit(2)

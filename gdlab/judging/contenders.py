@@ -12,6 +12,7 @@ import numpy as np
 from gdlab.arguments import describe, first_line, require_callable, require_count, require_mapping, require_text
 from gdlab.compute.programs import digest_jaxprs
 from gdlab.diagnostics.collection import PROBLEMS
+from gdlab.diagnostics.problem import Problem
 from gdlab.diagnostics.run import begin_instance, take_steps
 from gdlab.hyperparameters.factories import explained, given, optimizer_from
 from gdlab.hyperparameters.ranges import Range, linear_range, log_range, sample_hyperparameters
@@ -20,6 +21,10 @@ from gdlab.types import Factory
 
 RATES = log_range(1e-6, 1e2)
 """The learning rates that are tried, where a contender states no ranges of its own."""
+
+
+DIGESTED = ("layer_scales", "low_rank_factorization")
+"""The problems whose traced programs identify an optimizer: one of vectors, and one of matrices."""
 
 
 class Contender(NamedTuple):
@@ -209,7 +214,7 @@ def try_settings(one: Contender, count: int, steps: int) -> Tried:
 def digest_contender(one: Contender) -> str:
     """Return a digest of what a contender computes, by which kept results are recognized.
 
-    It covers the traced program of one problem, in which the arguments that are tuned are variables, and their ranges.
+    It covers the traced programs of two problems, in which the arguments that are tuned are variables, and the ranges.
 
     Args:
       one: the contender.
@@ -221,15 +226,16 @@ def digest_contender(one: Contender) -> str:
       ValueError: if the program calls back into Python, so that nobody can know what it computes.
     """
     require_callable("one", getattr(one, "factory", None))
-    problem = PROBLEMS["layer_scales"]
-    make = given(one.factory, total_steps=problem.steps)
+    make = given(one.factory, total_steps=1000)
     middle = {key: np.float32(each.at(np.array(0.5))) for key, each in one.ranges.items()}
-    with jax.enable_x64(False), explained(one.name, list(middle)):
+
+    def traced(problem: Problem) -> Any:
         begun = begin_instance(problem, problem.levels[0], jax.random.key(0))
-        traced = jax.make_jaxpr(lambda numbers, begun: take_steps(problem, make(**numbers), *begun))(
-            jax.tree.map(jnp.asarray, middle), begun
-        )
-    digest = digest_jaxprs([traced])
+        numbers = jax.tree.map(jnp.asarray, middle)
+        return jax.make_jaxpr(lambda numbers, begun: take_steps(problem, make(**numbers), *begun))(numbers, begun)
+
+    with jax.enable_x64(False), explained(one.name, list(middle)):
+        digest = digest_jaxprs([traced(PROBLEMS[name]) for name in DIGESTED])
     if digest is None:
         raise ValueError(f"factory: expected {one.name} to be a pure function, got steps that call back into Python")
     return hashlib.sha256(f"{digest} {sorted(one.ranges.items())}".encode()).hexdigest()[:16]

@@ -28,13 +28,15 @@ from gdlab.diagnostics import PROBLEMS
 from gdlab.diagnostics.problem import Problem, require_problem
 from gdlab.judging import baselines, nearness
 from gdlab.judging.baselines import Record
-from gdlab.judging.contenders import Contender, completed, contender, digest_contender, known
+from gdlab.judging.contenders import Contender, completed, contender, digest_contender, known, try_settings
 from gdlab.judging.keeping import Kept
 from gdlab.judging.networks import NETWORKS, data_digest
 from gdlab.judging.soundness import Soundness, examine
 from gdlab.judging.subject import STEPS
 from gdlab.judging.tiers import TIERS, Tier
 from gdlab.judging.verdicts import OVERALL, Verdicts, compare
+from gdlab.optimizers import OPTIMIZERS
+from gdlab.optimizers.contract.report import BrokenContractError
 from gdlab.types import Factory
 
 AGAINST = ("adam", "momentum", "sgd")
@@ -96,7 +98,8 @@ def judge(
 
     Args:
       factory: a function that returns an optax transformation, and whose arguments have defaults.
-      name: what to call it. Default None: the name of the function.
+      name: what to call it. Default None: the name of the function. If gdlab has an optimizer of that name, such as
+        adam, it is called my_adam.
       ranges: for each argument that is tuned, a `log_range`, a `linear_range` or a pair of numbers. Default None:
         `learning_rate` from 1e-6 to 100 (on networks from 1e-5 to 10), if the factory takes it.
       against: the names of opponents in `gdlab.OPTIMIZERS`. Default: adam, momentum and sgd.
@@ -119,12 +122,14 @@ def judge(
       TypeError: if the factory is a class, such as one of torch.optim, or does not return an optax transformation.
       ValueError: if an argument has neither a default nor a range, the factory refuses all settings, or the budget is
         too small.
+      BrokenContractError: if the optimizer fails checks of its soundness and cannot be judged for that reason.
       KeyError: if an opponent is not an optimizer of gdlab.
       RuntimeError: in a process that was forked after JAX had started, or for the tier "gpu" without one.
     """
     require_unforked("judge")
     label = getattr(factory, "__name__", "optimizer") if name is None else name
     require_text("name", label)
+    label = f"my_{label}" if label in OPTIMIZERS else label
     one = contender(label, factory, ranges)
     require_strings("against", against, empty=False)
     require_sequence("against", against, "names of optimizers", least=1)
@@ -144,6 +149,7 @@ def judge(
     sizes = TIERS[tier]
     if sizes.needs_gpu and jax.default_backend() != "gpu":
         raise RuntimeError(f"tier: expected a GPU for {tier!r}, got the backend {jax.default_backend()!r}")
+    try_settings(one, sizes.settings, STEPS)
     call = _Call(completed(factory, one.ranges, STEPS), one, opponents, tier, sizes, problems, refresh, say, progress)
     call.keep(None if folder is None else as_path("folder", folder))
     call.limit(budget)
@@ -198,6 +204,16 @@ class _Call:
         self.say(f"Soundness: {len(soundness.checks) - len(failed)} of {len(soundness.checks)} checks passed.")
         for check in failed:
             self.say(f"  FAIL  {check.name}: {check.detail}")
+        try:
+            return self._judged(names, soundness)
+        except (TypeError, ValueError) as error:
+            if soundness.ok:
+                raise
+            how = f"{len(failed)} of {len(soundness.checks)} checks"
+            reason = f"{self.one.name} fails {how}, and cannot be judged: {first_line(error)}"
+            raise BrokenContractError(reason) from error
+
+    def _judged(self, names: Sequence[str], soundness: Soundness) -> Judgement:
         nearest = nearness.nearest_known(self.factory)
         record = self._diagnosed(self.one)
         if record.refused:
