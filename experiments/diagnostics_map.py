@@ -161,7 +161,7 @@ def describe(records: list[dict[str, Any]]) -> str:
         + (f" (the intervals of {', '.join(tied)} overlap with its own)" if tied else "")
         + f", and {last['optimizer']} least, {100 * last['score']:.0f}%. The problems that tell optimizers apart most "
         f"are {', '.join(telling)}. Every optimizer solves {len(easy)} of {len(names)} problems at nearly all levels, "
-        f"and none of these optimizers solves {nobody} of {4 * len(names)} pairs of a problem and a level."
+        + (f"and {nobody or 'none'} of the {4 * len(names)} pairs of a problem and a level are solved by no optimizer.")
     )
 
 

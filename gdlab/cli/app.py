@@ -139,7 +139,7 @@ def judge(
         target: FILE.py:FACTORY, the file and the function in it. A mapping SPACE in the file states ranges to tune.
         against: Names of opponents.
         budget: A duration such as 10m, after which no network and no further seeds are begun. Default: no limit.
-        tier: How much is computed. Quick takes about five minutes on two idle cores.
+        tier: How much is computed. Quick takes about six minutes on two idle cores.
         out: Folder of what was found, and of what is kept to continue from. Default: runs/judge_FACTORY.
         refresh: Run the opponents here, rather than read their stored results.
         json: Print everything as JSON.
