@@ -155,13 +155,14 @@ def describe(records: list[dict[str, Any]]) -> str:
             f"{names[place]} ({solved[ranks[0], place]:.2g} levels by {high['optimizer']}, "
             f"{solved[ranks[-1], place]:.2g} by {low['optimizer']})"
         )
+    pairs = 4 * len(names)
     nobody = sum(max(record["shares"][name][level] for record in records) < 0.5 for name in names for level in range(4))
     return (
         f"{best['optimizer']} solves most, {100 * best['score']:.0f}% of all problems and levels"
         + (f" (the intervals of {', '.join(tied)} overlap with its own)" if tied else "")
         + f", and {last['optimizer']} least, {100 * last['score']:.0f}%. The problems that tell optimizers apart most "
         f"are {', '.join(telling)}. Every optimizer solves {len(easy)} of {len(names)} problems at nearly all levels, "
-        + (f"and {nobody or 'none'} of the {4 * len(names)} pairs of a problem and a level are solved by no optimizer.")
+        f"and {pairs - nobody} of {pairs} pairs of a problem and a level are solved by one optimizer or more."
     )
 
 
