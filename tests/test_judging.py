@@ -316,13 +316,13 @@ def test_the_texts_of_the_language_model_are_at_hand():
 
 @pytest.mark.slow
 def test_networks_are_tuned_and_judged_on_other_seeds():
-    tier = Tier(4, 1, 6, ("perceptron",), 4, (3,))
+    tier = Tier(4, 1, 6, ("perceptron",), 7, (3,))
     chosen = networks.tune(known("adam"), "perceptron", tier)["chosen"]
-    assert np.isclose(chosen["learning_rate"], np.geomspace(1e-5, 10, 4)).any()
+    assert np.isclose(chosen["learning_rate"], [1e-3, 1e-2]).any()
     runs = networks.train(known("adam"), "perceptron", chosen, range(3))
     assert len(set(runs["digits"])) == 3
     assert min(runs["digits"]) > 0.8
-    assert min(runs["arrived"]) > 0
+    assert max(runs["arrived"]) <= 180  # steps in all; -1 if it never arrives
     none = networks.train(contender("idle", lambda: sgd(0.0)), "perceptron", {}, range(2))
     assert max(none["digits"]) < 0.1
     assert none["arrived"] == [-1, -1]
