@@ -81,11 +81,10 @@ def always_valid_interval(
         raise ValueError("differences: expected finite numbers, got inf")
     require_number("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
     require_number("effect", effect, 0.0, open_low=True)
-    count = found.shape[-1]
-    mean = found.mean(axis=-1)
-    if not np.isfinite(_width(count, alpha, effect)):
+    mean, width = found.mean(axis=-1), _width(found.shape[-1], alpha, effect)
+    if not np.isfinite(width):
         return Interval(mean, np.full_like(mean, -np.inf)[()], np.full_like(mean, np.inf)[()])
-    half = _width(count, alpha, effect) * found.std(axis=-1, ddof=1)
+    half = width * found.std(axis=-1, ddof=1)
     return Interval(mean, mean - half, mean + half)
 
 

@@ -89,8 +89,7 @@ def diagnose_one(one: Contender, problem: Problem, tier: Tier, *, first_seed: in
     with ONE_AT_A_TIME:
         begun = instances(problem, seeds)
     settings, levels = len(tried.settings), len(problem.levels)
-    lanes = max(settings * tier.tuning_seeds, 1)
-    program = _Program(one, problem, lanes)
+    program = _Program(one, problem, settings * tier.tuning_seeds)
     every = {name: np.tile(np.repeat(x, tier.tuning_seeds), (levels, 1)) for name, x in numbers.items()}
     first = program(every, begun, np.tile(np.arange(tier.tuning_seeds), settings))
     errors = first.reshape(levels, settings, tier.tuning_seeds)

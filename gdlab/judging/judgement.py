@@ -150,8 +150,9 @@ def judge(
     if sizes.needs_gpu and jax.default_backend() != "gpu":
         raise RuntimeError(f"tier: expected a GPU for {tier!r}, got the backend {jax.default_backend()!r}")
     try_settings(one, sizes.settings, STEPS)
-    call = _Call(completed(factory, one.ranges, STEPS), one, opponents, tier, sizes, problems, refresh, say, progress)
-    call.keep(None if folder is None else as_path("folder", folder))
+    place = None if folder is None else as_path("folder", folder)
+    complete = completed(factory, one.ranges, STEPS)
+    call = _Call(complete, one, opponents, tier, sizes, problems, refresh, say, progress, place)
     call.limit(budget)
     return call.run(sizes.networks if networks is None else tuple(networks))
 
@@ -170,18 +171,16 @@ class _Call:
         refresh: bool,
         say: Callable[[str], Any],
         progress: bool,
+        folder: Path | None,
     ):
         self.factory, self.one, self.opponents, self.tier, self.sizes = factory, one, opponents, tier, sizes
         self.problems, self.say, self.progress = problems, say, progress
         self.uses_stored = not refresh and problems is None and tier == "quick"
         self.began = time.perf_counter()
         self.budget: float | None = None
-        self.folder: Path | None = None
+        self.folder = folder
         self.kept: dict[str, Kept] = {}
         self.notes: list[str] = []
-
-    def keep(self, folder: Path | None) -> None:
-        self.folder = folder
 
     def limit(self, budget: Any) -> None:
         """Check the budget: the least is what the diagnostics take, as far as that is known from Adam's record."""

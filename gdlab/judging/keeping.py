@@ -12,14 +12,13 @@ class Kept:
 
     Attributes:
       folder: the folder; None: nothing is kept.
-      made: how many results were computed, rather than read.
-      read: how many results were read.
+      read: how many results were read rather than computed.
     """
 
     def __init__(self, folder: Path | None):
         """Keep results in `folder`, which is created when the first one is written; None keeps nothing."""
         self.folder = folder
-        self.made = self.read = 0
+        self.read = 0
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the result of this name: as it was kept, or that of `make`, which is kept then.
@@ -36,7 +35,6 @@ class Kept:
             self.read += 1
             return read_json(path)
         result = make()
-        self.made += 1
         if path is not None:
             write_json(path, result)
         return result
