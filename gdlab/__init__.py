@@ -90,6 +90,7 @@ _MODULES = (
     "optimizers",
     "plots",
     "records",
+    "reporting",
     "scans",
     "schedules",
     "strategies",

@@ -14,7 +14,18 @@ import optax
 from matplotlib.figure import Figure
 
 import gdlab
-from gdlab import comparison, diagnostics, functions, gradients, hyperparameters, models, optimizers, plots, tasks
+from gdlab import (
+    comparison,
+    diagnostics,
+    functions,
+    gradients,
+    hyperparameters,
+    models,
+    optimizers,
+    plots,
+    reporting,
+    tasks,
+)
 from gdlab.analysis import arrivals, claims, importance, intervals, learning_curves, sequential, tables
 from gdlab.data import Dataset, Split
 from gdlab.plots import interactive
@@ -262,6 +273,8 @@ CALLS = {
         "progress": False,
     },
     **{f"judging.{name}": lambda: {"judgement": None} for name in ("as_json", "text")},
+    "reporting.page_of": lambda: {"places": [], "title": ""},
+    "reporting.save": lambda: {"page": reporting.Page("", (), ()), "path": "page.html"},
     "judging.sentence": lambda: {"decision": sequential.decide_pairs(np.ones(8), 0.1)},
     "analysis.sequential.always_valid_interval": lambda: {"differences": np.ones(8)},
     "analysis.sequential.decide_pairs": lambda: {"differences": np.ones(8), "margin": 0.1},
@@ -482,6 +495,7 @@ NOT_CALLED: dict[str, str] = {
     ),
     **dict.fromkeys(("plots.interactive.save", "plots.interactive.show"), "they write megabytes"),
     "comparison.submit": "it starts processes",
+    **dict.fromkeys(("reporting.page_of", "reporting.save"), "they read results and write a page"),
     **dict.fromkeys(("judging.judge", "judging.as_json", "judging.text"), "a judgement compiles for a minute"),
     "records.atomic_path": "the block must write a file",
     **dict.fromkeys(("records.read_run", "records.read_checkpoint"), "they need a run"),

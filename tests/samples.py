@@ -12,6 +12,7 @@ from gdlab import comparison, models, optimizers, plots, records, tasks
 from gdlab.analysis import claims, learning_curves
 from gdlab.analysis.landscapes import landscape
 from gdlab.data import DATASETS, Dataset, Split, places
+from gdlab.records import write_json, write_lines
 from gdlab.types import Grid
 
 SHAPES = {
@@ -216,7 +217,6 @@ def key():
 
 
 @functools.cache
-@functools.cache
 def paths_of_two(starts=2, steps=4):
     """What a sweep of two optimizers over three rates recorded on a bowl: each step scales the point by 1 - rate."""
     rates, shrink = np.array([0.1, 0.5, 1.5]), np.array([1.0, 0.5])
@@ -243,3 +243,45 @@ def swept():
     counts = {"first_reached": ("start", np.array([3, -1])), "steps": ("start", np.array([5, 5]))}
     starts = {"start_point": (("start", "coordinate"), np.ones((2, 2)))}
     return xr.Dataset({"value": ("start", np.ones(2)), **counts, **flags}, starts)
+
+
+def write_training(folder, *, losses, epochs=None, seed=0, problem="digits", candidate="adam", setting=None):
+    """Write the folder of a training with these test losses, of which all but `epochs` are done."""
+    config = {"epochs": epochs or len(losses), "problem": problem, "candidate": candidate, "setting": setting or {}}
+    write_json(folder / "config.json", {**config, "identity": {"seed": seed}})
+    rows = [{"epoch": i, "train_loss": loss, "valid_loss": loss, "test_loss": loss} for i, loss in enumerate(losses, 1)]
+    write_lines(folder / "metrics.jsonl", rows)
+    write_lines(folder / "seconds.jsonl", [{"epoch": row["epoch"], "seconds": 1.0} for row in rows])
+
+
+def judged():
+    """A judgement as `gdlab judge` writes it, on two problems and a network, against one opponent."""
+
+    def record(name, solved):
+        network = {"chosen": {"learning_rate": 0.1}, "digits": [1.0, 2.0], "arrived": [5, -1]}
+        rows = {key: {"solved": row, "chosen": [{}] * 4, "breadth": [0.5] * 4} for key, row in solved.items()}
+        made = {"solved": [0.5, 0.75], "networks": {"net": network}, "made": {"cores": 2}}
+        return {"name": name, "digest": "0" * 8, "problems": rows, **made}
+
+    def decision(answer, mean, low, high):
+        return {"answer": answer, "mean": mean, "low": low, "high": high, "pairs": 8, "more": None}
+
+    def verdicts(first, second):
+        return {first: decision("better", 0.3, 0.1, 0.5), second: decision("cannot tell", 0.0, None, None)}
+
+    checks = [{"name": name, "passed": name == "a", "detail": "as it is"} for name in "ab"]
+    sound = {"checks": checks, "ok": False, "agreement": 6.0, "bytes_per_parameter": 8.0, "relative_time": 1.0}
+    return {
+        "name": "newcomer",
+        "tier": "quick",
+        "soundness": sound,
+        "nearest": {"adam": 0.9, "nadam": 0.8},
+        "record": record("newcomer", {"layer_scales": [1, 1, 1, 0], "mine": [1, 0.5, 0, 0]}),
+        "opponents": {"sgd": record("sgd", {"layer_scales": [1, 1, 0, 0], "mine": [1, 1, 1, 1]})},
+        "verdicts": {
+            "overall": {"sgd": verdicts("all diagnostics", "all networks")},
+            "parts": {"sgd": verdicts("scales", "net")},
+        },
+        "notes": ["A note."],
+        "seconds": 61.0,
+    }

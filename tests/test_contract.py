@@ -82,10 +82,7 @@ def with_a_loss(factory, arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [("lbfgs", {}), ("newton_cg", {}), ("ssbroyden", {}), ("ssbroyden", {"formula": "bfgs"})],
-)
+@pytest.mark.parametrize(("name", "arguments"), [("lbfgs", {}), ("newton_cg", {}), ("ssbroyden", {"formula": "bfgs"})])
 def test_optimizers_that_search_keep_the_contract_with_a_loss_too(name, arguments):
     report = check_contract(with_a_loss(OPTIMIZERS[name], arguments))
     assert report.ok, str(report)

@@ -155,9 +155,14 @@ def test_what_is_no_problem_or_no_setting_is_refused():
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_start_is_no_solution_and_gradients_are_right(name):
     problem = PROBLEMS[name]
+
+    @jax.jit
+    def errors(level):
+        params, data, _ = jax.vmap(lambda seed: begin_instance(problem, level, jax.random.key(seed)))(SEEDS)
+        return jax.vmap(lambda p, d: problem.error(p, d, 0))(params, data)
+
     for level in problem.levels:
-        params, data, _ = jax.vmap(lambda seed, at=level: begin_instance(problem, at, jax.random.key(seed)))(SEEDS)
-        starts = jax.vmap(lambda p, d: problem.error(p, d, 0))(params, data)
+        starts = errors(level)
         # The bound is a part of the instance's own start; no start is below the bound of a typical one either, except
         # where a teacher may be nearly silent.
         if name != "teacher_and_student":
@@ -192,7 +197,8 @@ def test_no_vanishing_rate_solves_it_and_a_reference_does_at_every_level(name):
     best = np.zeros(len(LEVELS))
     for reference in problem.references:
         factory = given(OPTIMIZERS[reference], weight_decay=0.0)
-        best = np.maximum(best, map_optimizer(factory, problems={name: problem}).share.values[0])
+        found = map_optimizer(factory, problems={name: problem}, judged_seeds=16)
+        best = np.maximum(best, found.share.values[0])
         if best.min() >= 0.5:
             break
     assert best.min() >= 0.5, best

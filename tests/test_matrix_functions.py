@@ -34,11 +34,11 @@ def test_nothing_lies_below_the_minimum_and_gradients_are_right(name):
     one = MATRIX_FUNCTIONS[name](seed=3) if name != "matrix_rosenbrock" else MATRIX_FUNCTIONS[name]()
     starts = one.starts(jax.random.key(1), 12, np.float64)
     assert check_gradient(one.fn, first(starts), rtol=1e-7).ok
-    ends = []
-    for index in range(12):
-        flat, rebuild = ravel_pytree(jax.tree.map(lambda leaf, index=index: leaf[index], starts))
-        both = jax.jit(jax.value_and_grad(lambda v, rebuild=rebuild: one.fn(rebuild(v))))
-        ends.append(scipy.optimize.minimize(both, flat, jac=True, method="L-BFGS-B", options={"maxiter": 3000}).fun)
+    flat = np.asarray(jax.vmap(lambda start: ravel_pytree(start)[0])(starts))
+    rebuild = ravel_pytree(first(starts))[1]
+    both = jax.jit(jax.value_and_grad(lambda v: one.fn(rebuild(v))))
+    limit = {"maxiter": 3000}
+    ends = [scipy.optimize.minimize(both, v, jac=True, method="L-BFGS-B", options=limit).fun for v in flat]
     assert min(ends) >= one.minimum - 1e-10
     assert min(ends) == pytest.approx(one.minimum, abs=1e-4)  # SciPy's L-BFGS finds it from one start of twelve
 

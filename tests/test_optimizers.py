@@ -14,6 +14,7 @@ from gdlab import descend
 from gdlab import optimizers as o
 from gdlab.compute.programs import equations
 from gdlab.optimizers import OPTIMIZERS, evaluation_params, scale_by_adam, stable_dtypes, transformation
+from gdlab.optimizers.contract.compilation import quick_jit
 from gdlab.optimizers.protocol import with_any_arguments
 from tests.oracles import problems, trajectories
 from tests.selection import some_of
@@ -214,13 +215,13 @@ def test_no_argument_is_ignored(name):
         argument: jnp.array([changed if argument == own else default for own in (*numbers, None)], float)
         for argument, (default, changed) in numbers.items()
     }
-    points = jax.jit(jax.vmap(lambda values: walk(factory(**values, **fixed))))(lanes)
+    points = quick_jit(jax.vmap(lambda values: walk(factory(**values, **fixed))))(lanes)
     plain = points[-1]
     assert jnp.isfinite(points).all()
     for argument, changed in zip(numbers, points, strict=False):
         assert jnp.abs(changed - plain).max() > 1e-14, f"{name}: {argument} changes nothing"
     for arguments in others:
-        changed = jax.jit(lambda arguments=arguments: walk(factory(**BASE.get(name, {}), **arguments)))()
+        changed = quick_jit(lambda arguments=arguments: walk(factory(**BASE.get(name, {}), **arguments)))()
         assert jnp.abs(changed - plain).max() > 1e-14, f"{name}: {arguments} changes nothing"
 
 

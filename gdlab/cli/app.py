@@ -13,6 +13,8 @@ from gdlab.version import VERSION
 app = tyro.extras.SubcommandApp()
 data = tyro.extras.SubcommandApp()
 app.command(data, name="data", help="Prepare data sets, and see which ones are there.")
+board = tyro.extras.SubcommandApp()
+app.command(board, name="board", help="Collect judgements, publish them as pages, and repeat them.")
 
 
 @app.command(name="list")
@@ -158,6 +160,69 @@ def judge(
         print(f"gdlab: {error}", file=sys.stderr)
         sys.exit(2)
     sys.exit(status)
+
+
+@app.command(name="report")
+def report(
+    places: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_FOLDER ...")],
+    /,
+    *,
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+    title: str = "",
+) -> None:
+    """Make one web page of results: judgements, studies, trainings, and datasets of sweeps and scans.
+
+    Args:
+        places: Files and folders: of a judgement, a study or a training, and datasets in NetCDF.
+        out: The page, FILE.html.
+        title: The title of the page. Default: the headings of its sections.
+    """
+    from gdlab.cli.reporting import report_places
+
+    report_places(places, out, title)
+
+
+@board.command(name="add")
+def add_entry(judgement: tyro.conf.Positional[Path], /, *, board: Path = Path("board")) -> None:
+    """Add a judgement, with its code, to the entries of a board.
+
+    Args:
+        judgement: The file judgement.json that gdlab judge wrote.
+        board: Folder of the entries.
+    """
+    from gdlab.reporting import board as boards
+
+    print(f"Written to {boards.add(judgement, board)}")
+
+
+@board.command(name="build")
+def build_site(
+    *, board: Path = Path("board"), out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("site")
+) -> None:
+    """Write the pages of a board: one that compares all entries, and one for each entry.
+
+    Args:
+        board: Folder of the entries.
+        out: Folder of the pages.
+    """
+    from gdlab.reporting import board as boards
+
+    print(f"Written to {boards.build(board, out)}")
+
+
+@board.command(name="verify")
+def verify_entry(entry: tyro.conf.Positional[Path], /, *, folder: Path | None = None) -> None:
+    """Run the code of an entry, and say which verdicts are beyond the intervals that it states.
+
+    Exit 0 if the entry holds, 1 if not, 2 for bad input.
+
+    Args:
+        entry: The file of the entry. Its code is run.
+        folder: Folder where results are kept, so that the same command continues after an interruption.
+    """
+    from gdlab.cli.reporting import verify
+
+    sys.exit(verify(entry, folder))
 
 
 @data.command(name="list")

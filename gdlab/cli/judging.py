@@ -14,6 +14,7 @@ from gdlab.judging import as_json, judge, text
 from gdlab.judging.judgement import Judgement
 from gdlab.judging.report import levels_table
 from gdlab.records import staged_folder, write_json
+from gdlab.version import VERSION
 
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -53,13 +54,19 @@ def judge_file(
         folder=folder,
         say=lambda line: print(line, file=sys.stderr if as_machine else sys.stdout, flush=True),
     )
-    write_folder(found, folder)
+    write_folder(found, folder, code=code_of(target))
     print(json.dumps(as_json(found), allow_nan=False) if as_machine else f"\n{text(found)}\n\nWritten to {folder}")
     return 0 if found.soundness.ok else 1
 
 
-def write_folder(found: Judgement, folder: Path) -> None:
-    """Write a judgement: its text, everything as JSON, and its map."""
+def code_of(target: str) -> dict[str, str]:
+    """Return the code of FILE.py:FACTORY, so that others can repeat the judgement."""
+    file, _, name = target.rpartition(":")
+    return {"file": Path(file).name, "factory": name, "text": Path(file).expanduser().read_text(encoding="utf-8")}
+
+
+def write_folder(found: Judgement, folder: Path, *, code: dict[str, str] | None = None) -> None:
+    """Write a judgement: its text, everything as JSON, with the code if there is a file of it, and its map."""
     problems, columns, levels = levels_table(found)
     figure = plots.heatmap(
         levels,
@@ -74,7 +81,7 @@ def write_folder(found: Judgement, folder: Path) -> None:
     with staged_folder(folder) as staging:
         plots.save_indexed(figure, staging / "map.png")
         (staging / "judgement.txt").write_text(text(found) + "\n", encoding="utf-8")
-        write_json(staging / "judgement.json", as_json(found))
+        write_json(staging / "judgement.json", as_json(found) | {"gdlab": VERSION, "code": code})
 
 
 def _family(name: str) -> Any:

@@ -4,15 +4,8 @@ The page holds everything that it needs. It is drawn by D3 and Observable Plot, 
 their licenses. Paths are stored as compressed float32.
 """
 
-import base64
-import gzip
-import hashlib
-import html
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,13 +15,12 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from gdlab.plots.canvas import levels, value_format
 from gdlab.plots.recorded import OUTCOMES, Recording, starts_of
 from gdlab.plots.style import DARK_GROUND, DARK_PALETTE, DASHES, GROUND, PALETTE
+from gdlab.plots.webfile import LARGEST_PAGE, WEB, filled, libraries, packed
 from gdlab.types import Grid
 from gdlab.version import VERSION
 
-WEB = Path(__file__).with_name("web")
-
-LARGEST_PAGE = 20_000_000
-"""The largest page that is made, in bytes: a browser still opens it at once."""
+STYLES = (WEB / "page.css", WEB / "explore.css")
+SCRIPTS = tuple(WEB / f"{name}.js" for name in ("page", "paths", "charts", "explore"))
 
 FAR = 1000.0
 """Points are stored at most that many widths of the map from its middle, so that a browser can draw lines to them."""
@@ -83,9 +75,9 @@ def explorer_of(
         "axes": _axes(recordings),
         "outcomes": OUTCOMES,
         "series": [_series(i, name, each, grid, kept) for i, (name, each) in enumerate(recordings.items())],
-        "notes": [*notes, f"Paths are {stored}. Made by gdlab {VERSION}, with {' and '.join(_libraries())}."],
+        "notes": [*notes, f"Paths are {stored}. Made by gdlab {VERSION}, with {' and '.join(libraries())}."],
     }
-    page = _filled(title, json.dumps(_finite(data), separators=(",", ":")))
+    page = filled(WEB / "explore.html", title, data, styles=STYLES, scripts=SCRIPTS)
     _require_small(len(page.encode()), sum(len(each["paths"]["data"]) for each in data["series"]), thin, kept.size)
     return Explorer(page)
 
@@ -101,15 +93,6 @@ def _require_small(size: int, paths: int, thin: int, steps: int) -> None:
         f"runs: expected a page of at most {LARGEST_PAGE / 1e6:g} MB, got {size / 1e6:.3g} MB; "
         f"{advice}leave out starts, settings or optimizers"
     )
-
-
-def packed(array: np.ndarray, kind: str) -> dict[str, Any]:
-    """Return an array as text: little-endian numbers, the first bytes of all, then the second ones, compressed."""
-    with np.errstate(over="ignore"):  # what single precision cannot hold is drawn as infinite
-        flat = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<")).reshape(-1)
-    planes = flat.view(np.uint8).reshape(flat.size, -1).T
-    coded = gzip.compress(planes.tobytes(), 6, mtime=0)
-    return {"kind": kind, "shape": array.shape, "data": base64.b64encode(coded).decode()}
 
 
 def _series(index: int, name: str, recording: Recording, grid: Grid, kept: np.ndarray) -> dict[str, Any]:
@@ -187,43 +170,3 @@ def _ground(grid: Grid) -> dict[str, Any]:
 
 def _shades(colours: LinearSegmentedColormap, count: int) -> list[str]:
     return [to_hex(colours(place)) for place in np.linspace(0, 1, count)]
-
-
-def _finite(value: Any) -> Any:
-    """Return a value for JSON, in which what is not finite is null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _libraries() -> list[str]:
-    """Return the names of the libraries on the page, with the versions that their first lines state."""
-    found = []
-    for name, file in (("D3", "d3"), ("Observable Plot", "plot")):
-        with (WEB / f"{file}.min.js").open() as script:
-            found.append(name + re.sub(r".* v([\d.]+) .*", r" \1", script.readline().strip()))
-    return found
-
-
-def _filled(title: str, data: str) -> str:
-    """Return the page: the template with its style, its scripts and the data.
-
-    No text of the data can end its element or begin another one. The browser runs only the scripts whose digests the
-    page names, and loads nothing from anywhere.
-    """
-    scripts = {name: (WEB / f"{name}.js").read_text() for name in ("d3.min", "plot.min", "paths", "charts", "explore")}
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts.values()]
-    parts = {
-        "title": html.escape(title),
-        "policy": " ".join(f"'sha256-{digest}'" for digest in digests),
-        "style": (WEB / "explore.css").read_text(),
-        "licenses": "\n\n".join(
-            html.escape(f"{name}\n{(WEB / file).read_text()}")
-            for name, file in (("D3", "d3.LICENSE"), ("Observable Plot", "plot.LICENSE"))
-        ),
-        "data": data.replace("<", "\\u003c"),
-        **scripts,
-    }
-    return re.sub(r"\{\{([\w.]+)\}\}", lambda found: parts[found[1]], (WEB / "explore.html").read_text())

@@ -155,9 +155,6 @@ function play() {
 
 function redraw() {
   stale = true;
-  const button = element("theme");
-  button.textContent = isDark() ? "Light" : "Dark";
-  button.setAttribute("aria-label", `Use ${isDark() ? "light" : "dark"} colors`);
   set({});
 }
 
@@ -168,11 +165,7 @@ async function begin() {
   for (const one of page.series) {
     for (const part of ["paths", "ends", "outcomes"]) one[part] = await unpack(one[part]);
   }
-  element("theme").addEventListener("click", () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    redraw();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  themed(redraw);
   new ResizeObserver(() => {
     if (holder.clientWidth !== size.width) redraw();
   }).observe(holder);

@@ -1,24 +1,9 @@
 "use strict";
-/* The data of the page, what is chosen of it, and how numbers are written. The state is the chosen optimizers, the
-   positions on the swept axes, the start and the step. */
+/* What is chosen of the data, and how it is named. The state is the chosen optimizers, the positions on the swept axes,
+   the start and the step. */
 
-const page = JSON.parse(document.getElementById("data").textContent);
-const element = (id) => document.getElementById(id);
-const NUMBERS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array };
 const last = page.steps.length - 1;
 const [across, up, height] = page.labels;
-
-/** Numbers are stored as the first bytes of all, then the second ones, compressed. */
-async function unpack({ kind, shape, data }) {
-  const coded = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([coded]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const planes = new Uint8Array(await new Response(stream).arrayBuffer());
-  const size = NUMBERS[kind].BYTES_PER_ELEMENT;
-  const count = planes.length / size;
-  const bytes = new Uint8Array(planes.length);
-  for (let k = 0; k < size; k++) for (let i = 0; i < count; i++) bytes[size * i + k] = planes[k * count + i];
-  return { shape, numbers: new NUMBERS[kind](bytes.buffer) };
-}
 
 const state = {
   shown: new Set(d3.range(Math.min(page.series.length, 4))), // more would hide one another at first
@@ -31,20 +16,7 @@ const state = {
 
 /* ---- What is chosen ---- */
 
-const isDark = () =>
-  getComputedStyle(document.documentElement).colorScheme === "dark" ||
-  (document.documentElement.dataset.theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
-const theme = () => (isDark() ? "dark" : "light");
-const exact = (value) => {
-  if (!Number.isFinite(value)) return "not finite";
-  const small = value !== 0 && Math.abs(value) < 1e-3;
-  return d3
-    .format(small ? ".3~e" : ".4~g")(value)
-    .replaceAll("−", "-");
-};
 const place = (name) => page.axes.findIndex((axis) => axis.name === name);
-const decade = (value) =>
-  value >= 0.01 && value < 1e5 ? value.toLocaleString("en") : value.toExponential().replace("+", "");
 const number = (start) => `${start + 1} of ${page.starts.length}`;
 const far = (point) =>
   point.some((at, axis) => {

@@ -1,0 +1,211 @@
+"""The page of results in a browser: nothing fails, tables sort and filter, figures change, files are downloaded."""
+
+import csv
+import time
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from gdlab.records import write_json
+from gdlab.reporting import page_of, save
+from tests.samples import judged, paths_of_two, write_training
+from tests.test_explorer import HOSTILE
+from tests.test_interactive import chromium
+
+pytestmark = pytest.mark.slow
+
+MANY = 100_000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser without a window."""
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright, of the extra `test`, is not installed")
+    with driver.sync_playwright() as play:
+        found = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A judgement, a study, a single training and two datasets, one with paths and names that are markup."""
+    folder = tmp_path_factory.mktemp("results")
+    write_json(folder / "judgement" / "judgement.json", judged() | {"name": HOSTILE})
+    write_training(folder / "single", losses=[3.0, 2.0, 1.0], problem="single", candidate=HOSTILE)
+    for seed in range(2):
+        for rate in (0.1, 0.01):
+            setting = {"learning_rate": rate}
+            place = folder / "study" / "digits" / "sgd"
+            write_training(place / f"tuning-2-{rate}" / f"seed-{seed}", losses=[2.0, 10 * rate + seed], setting=setting)
+        for candidate in ("sgd", "adam"):
+            own = {"candidate": candidate, "setting": {"learning_rate": 0.1}}
+            write_training(place / f"{candidate}-{seed}", losses=[2.0, 1.0 + seed], seed=seed, **own)
+    paths_of_two(starts=3).assign_coords(optimizer=[HOSTILE, "half"]).to_netcdf(folder / "paths.nc")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A scan of many settings and seeds."""
+    rng = np.random.default_rng(0)
+    rate, seed = 10 ** rng.uniform(-4, 0, MANY // 10), np.arange(10)
+    loss = (np.log10(rate)[:, None] + 2) ** 2 + rng.uniform(0.1, 1, (rate.size, seed.size))
+    ds = xr.Dataset(
+        {"loss": (("trial", "seed"), loss)}, {"learning_rate": ("trial", rate), "momentum": ("trial", rate**0.5)}
+    )
+    path = tmp_path_factory.mktemp("many") / "scan.nc"
+    ds.assign_coords(seed=seed).to_netcdf(path)
+    return path
+
+
+@pytest.fixture
+def visit(browser, tmp_path):
+    """Open the page of some results, with settings of the browser; every error and every request is noted."""
+    contexts = []
+
+    def visit(*places, width=1200, scheme="light"):
+        file = save(page_of(places), tmp_path / "page.html")
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.problems, tab.requests = [], []
+        tab.on("console", lambda note: tab.problems.append(note.text))
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.on("request", lambda request: tab.requests.append(request.url))
+        tab.goto(file.as_uri())
+        tab.wait_for_selector("html[data-ready]", timeout=60_000)
+        return tab
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def settle(tab):
+    """Wait until the page has drawn what was asked of it."""
+    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def piece(tab, title):
+    """The piece of this title."""
+    return tab.locator(f'section.piece[aria-label="{title}"]').first
+
+
+def column(part, index):
+    """The texts of a column of a table."""
+    return part.locator("tbody tr").evaluate_all("(rows, k) => rows.map(row => row.children[k].textContent)", index)
+
+
+@pytest.mark.parametrize("width", [390, 820, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_result_is_drawn_at_every_width(visit, results, width, scheme):
+    tab = visit(results, width=width, scheme=scheme)
+    for part in tab.locator("section.piece").all():
+        part.scroll_into_view_if_needed()
+        settle(tab)
+        assert part.locator("svg, canvas, table").count(), part.get_attribute("aria-label")
+    assert tab.problems == []
+    assert [address.split(":")[0] for address in tab.requests] == ["file"]
+    assert tab.title() != "injected"
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    lightness = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (lightness == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_tables_sort_filter_and_download(visit, results):
+    tab = visit(results / "paths.nc")
+    runs = piece(tab, "All runs")
+    head = runs.locator("thead th", has_text="value")
+    place = runs.locator("thead th").evaluate_all("heads => heads.findIndex(one => one.textContent === 'value')")
+    values = np.sort(paths_of_two(starts=3).value.isel(step=-1).values.reshape(-1))
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    np.testing.assert_allclose([float(text) for text in column(runs, place)], values[:10], rtol=1e-3, atol=1e-12)
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    np.testing.assert_allclose([float(text) for text in column(runs, place)], values[::-1][:10], rtol=1e-3)
+    runs.get_by_role("searchbox").fill("half")
+    assert set(column(runs, 0)) == {"half"}
+    assert "9 of 18" in runs.inner_text()
+    with tab.expect_download() as saved:
+        runs.get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(saved.value.path().read_text(encoding="utf-8").splitlines()))
+    own = np.sort(paths_of_two(starts=3).value.sel(optimizer="half").isel(step=-1).values.reshape(-1))[::-1]
+    assert [float(row["value"]) for row in rows] == own.tolist()  # all digits
+    assert tab.problems == []
+
+
+def test_bands_and_curves_are_switched_on_and_off(visit, results):
+    tab = visit(results / "study")
+    curves = piece(tab, "Learning curves")
+    curves.scroll_into_view_if_needed()
+    areas = "[aria-label=area] path"
+    assert curves.locator(areas).count() == 2
+    curves.get_by_label("bands").uncheck()
+    assert curves.locator(areas).count() == 0
+    lines = curves.locator("[aria-label=line] path").count()
+    curves.locator(".legend input").first.uncheck()
+    assert curves.locator("[aria-label=line] path").count() == lines - 1
+    curves.get_by_label("Measure").select_option("valid loss")
+    assert "valid loss" in curves.locator(".holder svg").first.get_attribute("aria-label")
+    with tab.expect_download() as saved:
+        curves.get_by_role("button", name="SVG").click()
+    drawing = saved.value.path().read_text(encoding="utf-8")
+    assert xml.etree.ElementTree.fromstring(drawing).tag.endswith("svg")
+    assert "var(--" not in drawing
+    assert tab.problems == []
+
+
+def test_a_click_on_a_dot_tells_its_run(visit, results):
+    tab = visit(results / "paths.nc")
+    dots = piece(tab, "Sensitivity")
+    dots.scroll_into_view_if_needed()
+    settle(tab)
+    dots.get_by_role("button", name="Best run").click()
+    cross = dots.locator(".cross")
+    box, canvas = cross.bounding_box(), dots.locator("canvas").bounding_box()
+    at = {"x": box["x"] + 8 - canvas["x"], "y": box["y"] + 8 - canvas["y"]}
+    first = dots.locator(".details").inner_text()
+    assert "learning_rate" in first
+    dots.locator("canvas").press("ArrowRight")
+    assert dots.locator(".details").inner_text() != first
+    dots.locator("canvas").click(position=at)
+    assert dots.locator("dd").nth(1).inner_text() == "1.5"  # a step multiplies by 1 - 0.75
+    assert tab.problems == []
+
+
+def test_a_hundred_thousand_runs_stay_smooth(visit, many):
+    tab = visit(many)
+    dots = piece(tab, "Sensitivity")
+    dots.scroll_into_view_if_needed()
+    settle(tab)
+    runs = piece(tab, "All runs")
+    runs.scroll_into_view_if_needed()
+    press = "button => { const began = performance.now(); button.click(); return performance.now() - began; }"
+
+    def least(part, script):  # of several, as other programs run beside the browser
+        return min(part.evaluate(script) for _ in range(5))
+
+    heads = runs.locator("thead button")
+    assert least(heads.nth(0), press) < 100
+    assert least(dots.get_by_role("button", name="Best run"), press) < 100
+    click = (
+        "canvas => { const began = performance.now(); canvas.dispatchEvent(new MouseEvent('click', "
+        "{clientX: canvas.getBoundingClientRect().x + 300, clientY: canvas.getBoundingClientRect().y + 150})); "
+        "return performance.now() - began; }"
+    )
+    assert least(dots.locator("canvas"), click) < 100
+    assert tab.problems == []
+
+
+def test_the_print_style_leaves_out_what_is_pressed(visit, results):
+    tab = visit(results)
+    tab.emulate_media(media="print")
+    time.sleep(0.2)
+    assert not tab.locator(".tools").first.is_visible()
+    assert tab.locator("table").first.is_visible()
