@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import signal
 
 import chex
 import jax
@@ -42,6 +43,14 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(autouse=True)
 def _traces_are_counted_per_test():
     chex.clear_trace_counter()
+
+
+@pytest.fixture(autouse=True)
+def _interrupts_are_not_ignored():
+    """A shell starts commands in the background with interrupts ignored, which they and their children inherit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def forget_programs():

@@ -27,14 +27,6 @@ from tests.test_train_many import small_task
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def _interrupts_are_not_ignored():
-    """A shell starts commands in the background with interrupts ignored, which they and their children inherit."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def task():
     return small_task()
