@@ -25,6 +25,7 @@ from gdlab.types import NameTable
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "overview.py"
 SHARED = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
+DEEP = ("resnet18", "vgg16", "wrn16_8")
 needs_mnist = pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="no prepared MNIST in $GDLAB_DATA_DIR")
 
 
@@ -89,8 +90,9 @@ def test_one_task_runs_from_its_trials_to_the_report(overview, tiny, capsys):
 @pytest.mark.usefixtures("programs_are_forgotten")
 @pytest.mark.parametrize("task", demon.KINDS)
 def test_all_optimizers_run_on_every_task(overview, tiny, task):
-    names = tuple(demon.ENTRIES)
-    config = overview.Config(out=tiny / "out", text=tiny, tasks=(task,), optimizers=names)  # all in one program
+    # Deep networks compile for minutes: each has a third of the optimizers, and the other ones have all.
+    names = tuple(demon.ENTRIES)[DEEP.index(task) :: 3] if task in DEEP else tuple(demon.ENTRIES)
+    config = overview.Config(out=tiny / "out", text=tiny, tasks=(task,), optimizers=names)  # in one program
     carry_out(config, overview.make_study, lambda study: overview.make_report(config, study))
     ((name, entry),) = json.loads((tiny / "out" / "results.json").read_text())["problems"].items()
     assert tuple(entry["optimizers"]) == names
