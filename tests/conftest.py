@@ -13,6 +13,7 @@ from gdlab.compute import fusion
 from gdlab.scans import programs, traces
 from gdlab.sweeps import driver, histories, tiles
 from gdlab.training import compilation
+from tests.browsing import browser, open_file  # noqa: F401 (fixtures)
 
 DEFAULT = "not slow and not oracle"
 # Most of the suite's time is compilation, so the default selection asks LLVM for quick compilation instead of fast

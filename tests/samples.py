@@ -12,7 +12,6 @@ from gdlab import comparison, models, optimizers, plots, records, tasks
 from gdlab.analysis import claims, learning_curves
 from gdlab.analysis.landscapes import landscape
 from gdlab.data import DATASETS, Dataset, Split, places
-from gdlab.records import write_json, write_lines
 from gdlab.types import Grid
 
 SHAPES = {
@@ -248,10 +247,10 @@ def swept():
 def write_training(folder, *, losses, epochs=None, seed=0, problem="digits", candidate="adam", setting=None):
     """Write the folder of a training with these test losses, of which all but `epochs` are done."""
     config = {"epochs": epochs or len(losses), "problem": problem, "candidate": candidate, "setting": setting or {}}
-    write_json(folder / "config.json", {**config, "identity": {"seed": seed}})
+    records.write_json(folder / "config.json", {**config, "identity": {"seed": seed}})
     rows = [{"epoch": i, "train_loss": loss, "valid_loss": loss, "test_loss": loss} for i, loss in enumerate(losses, 1)]
-    write_lines(folder / "metrics.jsonl", rows)
-    write_lines(folder / "seconds.jsonl", [{"epoch": row["epoch"], "seconds": 1.0} for row in rows])
+    records.write_lines(folder / "metrics.jsonl", rows)
+    records.write_lines(folder / "seconds.jsonl", [{"epoch": row["epoch"], "seconds": 1.0} for row in rows])
 
 
 def judged():

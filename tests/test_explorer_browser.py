@@ -10,8 +10,8 @@ import pytest
 from gdlab import FUNCTIONS, sweep
 from gdlab.optimizers import adam, momentum, sgd
 from gdlab.plots import interactive
+from tests.browsing import settle
 from tests.test_explorer import HOSTILE
-from tests.test_interactive import chromium
 
 pytestmark = pytest.mark.slow
 
@@ -26,47 +26,18 @@ def runs():
     return sweep(FUNCTIONS["himmelblau"], factories, rates, STARTS, max_steps=40, record="path", progress=False)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """A browser without a window."""
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright, of the extra `test`, is not installed")
-    with driver.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
 @pytest.fixture
-def visit(browser, runs, tmp_path):
-    """Open the page, with settings of the browser; every error and every request is noted."""
-    contexts = []
+def visit(open_file, runs, tmp_path):
+    """Open the page, with settings of the browser."""
 
     def visit(width=1200, height=900, scheme="light", page=None, touch=False):
         file = tmp_path / "page.html"
         interactive.save(page or interactive.explore(FUNCTIONS["himmelblau"], runs), file)
-        size = {"width": width, "height": height}
-        context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=touch)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.problems, tab.requests = [], []
-        tab.on("console", lambda note: tab.problems.append(note.text))
-        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-        tab.on("request", lambda request: tab.requests.append(request.url))
-        tab.goto(file.as_uri())
-        tab.wait_for_selector("html[data-ready]", timeout=30_000)
+        tab = open_file(file, width=width, height=height, color_scheme=scheme, has_touch=touch)
         tab.wait_for_selector("#rows tr")
         return tab
 
-    yield visit
-    for context in contexts:
-        context.close()
-
-
-def settle(tab):
-    """Wait until the page has drawn what was asked of it."""
-    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return visit
 
 
 def until(tab, expression, seconds=15):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from gdlab import FUNCTIONS, Grid, evaluate_grid, plots
 from gdlab.plots import interactive, relief, screens
+from tests.browsing import chromium
 from tests.test_cli import run_command
 
 X, Y = np.linspace(0, 1, 11), np.linspace(0, 2, 21)
@@ -29,7 +30,6 @@ ALONG = {"along": np.stack([np.linspace(-0.8, 0.8, 9), np.full(9, -0.4)], axis=1
 VIRIDIS = 255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]
 
 needs_plotly = pytest.mark.skipif(not importlib.util.find_spec("plotly"), reason="the extra `interactive` is missing")
-chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")

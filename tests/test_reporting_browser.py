@@ -10,25 +10,13 @@ import xarray as xr
 
 from gdlab.records import write_json
 from gdlab.reporting import page_of, save
+from tests.browsing import settle
 from tests.samples import judged, paths_of_two, write_training
 from tests.test_explorer import HOSTILE
-from tests.test_interactive import chromium
 
 pytestmark = pytest.mark.slow
 
 MANY = 100_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A browser without a window."""
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright, of the extra `test`, is not installed")
-    with driver.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,31 +52,14 @@ def many(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, tmp_path):
-    """Open the page of some results, with settings of the browser; every error and every request is noted."""
-    contexts = []
+def visit(open_file, tmp_path):
+    """Open the page of some results, with settings of the browser."""
 
     def visit(*places, width=1200, scheme="light"):
         file = save(page_of(places), tmp_path / "page.html")
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.problems, tab.requests = [], []
-        tab.on("console", lambda note: tab.problems.append(note.text))
-        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-        tab.on("request", lambda request: tab.requests.append(request.url))
-        tab.goto(file.as_uri())
-        tab.wait_for_selector("html[data-ready]", timeout=60_000)
-        return tab
+        return open_file(file, width=width, color_scheme=scheme, timeout=60_000)
 
-    yield visit
-    for context in contexts:
-        context.close()
-
-
-def settle(tab):
-    """Wait until the page has drawn what was asked of it."""
-    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return visit
 
 
 def piece(tab, title):

@@ -262,11 +262,12 @@ def _curves(runs: Runs, along: str) -> Curves:
     keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).round().astype(int))
     like = set(runs.ds[runs.score].dims)
     others = [str(name) for name in runs.ds if name != runs.score and set(runs.ds[name].dims) == like]
+    chosen = runs.best_of_groups()
     panels: dict[str, list[Curve]] = {}
     for name in [runs.score, *others]:
         if runs.ds[name].dtype.kind in "iuf":
             table = runs.values(name)[..., keep]
-            panels[name] = [curve_of(runs.labels[place], x[keep], table[place]) for place in runs.best_of_groups()]
+            panels[name] = [curve_of(runs.labels[place], x[keep], table[place]) for place in chosen]
     note = "Lines are medians, and bands contain all runs of a setting. The best settings of each optimizer are drawn."
     return Curves("Curves", along, panels, note)
 

@@ -10,7 +10,7 @@ from gdlab.arguments import as_path, require_instance, require_sequence
 from gdlab.plots.canvas import with_suffix
 from gdlab.plots.style import DARK_PALETTE, DASHES, PALETTE
 from gdlab.plots.webfile import LARGEST_PAGE, WEB, filled, libraries
-from gdlab.records.files import atomic_path
+from gdlab.plots.webpage import write_text
 from gdlab.reporting.pieces import Section
 from gdlab.reporting.sources import find
 from gdlab.version import VERSION
@@ -119,6 +119,5 @@ def save(page: Page, path: str | os.PathLike[str]) -> Path:
     """
     require_instance("page", page, Page, "what page_of returns")
     file = with_suffix(path, ".html")
-    with atomic_path(file) as temporary:
-        temporary.write_text(page.html, encoding="utf-8")
+    write_text(page.html, file)
     return file

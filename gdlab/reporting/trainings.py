@@ -105,7 +105,7 @@ def _section(problem: str, runs: Sequence[Trained], place: Path) -> Section:
     trials = [run for run in runs if run.trial and run.done]
     pieces: list[Piece] = []
     if finals:
-        pieces += [_results(finals), _curves(finals, "epoch")]
+        pieces += [_results(finals), _curves(finals)]
     if trials:
         pieces.append(_trials(trials))
     made: dict[str, str] = {"folder": str(place), "trainings": f"{len(finals)} runs and {len(trials)} trials"}
@@ -161,7 +161,7 @@ def _results(runs: Sequence[Trained]) -> Rows:
         Column(
             metrics[0].replace("_", " ") + " by epoch",
             "sparkline",
-            [_middle(each, metrics[0]) for each in groups.values()],
+            [_quantiles(_table(each, metrics[0]))[1] for each in groups.values()],
         ),
     ]
     note = "Means after the last epoch over the seeds that did not diverge, with Student's intervals at 95%."
@@ -177,14 +177,13 @@ def _interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(found.estimate), float(found.low), float(found.high)
 
 
-def _middle(runs: Sequence[Trained], name: str) -> np.ndarray:
-    """Return the median over the runs at each epoch; NaN where none has a number."""
+def _table(runs: Sequence[Trained], name: str) -> Float[np.ndarray, "runs epochs"]:
+    """Return a metric of the runs that have it; NaN after the end of a run."""
     rows = [run.history[name] for run in runs if name in run.history]
-    longest = max(map(len, rows), default=0)
-    table = np.full((len(rows), longest), np.nan)
+    table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
     for place, row in enumerate(rows):
         table[place, : len(row)] = row
-    return _quantiles(table)[1]
+    return table
 
 
 def _quantiles(table: Float[np.ndarray, "runs points"]) -> Float[np.ndarray, "3 points"]:
@@ -203,22 +202,19 @@ def curve_of(name: str, x: np.ndarray, table: Float[np.ndarray, "runs points"]) 
     return Curve(name, x, middle, low, high)
 
 
-def _curves(runs: Sequence[Trained], x: str) -> Curves:
+def _curves(runs: Sequence[Trained]) -> Curves:
     groups = _groups(runs)
     several = len({epochs for _, epochs in groups}) > 1
     panels: dict[str, list[Curve]] = {}
     for metric in _by_interest(runs[0].history):
         for (what, epochs), each in groups.items():
-            rows = [run.history[metric] for run in each if metric in run.history]
-            if not rows:
+            table = _table(each, metric)
+            if not len(table):
                 continue
-            table = np.full((len(rows), max(map(len, rows))), np.nan)
-            for place, row in enumerate(rows):
-                table[place, : len(row)] = row
             label = f"{what}, {epochs} epochs" if several else what
             curve = curve_of(label, np.arange(1, table.shape[1] + 1), table)
             panels.setdefault(metric.replace("_", " "), []).append(curve)
-    return Curves("Learning curves", x, panels, "Lines are medians over seeds, and bands contain all seeds.")
+    return Curves("Learning curves", "epoch", panels, "Lines are medians over seeds, and bands contain all seeds.")
 
 
 def _by_interest(history: Mapping[str, Any]) -> list[str]:

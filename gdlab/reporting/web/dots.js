@@ -58,7 +58,6 @@ function drawDots(piece) {
         grid: true,
         ticks: 6,
         tickFormat: log ? decade : undefined,
-        reverse: false,
       },
       marks: [
         Plot.frame({ stroke: "var(--edge)" }),

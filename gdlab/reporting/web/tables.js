@@ -39,7 +39,6 @@ const isWide = ([low, high]) => low > 0 && high / low > 20;
 /* ---- Columns: one value per row ---- */
 
 const listOf = (numbers) => numbers.numbers ?? numbers;
-const flat = (column) => (column.flat ??= listOf(column.numbers).flat());
 const real = (value) => (value === null || value === undefined ? NaN : value);
 const textOf = (column, row) => column.texts[listOf(column.codes)[row]];
 const numberOf = (column, row) => real(listOf(column.numbers)[row]);
