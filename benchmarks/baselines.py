@@ -44,7 +44,7 @@ def record(config: Config, name: str) -> baselines.Record:
     """Return the record of one optimizer."""
     one, tier = known(name), TIERS["quick"]
     kept = Kept(config.kept / name / digest_contender(one))
-    found = baselines.diagnose(one, tier, kept, lambda problem: print(problem, end=" ", flush=True))
+    found = baselines.make_record(one, tier, kept, lambda problem: print(problem, end=" ", flush=True))
     print()
     for network in tier.networks if config.networks else ():
         low = 0

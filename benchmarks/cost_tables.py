@@ -1,10 +1,8 @@
 """The tables of what optimizers cost, for the page of results."""
 
-from typing import Any
-
+from benchmarks.tables import Results
 from gdlab.analysis.tables import Table
 
-Results = dict[str, Any]
 NETWORKS = ("resnet18", "gpt")
 
 

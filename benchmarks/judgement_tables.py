@@ -1,16 +1,13 @@
 """The tables of judgements, for the page of results."""
 
-from typing import Any
-
 import numpy as np
 
+from benchmarks.tables import Results
 from gdlab.analysis.intervals import seeds_interval
 from gdlab.analysis.tables import Table
 from gdlab.judging import baselines
 from gdlab.judging.tiers import TIERS
 from gdlab.optimizers import OPTIMIZERS
-
-Results = dict[str, Any]
 
 
 def judgement(found: Results) -> list[str]:

@@ -88,7 +88,7 @@ def map_one(config: Config, name: str) -> baselines.Record:
     sizes = "-".join(map(str, tier[:3]))
     kept = Kept(None if config.maps is None else config.maps / f"{name}-{sizes}-{digest_contender(one)}")
     problems = {each: PROBLEMS[each] for each in config.problems}
-    return baselines.diagnose(one, tier, kept, lambda _: None, problems=problems)
+    return baselines.make_record(one, tier, kept, lambda _: None, problems=problems)
 
 
 def measure(found: baselines.Record) -> dict[str, Any]:
@@ -173,15 +173,11 @@ def main(config: Config) -> None:
         solved = levels_solved(records)
         across, down = clustered(solved), clustered(solved.T)
         names = list(records[0]["shares"])
-        figure = plots.heatmap(
+        figure = plots.levels_map(
             solved.T[down][:, across],
-            [f"{names[place]}  ({PROBLEMS[names[place]].family})".replace("_", " ") for place in down],
+            [names[place] for place in down],
             [records[place]["optimizer"] for place in across],
-            texts=[[f"{value:.1f}".rstrip("0").rstrip(".") for value in row] for row in solved.T[down][:, across]],
-            limits=(0.0, 4.0),
             title="Levels that each optimizer solves, of four, at a learning rate tuned for each level",
-            label="levels solved",
-            upright=True,
         )
         plots.save_indexed(figure, folder / "map.png")
         table, words = tabulate(records), describe(records)

@@ -1,4 +1,4 @@
-"""The suite runs with x64 enabled (tests of float32 request that dtype), and by default with quick compilation."""
+"""The suite runs with x64 enabled (tests of float32 request that dtype), and with quick compilation."""
 
 import contextlib
 import ctypes
@@ -15,10 +15,13 @@ from gdlab.sweeps import driver, histories, tiles
 from gdlab.training import compilation
 from tests.browsing import browser, open_file  # noqa: F401 (fixtures)
 
-DEFAULT = "not slow and not oracle"
-# Most of the suite's time is compilation, so the default selection asks LLVM for quick compilation instead of fast
-# code, which takes a sixth less time. Other selections, and runs with XLA_FLAGS of their own, do without these flags.
-# All have those of gdlab.compute.fusion, which importing gdlab has set.
+DEFAULT = "not slow and not thorough and not oracle"
+# Most of the suite's time is compilation. XLA's older emitters of loops take less than half of the time of those that
+# it uses by default, so the tests have the older ones, except for the oracle tests, which compile as users do. The
+# default selection and the thorough tests also ask LLVM for quick compilation instead of fast code, which halves the
+# time once more. Runs with XLA_FLAGS of their own do without these flags, but all have those of gdlab.compute.fusion,
+# which importing gdlab has set.
+EMITTED_QUICKLY = "--xla_cpu_use_fusion_emitters=false"
 COMPILED_QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU's memory
@@ -27,17 +30,23 @@ jax.config.update("jax_enable_x64", True)
 
 def pytest_configure(config):
     """Set the flags of XLA, which JAX reads later, when it first uses a device."""
-    if config.getoption("markexpr") == DEFAULT:
-        flags = os.environ.get("XLA_FLAGS", "")
-        if not set(flags.split()) - set(fusion.FLAGS):
-            os.environ["XLA_FLAGS"] = f"{flags} {COMPILED_QUICKLY}".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if set(flags.split()) - set(fusion.FLAGS):
+        return
+    selected = config.getoption("markexpr")
+    if selected != "oracle":
+        flags += f" {EMITTED_QUICKLY}"
+    if selected in (DEFAULT, "thorough"):
+        flags += f" {COMPILED_QUICKLY}"
+    os.environ["XLA_FLAGS"] = flags.strip()
 
 
 def pytest_terminal_summary(terminalreporter, config):
     """Print what the default selection leaves out."""
     if config.getoption("markexpr") == DEFAULT:
         terminalreporter.write_line(
-            "Not selected: tests marked slow (pytest -m slow) and oracle (pytest -m oracle, with the extra `oracle`)."
+            "Not selected: tests marked thorough (pytest -m thorough), slow (pytest -m slow) and oracle (pytest -m "
+            "oracle, with the extra `oracle`)."
         )
 
 

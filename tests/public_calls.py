@@ -27,6 +27,7 @@ from gdlab import (
     tasks,
 )
 from gdlab.analysis import arrivals, claims, importance, intervals, learning_curves, sequential, tables
+from gdlab.cli.user_code import load_factory
 from gdlab.data import Dataset, Split
 from gdlab.plots import interactive
 from gdlab.types import Grid
@@ -69,7 +70,8 @@ INTERACTIVE = "plots.interactive"
 def public_modules():
     """The modules with public names: those of the package, and modules that are imported by name."""
     analysis = importlib.import_module("gdlab.analysis")
-    return (*gdlab._MODULES, *(f"analysis.{one.name}" for one in pkgutil.iter_modules(analysis.__path__)), INTERACTIVE)
+    parts = (f"analysis.{one.name}" for one in pkgutil.iter_modules(analysis.__path__))
+    return (*gdlab._MODULES, *parts, INTERACTIVE, "reporting.board")
 
 
 def public_callables():
@@ -274,6 +276,8 @@ CALLS = {
     },
     **{f"judging.{name}": lambda: {"judgement": None} for name in ("as_json", "text")},
     "reporting.page_of": lambda: {"places": [], "title": ""},
+    "reporting.board.add": lambda: {"judgement": "judgement.json"},
+    "reporting.board.verify": lambda: {"entry": "judgement.json", "load": load_factory},
     "reporting.save": lambda: {"page": reporting.Page("", (), ()), "path": "page.html"},
     "judging.sentence": lambda: {"decision": sequential.decide_pairs(np.ones(8), 0.1)},
     "analysis.sequential.always_valid_interval": lambda: {"differences": np.ones(8)},
@@ -347,6 +351,7 @@ CALLS = {
     "plots.curves": lambda: {"series": SERIES},
     "plots.draw_curves": lambda: {"axes": Figure().add_subplot(), "series": SERIES},
     "plots.heatmap": lambda: {"values": np.zeros((2, 2)), "rows": ["a", "b"], "columns": ["c", "d"]},
+    "plots.levels_map": lambda: {"levels": np.ones((2, 2)), "problems": ["saddle", "mine"], "optimizers": ["a", "b"]},
     "plots.image_grid": lambda: {"images": np.zeros((2, 2, 3, 3))},
     "plots.interactive.explore": lambda: {"function": grid(), "runs": paths_of_two()},
     "plots.interactive.require_backend": lambda: {"backend": "plotly"},
@@ -496,6 +501,7 @@ NOT_CALLED: dict[str, str] = {
     **dict.fromkeys(("plots.interactive.save", "plots.interactive.show"), "they write megabytes"),
     "comparison.submit": "it starts processes",
     **dict.fromkeys(("reporting.page_of", "reporting.save"), "they read results and write a page"),
+    **dict.fromkeys(("reporting.board.add", "reporting.board.build", "reporting.board.verify"), "they read judgements"),
     **dict.fromkeys(("judging.judge", "judging.as_json", "judging.text"), "a judgement compiles for a minute"),
     "records.atomic_path": "the block must write a file",
     **dict.fromkeys(("records.read_run", "records.read_checkpoint"), "they need a run"),

@@ -146,7 +146,7 @@ def test_the_call_that_is_made_wrong_is_complete(path):
     inspect.signature(CALLABLES[path]).bind(**valid(path))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("data")
 @pytest.mark.parametrize("path", [path for path in CHECKED if path not in NOT_CALLED])
 def test_the_call_that_is_made_wrong_is_right(path):

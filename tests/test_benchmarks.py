@@ -120,7 +120,7 @@ def test_each_measurement_is_stored_as_a_value_an_error_or_a_skip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("does", "seconds", "error"), [("sleep 60", 1.0, "none after 1 s"), ("echo broken >&2; exit 3", 30.0, "got 3")]
+    ("does", "seconds", "error"), [("sleep 3600", 1.0, "none after 1 s"), ("echo broken >&2; exit 3", 30.0, "got 3")]
 )
 def test_a_phase_that_hangs_or_crashes_is_recorded(tmp_path, monkeypatch, does, seconds, error):
     program = tmp_path / "python"
@@ -130,7 +130,7 @@ def test_a_phase_that_hangs_or_crashes_is_recorded(tmp_path, monkeypatch, does, 
     monkeypatch.setattr(gpu, "MARGIN", 0.0)
     began = time.monotonic()
     gpu.run_phase(gpu.Config(out=tmp_path / "gpu.json", smoke=True), "sweep", seconds)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 600
     found = entries(tmp_path / "gpu.json", "sweep")["the phase"]
     assert error in found["error"]
     assert found["where"] == (["broken"] if "broken" in does else [])

@@ -72,8 +72,8 @@ def test_only_verdicts_beyond_the_stated_intervals_differ():
     ("changes", "message"),
     [
         ({"code": None}, "judgement: expected one of gdlab judge, which holds the code"),
-        ({"nearest": None}, "judgement: expected one of this version"),
-        ({"verdicts": {}}, "judgement: expected one of this version"),
+        ({"nearest": None}, "expected a judgement of this version"),
+        ({"verdicts": {}}, "expected a judgement of this version"),
     ],
 )
 def test_other_files_are_refused(tmp_path, changes, message):

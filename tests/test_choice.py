@@ -58,7 +58,7 @@ def test_each_choice_is_that_optimizer_and_one_program_serves_all():
     assert len({np.asarray(found[place, 0.01]["w"][-1]).tobytes() for place in several}) == len(several)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_lanes_choose_for_themselves():
     places = jnp.arange(len(BUILDS))
     run = jax.jit(jax.vmap(lambda choice: descend(one_of(BUILDS)(choice, learning_rate=0.01, momentum=0.8))))

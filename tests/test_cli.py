@@ -134,7 +134,7 @@ def test_a_factory_of_a_users_file_is_checked(gdlab, tmp_path):
     assert "forgetful: BREAKS the contract" in out
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_factory_that_keeps_the_contract_ends_with_status_0(gdlab, tmp_path):
     (tmp_path / "good.py").write_text(GOOD)
     out, status = gdlab("check", f"{tmp_path}/good.py:sgd")

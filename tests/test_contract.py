@@ -81,22 +81,22 @@ def with_a_loss(factory, arguments):
     return build
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "arguments"), [("lbfgs", {}), ("newton_cg", {}), ("ssbroyden", {"formula": "bfgs"})])
 def test_optimizers_that_search_keep_the_contract_with_a_loss_too(name, arguments):
     report = check_contract(with_a_loss(OPTIMIZERS[name], arguments))
     assert report.ok, str(report)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "flags"),
     [
         ("rmsprop", {"centered": True, "momentum": 0.5}),
-        pytest.param("amsgrad", {"bias_correction": False}, marks=pytest.mark.slow),
-        pytest.param("demon_adam", {"damped": True, "total_steps": 40.0}, marks=pytest.mark.slow),
-        pytest.param("prodigy", {"bias_correction": True, "safeguard_warmup": True}, marks=pytest.mark.slow),
-        pytest.param("dadapt_adam", {"bias_correction": True, "decoupled": True}, marks=pytest.mark.slow),
+        pytest.param("amsgrad", {"bias_correction": False}, marks=pytest.mark.thorough),
+        pytest.param("demon_adam", {"damped": True, "total_steps": 40.0}, marks=pytest.mark.thorough),
+        pytest.param("prodigy", {"bias_correction": True, "safeguard_warmup": True}, marks=pytest.mark.thorough),
+        pytest.param("dadapt_adam", {"bias_correction": True, "decoupled": True}, marks=pytest.mark.thorough),
     ],
 )
 def test_flags_keep_the_contract_too(name, flags):
@@ -200,7 +200,7 @@ def ignores_its_schedule(learning_rate=0.1):
         (wants_matrices, {"any tree of parameters"}),
         (takes_schedules_and_reads_the_first_value_only, {"schedules of all numbers"}),
         *(
-            pytest.param(factory, {check}, marks=pytest.mark.slow)
+            pytest.param(factory, {check}, marks=pytest.mark.thorough)
             for factory, check in (
                 (drifts, "dtypes stay"),
                 (optax.rprop, "dtypes stay"),
@@ -258,7 +258,7 @@ def noisy(learning_rate=0.1, *, seed: int = 0):
     return optax.GradientTransformation(init, update)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_noise_with_a_typed_key_passes_except_for_the_order_of_leaves():
     report = check_contract(transformation(noisy))
     assert [check.name for check in report.checks if not check.passed] == ["order of leaves"], str(report)

@@ -121,12 +121,12 @@ def test_the_algorithm_is_chosen_by_the_shapes():
         assert choose(Geometry((image,) * 2, (kernel,) * 2, stride, padding), *channels) == algorithm
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("geometry", "channels"),
     [
-        pytest.param(Geometry((5, 6), (3, 3), 2, 1), 3, id="patches", marks=pytest.mark.slow),
-        pytest.param(Geometry((4, 4), (3, 3), 1, 1), 16, id="winograd", marks=pytest.mark.slow),
+        pytest.param(Geometry((5, 6), (3, 3), 2, 1), 3, id="patches", marks=pytest.mark.thorough),
+        pytest.param(Geometry((4, 4), (3, 3), 1, 1), 16, id="winograd", marks=pytest.mark.thorough),
         pytest.param(Geometry((2, 2), (3, 3), 1, 1), 3, id="dense"),
     ],
 )

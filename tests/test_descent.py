@@ -168,7 +168,7 @@ def test_float32_stays_float32_and_lists_are_accepted():
     assert descend(ROSENBROCK, sgd(1e-3), [0.0, 0.5], max_steps=3).path.shape == (4, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_whole_descent_is_differentiable():
     # The derivative of the final value with respect to the learning rate, against differences of whole descents.
     def final(rate):

@@ -89,7 +89,7 @@ def test_all_functions_can_be_traced_with_a_level(name):
     assert [one.dtype for one in shapes] == [np.float32] * 3
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_vanishing_rate_solves_nothing_and_rounding_is_no_progress():
     problem = PROBLEMS["quadratic_aligned"]._replace(steps=20)
     ds = map_optimizer(sgd, {"learning_rate": [0.0, 1e-20]}, problems={"bowl": problem}, progress=False)
@@ -123,7 +123,7 @@ def test_a_run_that_passes_the_solution_or_is_lost_has_not_solved_it():
     assert float(lost.error) == math.inf
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_average_of_an_averaging_optimizer_is_judged():
     swings = PROBLEMS["quadratic_aligned"]._replace(
         begin=lambda key, level: (jnp.ones(1), {}),
@@ -151,18 +151,20 @@ def test_what_is_no_problem_or_no_setting_is_refused():
         map_optimizer(sgd(0.1))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_start_is_no_solution_and_gradients_are_right(name):
     problem = PROBLEMS[name]
 
     @jax.jit
-    def errors(level):
+    def errors(level, steps):
         params, data, _ = jax.vmap(lambda seed: begin_instance(problem, level, jax.random.key(seed)))(SEEDS)
-        return jax.vmap(lambda p, d: problem.error(p, d, 0))(params, data)
+        return jax.lax.map(lambda step: jax.vmap(lambda p, d: problem.error(p, d, step))(params, data), steps)
 
     for level in problem.levels:
-        starts = errors(level)
+        starts, *judged = errors(level, np.array([0, *np.linspace(0.9, 1, 5) * problem.steps], int))
+        # Staying at the start solves nothing, wherever the solution has moved by the last tenth of the steps.
+        assert (np.mean(judged, 0) > problem.goal * starts).all(), level
         # The bound is a part of the instance's own start; no start is below the bound of a typical one either, except
         # where a teacher may be nearly silent.
         if name != "teacher_and_student":
@@ -175,7 +177,7 @@ def test_a_start_is_no_solution_and_gradients_are_right(name):
         assert check_gradient(lambda x: problem.loss(x, wide[1], 0), wide[0], rtol=1e-5).ok
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in PROBLEMS if name not in FITTED])
 def test_the_error_vanishes_at_the_solution_and_so_does_the_slope(name):
     problem = PROBLEMS[name]
@@ -190,10 +192,8 @@ def test_the_error_vanishes_at_the_solution_and_so_does_the_slope(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_no_vanishing_rate_solves_it_and_a_reference_does_at_every_level(name):
+def test_a_reference_solves_it_at_every_level(name):
     problem = PROBLEMS[name]
-    idle = map_optimizer(sgd, {"learning_rate": [0.0, 1e-12]}, problems={name: problem}, judged_seeds=16)
-    assert not idle.solved.any()
     best = np.zeros(len(LEVELS))
     for reference in problem.references:
         factory = given(OPTIMIZERS[reference], weight_decay=0.0)
@@ -204,7 +204,7 @@ def test_no_vanishing_rate_solves_it_and_a_reference_does_at_every_level(name):
     assert best.min() >= 0.5, best
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_gradient_descent_on_the_noisy_quadratic_model_has_the_error_of_its_closed_form():
     # Zhang et al. 2019: s <- (1 - rate h)^2 s + rate^2 h / batch, for the second moment of each coordinate.
     problem = PROBLEMS["noisy_quadratic_model"]
@@ -223,7 +223,7 @@ def run(problem, optimizer, level, seed):
     return take_steps(problem, optimizer, *begin_instance(problem, level, jax.random.key(seed)))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "level", "limit"),
     [
@@ -238,7 +238,7 @@ def test_gradient_descent_is_stable_up_to_the_rate_that_theory_says(name, level,
     assert float(above) > 1e3
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_mean_of_sampled_gradients_is_the_gradient():
     for problem in PROBLEMS.values():
         if problem.sampled is None or problem.recall is not None:
@@ -267,7 +267,7 @@ def flipped(learning_rate=1e-3):
     return optax.GradientTransformation(inner.init, update)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_planted_faults_are_told_apart_from_adam():
     some = {name: PROBLEMS[name] for name in ("layer_scales", "low_rank_factorization", "quadratic_aligned", "cigar")}
     right, wrong = map_optimizer(adam, problems=some), map_optimizer(flipped, problems=some)
@@ -278,7 +278,7 @@ def test_planted_faults_are_told_apart_from_adam():
     np.testing.assert_array_equal(again.error, right.error)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_experiment_draws_a_map_and_continues_from_kept_ones(tmp_path, capsys):
     experiment = load("diagnostics_map")
     settings = {

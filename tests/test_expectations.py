@@ -153,7 +153,7 @@ def test_estimates_have_the_tree_of_the_parameters_under_jit_and_vmap():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-5), many, gradient)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_distributions_are_those_of_scipy():
     normal = Normal(jnp.array([0.5, -2.0]), jnp.array([0.3, 4.0]))
     x = np.array([[0.1, 1.0], [-3.0, -2.5]])
@@ -234,7 +234,7 @@ def test_a_noisy_gradient_is_checked_for_bias():
     assert "std. error" in str(report)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_noisy_gradient_passes_or_needs_more_estimates():
     # One estimate has variance 4 / 4, so 4096 of them a standard error of 1/64, which is 1/128 of the gradient, 2.
     sound = checked(reparameterized(lambda x: x**2, Normal, samples=4), estimates=4096)
@@ -246,7 +246,7 @@ def test_a_noisy_gradient_passes_or_needs_more_estimates():
     assert "too few estimates to tell" in few.verdict
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_expectation_that_is_not_known_is_compared_by_common_random_numbers():
     mean_square = lambda x, key: jnp.mean(Normal(x).sample(key, (4,)) ** 2)  # noqa: E731
     options = dict(key=KEY, schemes="central", estimates=1024)
@@ -266,7 +266,7 @@ def test_an_expectation_that_is_not_known_is_compared_by_common_random_numbers()
         assert report.verdict.startswith("UNDECIDED")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_estimates_without_noise_confirm_a_gradient_and_do_not_refute_one():
     assert checked(lambda x, key: 2 * x).ok
     wrong = checked(lambda x, key: 3 * x)
@@ -299,7 +299,7 @@ def test_estimates_are_projected_on_the_directions_of_a_check():
     assert (one.half < 1.5 * half).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_noisy_gradient_of_a_tree_is_checked():
     fn = lambda x: jnp.sum(x["many"] ** 3) + x["one"] ** 2  # noqa: E731
     options = dict(key=KEY, schemes="central", coordinates=4, estimates=512)
@@ -322,7 +322,7 @@ def test_a_noisy_gradient_that_is_none_is_refused_in_one_line():
         check_gradient(square_mean, ONE, gradient=lambda x, key: x, key=3)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("case", "most"), [("sound", 2e-3), ("score function", 2e-3), ("rare", 2e-3), ("log-normal", 6e-3)]
 )

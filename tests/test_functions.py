@@ -14,7 +14,7 @@ from tests.selection import some_of
 ANY = [name for name, function in FUNCTIONS.items() if function.dim is None]
 SOME = ("ackley", "rosenbrock", "rastrigin", "beale", "himmelblau", "schwefel")
 PLAIN = [(name, function.dim or 4) for name, function in FUNCTIONS.items()]
-LARGER = [pytest.param(name, 8, marks=pytest.mark.slow) for name in ANY]
+LARGER = [pytest.param(name, 8, marks=pytest.mark.thorough) for name in ANY]
 DIMS = [*PLAIN, *LARGER]
 DERIVED = [*some_of(PLAIN, [place for place in PLAIN if place[0] in SOME]), *LARGER]
 """Derivatives of some functions are checked by default, those of the others by slow tests."""
@@ -141,7 +141,7 @@ def test_known_minima_of_the_literature():
     assert len(FUNCTIONS["himmelblau"].minimizers()) == 4
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(("name", "dim"), DERIVED)
 def test_gradients_and_hessians_are_finite(name, dim, dtype):
     function = FUNCTIONS[name]

@@ -112,7 +112,7 @@ def test_an_explicit_step_is_used_unchanged():
     np.testing.assert_array_equal(traced, 2 * x + steps[:, None])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_jit_vmap_and_pytrees():
     rosenbrock = FUNCTIONS["rosenbrock"].fn
     points = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)))
@@ -292,7 +292,7 @@ def test_bad_input_is_refused():
         "ackley",
         "branin",
         *(
-            pytest.param(name, marks=pytest.mark.slow)
+            pytest.param(name, marks=pytest.mark.thorough)
             for name in ("rosenbrock", "levy", "griewank", "michalewicz", "goldstein_price")
         ),
     ],
@@ -339,14 +339,14 @@ def test_ripples_do_not_hide_from_a_coarse_step():
     assert not check_gradient(bump, jnp.array([5e-4]), gradient=jnp.ones_like).ok
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_ripples_of_every_function_and_dtype():
     for name, x in (("rastrigin", [2.3, -3.1]), ("rastrigin", [3.3]), ("ackley", [8.2, 26.0, 18.1, -18.0])):
         for dtype in (jnp.float32, jnp.float64):
             assert check_gradient(FUNCTIONS[name].fn, jnp.array(x, dtype)).ok, (name, dtype)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_random_points_of_all_functions_pass_in_float64():
     for name, function in FUNCTIONS.items():
         dim = function.dim or 4
@@ -365,7 +365,7 @@ def test_an_uncertain_gradient_is_undecided_not_passed():
     assert check_gradient(noisy, x, rtol=1e-2).ok
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_half_precision_leaves_are_checked_in_float32():
     x16, bf16 = jnp.array([0.5, 1.0], jnp.float16), jnp.array([0.5, 1.0], jnp.bfloat16)
     fn = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731
@@ -376,7 +376,7 @@ def test_half_precision_leaves_are_checked_in_float32():
     assert check_gradient(lambda t: jnp.sum(t["a"] ** 2) + jnp.sum(t["b"] ** 3), mixed).ok
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_one_wrong_element_of_many_is_found_even_unsampled():
     x = jnp.linspace(0.1, 2.0, 5000)
     fn = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731
@@ -401,7 +401,7 @@ def test_what_no_step_resolves_is_undecided():
     assert report.verdict.startswith("UNDECIDED: x: undecided, because even forward has an uncertainty"), report
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_right_gradients_never_fail_where_quotients_say_little():
     relu = lambda x: jnp.sum(jax.nn.relu(x))  # noqa: E731
     x = 0.01 * jax.random.normal(jax.random.key(0), (64,))
@@ -423,7 +423,7 @@ def test_right_gradients_never_fail_where_quotients_say_little():
     assert wrong.verdict.startswith("FAIL")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_least_squares_solution_does_not_fail():
     # Both modes return rounding there, about 1e-16, which says nothing about either. Whether quotients decide depends
     # on the rounding of the solver.
@@ -436,7 +436,7 @@ def test_a_least_squares_solution_does_not_fail():
     assert wrong.verdict.startswith("FAIL")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", ["one of many", "sign", "term", "factor"])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_a_wrong_custom_rule_fails_at_every_scale(fault, scale):
@@ -455,7 +455,7 @@ def test_a_wrong_custom_rule_fails_at_every_scale(fault, scale):
     assert check_gradient(right, x).ok
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_function_that_is_not_deterministic_is_undecided():
     rng, shape = np.random.default_rng(0), jax.ShapeDtypeStruct((), jnp.float32)
     noisy = lambda v: np.float32(np.sum(np.asarray(v) ** 2) + 0.01 * rng.normal())  # noqa: E731
@@ -497,7 +497,7 @@ def test_non_finite_values_are_flagged():
     assert "fn is nan at x" in nowhere.verdict
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_step_too_small_for_the_dtype_is_flagged():
     for dtype, small in ((jnp.float64, 1e-13), (jnp.float32, 1e-7)):
         x = jnp.array([1.5, 0.3], dtype)

@@ -81,7 +81,7 @@ def test_aggmo_with_one_beta_is_heavy_ball(seed, rate, m):
 
 @LAW
 @given(seeds, rates, fractions, fractions)
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_demon_with_a_constant_momentum_is_its_base(seed, rate, m, b2):
     # Over an endless run the momentum does not decay.
     ours = WALKS["demon_sgdm"](gradients(seed), learning_rate=rate, momentum=m, total_steps=1e15)[0]
@@ -168,7 +168,7 @@ def test_sutskevers_form_is_nesterov_with_constant_numbers_and_shows_the_iterate
         same(seen, x, rtol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds, rates, fractions)
 def test_nadam_approaches_a_constant_momentum(seed, rate, b1):
@@ -177,7 +177,7 @@ def test_nadam_approaches_a_constant_momentum(seed, rate, b1):
     same(ours, theirs, rtol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds, st.floats(1e-3, 0.2))
 def test_shampoo_on_scalars_is_adagrad(seed, rate):
@@ -216,7 +216,7 @@ def around(base, wrapper):
     return walk(factory)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds, rates, fractions, st.floats(0.0, 1.0))
 def test_lookahead_that_returns_after_every_step_is_its_base(seed, rate, m, alpha):
@@ -228,7 +228,7 @@ def test_lookahead_that_returns_after_every_step_is_its_base(seed, rate, m, alph
     same(found[0], WALKS["sgd"](sequence, learning_rate=alpha * rate)[0], rtol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds, rates, fractions)
 def test_cautious_steps_whose_signs_agree_are_those_of_the_base(seed, rate, m):
@@ -237,7 +237,7 @@ def test_cautious_steps_whose_signs_agree_are_those_of_the_base(seed, rate, m):
     same(ours, WALKS["momentum"](one_sign, learning_rate=rate, momentum=m)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds, rates)
 def test_cautious_steps_move_what_agrees_by_the_inverse_of_its_share(seed, rate):
@@ -249,7 +249,7 @@ def test_cautious_steps_move_what_agrees_by_the_inverse_of_its_share(seed, rate)
     same(moves[1], 2 * plain[1] * np.array([1.0, 0.0, 1.0, 0.0]))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds, rates, st.floats(0.01, 0.99), st.floats(0.0, 0.5), st.floats(0.0, 2.0))
 def test_schedule_free_around_sgd_and_adam_are_the_optimizers_of_that_name(seed, rate, m, decay, r):
@@ -281,7 +281,7 @@ NEUTRAL = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds)
 def test_wrappers_with_neutral_numbers_are_their_base(seed):
@@ -291,7 +291,7 @@ def test_wrappers_with_neutral_numbers_are_their_base(seed):
         same(AROUND[f"neutral {name}"](sequence)[0], expected)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @LAW
 @given(seeds, fractions)
 def test_orthogonalized_heavy_ball_is_muon(seed, m):

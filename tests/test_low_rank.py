@@ -65,7 +65,7 @@ def random_gradients(shapes, steps, seed=0):
 MATRICES = {"wide": (3, 8), "long": (8, 3), "square": (4, 4), "vector": (7,)}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_galore_at_full_rank_is_its_base_up_to_the_projection():
     gradients = random_gradients(MATRICES, 12)
     x = {name: jnp.ones(shape) for name, shape in MATRICES.items()}
@@ -94,7 +94,7 @@ def test_galore_at_full_rank_is_its_base_up_to_the_projection():
         np.testing.assert_allclose(ours[name], 1.0 + back, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_lies_outside_of_the_span_is_lost_until_the_basis_is_renewed():
     first, second = np.zeros((3, 5)), np.zeros((3, 5))
     first[0, 0], second[1, 1] = 1.0, 1.0
@@ -108,7 +108,7 @@ def test_what_lies_outside_of_the_span_is_lost_until_the_basis_is_renewed():
     np.testing.assert_allclose(points[:, 1, 1], [0.0, 0.0, -1.0, -2.0], atol=1e-12)  # renewed at step 2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_update_of_apollo_grows_by_the_limit_at_most():
     gradients = random_gradients({"w": (3, 8)}, 30, seed=1)
     gradients["w"] = gradients["w"] * jnp.geomspace(1e-3, 1e3, 30)[:, None, None]
@@ -123,7 +123,7 @@ def test_an_update_of_apollo_grows_by_the_limit_at_most():
     assert (ratios > 1.0499).sum() > 10
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_first_gradient_of_zero_does_not_stop_apollo():
     optimizer = o.scale_by_apollo(rank=1)
     x = {"w": jnp.ones((2, 3))}
@@ -133,7 +133,7 @@ def test_a_first_gradient_of_zero_does_not_stop_apollo():
     assert float(jnp.abs(updates["w"]).max()) > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutant", ["the longer side", "the outputs of a square", "renewed one step late", "no scale"])
 def test_a_wrong_galore_is_noticed(mutant, monkeypatch):
     """The reference differs from others: optax projects the longer side, and PyTorch's kernels are turned around."""

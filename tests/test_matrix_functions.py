@@ -28,7 +28,7 @@ def test_the_minimizer_is_one(name):
     assert float(jax.vmap(lambda v: one.fn(rebuild(v)))(points).min()) >= one.minimum
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MATRIX_FUNCTIONS)
 def test_nothing_lies_below_the_minimum_and_gradients_are_right(name):
     one = MATRIX_FUNCTIONS[name](seed=3) if name != "matrix_rosenbrock" else MATRIX_FUNCTIONS[name]()
@@ -85,7 +85,7 @@ def test_starts_have_their_spread_and_go_through_sweeps():
     np.testing.assert_allclose(found.value[0], one.minimum, rtol=0.05)  # all other critical points are saddles
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_matrices_matter():
     """On a rotated Kronecker quadratic, orthogonalized steps are unlike Adam's, and both descend."""
     one = MATRIX_FUNCTIONS["kronecker_quadratic"](condition=100.0)

@@ -43,7 +43,7 @@ def test_the_polynomials_map_singular_values_where_the_docstring_says(name, step
     np.testing.assert_allclose((values.min(), values.max()), image, atol=6e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", COEFFICIENTS)
 def test_orthogonalize_applies_the_polynomials_to_the_singular_values(name):
     steps = len(COEFFICIENTS[name]) + 2  # the last row is repeated
@@ -53,7 +53,7 @@ def test_orthogonalize_applies_the_polynomials_to_the_singular_values(name):
         np.testing.assert_allclose(ours, polar(matrix, 1e-7, rows, MARGINS.get(name, 1.0)), atol=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_iterating_in_bfloat16_is_coarse_and_keeps_the_dtype():
     rough = o.orthogonalize(WIDE, bfloat16=True)
     assert rough.dtype == WIDE.dtype
@@ -66,21 +66,23 @@ def test_factors_of_the_shape_count_the_last_axis_as_outputs():
     assert matching_rms(WIDE) == matching_rms(TALL) == pytest.approx(0.2 * 8**0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_scions_factor_has_no_lower_bound():
     for x, largest in ((WIDE, 2.0), (TALL, 0.5)):  # sqrt(outputs / inputs)
         step = first_step(o.scion(1.0, norm="spectral", coefficients="classic", ns_steps=20), x, x)
         np.testing.assert_allclose(np.linalg.svd(step)[1], largest, rtol=1e-6)
 
 
-@pytest.mark.parametrize("x", [pytest.param(WIDE, id="wide"), pytest.param(TALL, marks=pytest.mark.slow, id="tall")])
+@pytest.mark.parametrize(
+    "x", [pytest.param(WIDE, id="wide"), pytest.param(TALL, marks=pytest.mark.thorough, id="tall")]
+)
 def test_moonlight_is_muon_with_another_factor(x):
     ours = first_step(o.moonlight(0.1, weight_decay=0.0, eps=1e-14), x, x)
     muons = first_step(o.muon(0.1, eps=1e-14), x, x)
     np.testing.assert_allclose(ours, muons * matching_rms(x) / stretch(x), rtol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_normuon_gives_all_neurons_the_same_norm_in_its_first_step():
     step = first_step(o.normuon(1.0), WIDE, WIDE)
     columns = jnp.linalg.norm(step, axis=0)
@@ -90,13 +92,13 @@ def test_normuon_gives_all_neurons_the_same_norm_in_its_first_step():
     assert np.ptp(np.asarray(jnp.linalg.norm(muons, axis=0))) > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_adamuons_step_has_the_root_mean_square_of_moonlights():
     step = first_step(o.adamuon(1.0, weight_decay=0.0), TALL, TALL)
     assert float(jnp.sqrt(jnp.mean(step**2))) == pytest.approx(0.2, rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_splus_begins_with_the_sign_of_the_gradient():
     step = first_step(o.splus(0.5, weight_decay=0.0), WIDE, WIDE)
     np.testing.assert_allclose(step, -0.5 * 2 / 10 * np.sign(WIDE), rtol=1e-12)
@@ -116,7 +118,7 @@ def walk(optimizer, steps=30, dtype=float, start_at=(WIDE, TALL)):
     return jax.jit(lambda x: jax.lax.scan(step, (x, optimizer.init(x)), jnp.arange(1.0, steps + 1))[1])(x)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "base",
     [o.sgd(1.0), o.adamw(0.1, weight_decay=0.0), o.muon(0.1), o.lion(0.1), o.soap(0.1), o.splus(0.1)],
@@ -132,7 +134,7 @@ def test_hyperball_keeps_the_norms_of_matrices(base):
 AT_MOST_ONE = optax.stateless(lambda g, _: jax.tree.map(lambda leaf: leaf / jnp.maximum(jnp.linalg.norm(leaf), 1), g))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -234,7 +236,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MUTANTS)
 def test_wrong_forms_that_have_been_published_are_noticed(name):
     case, build = MUTANTS[name]
@@ -296,7 +298,7 @@ def test_scions_spectral_norm_needs_matrices():
         optimizer.update(jnp.ones(3), optimizer.init(jnp.ones(3)), jnp.ones(3))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_constrained_scion_never_leaves_its_ball():
     x = walk(o.scion(0.1, radius=0.5, norm="spectral", constrained=True, coefficients="classic", ns_steps=20), 200)
     for path, scale in zip(x, (2.0, 0.5), strict=True):  # sqrt(outputs / inputs)
@@ -304,7 +306,7 @@ def test_constrained_scion_never_leaves_its_ball():
         assert largest <= 0.5 * scale * (1 + 1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_psgd_whitens_gradients_of_a_known_covariance():
     # Gradients A Z B of independent elements have covariance (A A') (x) (B' B); whitened ones have that of Z.
     rng = np.random.default_rng(3)
@@ -325,7 +327,7 @@ def test_psgd_whitens_gradients_of_a_known_covariance():
     np.testing.assert_allclose(values.mean(), 1.0, atol=0.25)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_psgds_probes_differ_between_leaves_steps_and_seeds():
     x = [WIDE, WIDE]
 
@@ -339,7 +341,7 @@ def test_psgds_probes_differ_between_leaves_steps_and_seeds():
     assert not np.allclose(first[0][0], other[0][0])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_dion_at_full_rank_turns_into_the_polar_factor_of_a_constant_gradient():
     optimizer = o.scale_by_dion(momentum=0.0)
     state = optimizer.init(TALL)

@@ -110,7 +110,7 @@ def test_a_custom_stem_replaces_torchvisions():
     assert set(ours) - {"patches"} == set(standard) - {"conv1", "bn1"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_initialization_is_torchvisions():
     params, state = resnet18(10, head=two_layer_head).init(jax.random.key(0))
     for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
@@ -357,7 +357,7 @@ def test_a_file_of_weights_that_does_not_fit_raises_an_error_of_one_line(tmp_pat
         load_torchvision(tmp_path / "w.npz", params, state)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_bfloat16_is_for_computation_and_float32_for_storage():
     model = resnet18(10, width=4, dtype=jnp.bfloat16)
     params, state = model.init(jax.random.key(0))

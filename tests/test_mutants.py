@@ -54,7 +54,7 @@ def planted(name, right, wrong):
     return getattr(copy, name)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "right", "wrong"), [(n, *fault) for n, faults in FAULTS.items() for fault in faults])
 def test_a_planted_fault_is_noticed(name, right, wrong, monkeypatch):
     monkeypatch.setattr("gdlab.optimizers.OPTIMIZERS", {name: planted(name, right, wrong)})
@@ -68,7 +68,7 @@ def test_a_planted_fault_is_noticed(name, right, wrong, monkeypatch):
     assert not max(found) < 10, found
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_scales_of_ssbroyden_are_the_references_in_a_valley(monkeypatch):
     """Where the search interpolates, rounding grows from step to step, so the first ten points are compared."""
     theirs = trajectories.theirs("ssbroyden", "rosenbrock")[:10]

@@ -26,7 +26,7 @@ def test_absolute():
     assert numerics.absolute(jnp.array(-2.0 + 1e-20j)) == 2 - 1e-20j  # the continuation, not the modulus
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_cos_sqrt_and_its_derivatives_by_the_series():
     # d^k/du^k cos sqrt u at 0 is (-1)^k k! / (2k)!
     derivative = numerics.cos_sqrt
@@ -126,7 +126,7 @@ def test_half_turns_in_float32_are_accurate_everywhere():
     assert np.abs(plain - (cosine**2 - sine**2)[: near.size]).max() > 50 * 2e-7
 
 
-@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.thorough), jnp.float64])
 def test_half_turns_at_special_points_and_their_derivatives(dtype):
     halves = jnp.arange(-4.0, 4.5, 0.5, dtype=dtype)
     np.testing.assert_array_equal(numerics.sinpi(halves[::2]), 0)

@@ -27,7 +27,7 @@ REFERENCES = [place for place in PLACES if place not in PACKAGES]
 
 
 def quick(places):
-    """Select the cases of the default run, those at default values and those of QUICK; the others are slow.
+    """Select the cases of the default run, those at default values and those of QUICK; the others are thorough.
 
     Each is compared on one problem, the network where possible.
     """
@@ -36,7 +36,7 @@ def quick(places):
         entry = trajectories.CASES[case]
         kept = entry.optimizer in trajectories.QUICK or (case == entry.optimizer and case not in trajectories.SLOW)
         one = "mlp" if "mlp" in entry.problems else entry.problems[0]
-        found.append(pytest.param(case, problem, marks=() if kept and problem == one else pytest.mark.slow))
+        found.append(pytest.param(case, problem, marks=() if kept and problem == one else pytest.mark.thorough))
     return found
 
 
@@ -305,7 +305,7 @@ def test_centered_rmsprop_survives_a_constant_gradient():
     assert jnp.isfinite(updates).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_zero_gradient_moves_nothing_and_can_be_differentiated():
     def last(learning_rate, x, gradient, factory):
         optimizer = factory(learning_rate, weight_decay=0.0)
@@ -582,7 +582,7 @@ def test_pieces_chain_with_those_of_optax():
     assert jax.tree.leaves(state)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_wrappers_of_optax_accept_our_optimizers():
     x = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
     labels = {"w": "matrix", "b": "vector"}
@@ -622,7 +622,7 @@ def test_radam_crosses_its_threshold_in_float32_where_it_does_in_float64():
     assert steps[5] == pytest.approx(-r, rel=2e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1.0, 1e4, 1e8])
 def test_yellowfin_agrees_in_float32_and_float64_for_gradients_of_any_size(size):
     gradients = size * (1 + 0.1 * np.sin(np.arange(40)))[:, None] * np.array([1.0, -2.0])
@@ -634,7 +634,7 @@ def test_yellowfin_agrees_in_float32_and_float64_for_gradients_of_any_size(size)
         np.testing.assert_allclose(ours, exact, rtol=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_shampoo_in_bfloat16_follows_float32():
     rng = np.random.default_rng(0)
     near_rank_one = rng.normal(size=(4, 1)) @ rng.normal(size=(1, 4)) + 1e-3 * rng.normal(size=(4, 4))

@@ -92,7 +92,7 @@ def test_line_searches_are_given_the_function():
     np.testing.assert_allclose(swept(FACTORIES["polyak_sgd"]).value.values[0, 0], 0, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_paths_of_lbfgs_are_those_of_descents():
     # Each lane has its own place in the memories, to which a batch writes by scatters: XLA must not merge two of them.
     starts = np.stack([START, -START, START / 2])
@@ -138,7 +138,7 @@ def test_training_gives_the_gradient_and_the_loss_on_the_same_batch():
     np.testing.assert_allclose(lanes.train_loss.values[0, 0], still["train_loss"], rtol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FACTORIES)
 def test_optimizers_of_optax_run_everywhere_as_they_are(name):
     make = FACTORIES[name]

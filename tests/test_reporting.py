@@ -195,9 +195,9 @@ def test_a_damaged_file_among_many_is_named_and_the_rest_is_shown(tmp_path, swep
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda place: None, "report: expected a judgement, a study, a dataset .* got nothing of that kind"),
-        (lambda place: (place / "a.nc").write_bytes(b"x"), r"report: expected .* got .*a\.nc: "),
-        (lambda place: write_json(place / "judgement.json", {}), "report: .*expected a judgement, as gdlab judge"),
+        (lambda place: None, "places: expected a judgement, a study, a dataset .* got nothing of that kind"),
+        (lambda place: (place / "a.nc").write_bytes(b"x"), r"places: expected .* got .*a\.nc: "),
+        (lambda place: write_json(place / "judgement.json", {}), "places: .*expected a judgement, as gdlab judge"),
         (lambda place: write_json(place / "judgement.json", {"verdicts": 1}), "expected a judgement of this version"),
         (lambda place: xr.Dataset({"a": ("x", ["text"])}).to_netcdf(place / "a.nc"), "expected a variable with one"),
         (lambda place: xr.Dataset({"a": ("seed", np.zeros(0))}).to_netcdf(place / "a.nc"), "expected at least one run"),
@@ -215,7 +215,7 @@ def test_a_folder_without_results_is_refused_in_one_line(tmp_path, make, message
 
 
 def test_other_bad_input(tmp_path, swept, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"report: expected a judgement.*which does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"places: expected a judgement.*which does not exist"):
         page_of([tmp_path / "none"])
     with pytest.raises(ValueError, match=r"places: expected at least one"):
         page_of([])

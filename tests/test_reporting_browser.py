@@ -150,27 +150,20 @@ def test_a_click_on_a_dot_tells_its_run(visit, results):
     assert tab.problems == []
 
 
-def test_a_hundred_thousand_runs_stay_smooth(visit, many):
+def test_a_hundred_thousand_runs_take_few_elements(visit, many):
     tab = visit(many)
-    dots = piece(tab, "Sensitivity")
-    dots.scroll_into_view_if_needed()
-    settle(tab)
-    runs = piece(tab, "All runs")
-    runs.scroll_into_view_if_needed()
-    press = "button => { const began = performance.now(); button.click(); return performance.now() - began; }"
-
-    def least(part, script):  # of several, as other programs run beside the browser
-        return min(part.evaluate(script) for _ in range(5))
-
-    heads = runs.locator("thead button")
-    assert least(heads.nth(0), press) < 100
-    assert least(dots.get_by_role("button", name="Best run"), press) < 100
-    click = (
-        "canvas => { const began = performance.now(); canvas.dispatchEvent(new MouseEvent('click', "
-        "{clientX: canvas.getBoundingClientRect().x + 300, clientY: canvas.getBoundingClientRect().y + 150})); "
-        "return performance.now() - began; }"
-    )
-    assert least(dots.locator("canvas"), click) < 100
+    dots, runs = piece(tab, "Sensitivity"), piece(tab, "All runs")
+    for part in (dots, runs):
+        part.scroll_into_view_if_needed()
+        settle(tab)
+    assert tab.evaluate("document.querySelectorAll('*').length") < 2_000
+    before = column(runs, 0)
+    runs.locator("thead button").nth(0).click()
+    assert column(runs, 0) != before
+    dots.get_by_role("button", name="Best run").click()
+    best = dots.locator(".details").inner_text()
+    dots.locator("canvas").click(position={"x": 300, "y": 150})
+    assert dots.locator(".details").inner_text() != best
     assert tab.problems == []
 
 

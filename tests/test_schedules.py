@@ -61,7 +61,7 @@ def test_one_cycle_equals_that_of_optax():
 
 @pytest.mark.parametrize(
     ("period", "growth", "factor"),
-    [(7, 2.0, 0.9), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((10, 1.0, 0.5), (4, 1.5, 1.0)))],
+    [(7, 2.0, 0.9), *(pytest.param(*each, marks=pytest.mark.thorough) for each in ((10, 1.0, 0.5), (4, 1.5, 1.0)))],
 )
 def test_cosine_restarts_where_a_period_ends(period, growth, factor):
     # The periods one after the other, without a formula for their number.
@@ -104,9 +104,9 @@ ARGUMENTS |= {"factor": 0.3, "delay": 0.2, "cooldown": 0.4, "power": 0.5, "rise"
 ARGUMENTS |= {"divisor": 20.0, "final_divisor": 100.0, "period": 17.0, "growth": 2.0}
 
 
-# Those that differ from another one by a line are slow.
+# Those that differ from another one by a line are thorough.
 SLOW = {"warmup_linear", "one_cycle", "inverse_square_root", "cosine_restarts"}
-EVERY = [pytest.param(f, marks=pytest.mark.slow if f.__name__ in SLOW else (), id=f.__name__) for f in PUBLIC]
+EVERY = [pytest.param(f, marks=pytest.mark.thorough if f.__name__ in SLOW else (), id=f.__name__) for f in PUBLIC]
 
 
 @pytest.mark.parametrize("schedule", EVERY)

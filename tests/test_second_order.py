@@ -43,7 +43,7 @@ def exact_steps(factory, matrix, target, steps):
     return jax.jit(lambda x: jax.lax.scan(step, (x, factory(1.0).init(x)), length=steps)[1])(x)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("factory", [o.lbfgs, lambda rate: o.ssbroyden(rate, formula="bfgs"), o.ssbroyden])
 def test_with_exact_searches_a_quadratic_takes_as_many_steps_as_it_has_dimensions(factory, seed):
@@ -67,7 +67,7 @@ def test_the_two_loops_are_scipys_product():
     np.testing.assert_allclose(jax.jit(_two_loops)(state, jnp.asarray(g)), expected, rtol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_matrix_after_an_update_keeps_the_secant_equation_and_is_bfgs_without_scales():
     generator = np.random.default_rng(2)
     matrix = quadratic(5)[0]
@@ -87,7 +87,7 @@ def test_a_matrix_after_an_update_keeps_the_secant_equation_and_is_bfgs_without_
     assert np.abs(found["ssbroyden"] - found["bfgs"]).max() > 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("factory", [o.lbfgs, o.ssbroyden, o.newton_cg], ids=lambda factory: factory.__name__)
 def test_minima_are_scipys(factory):
     start = np.array([-1.2, 1.0, 0.5, 2.0])
@@ -98,7 +98,7 @@ def test_minima_are_scipys(factory):
     np.testing.assert_allclose(end.point, expected.x, atol=1e-7)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_gauss_newton_ends_where_minpack_does():
     arrays = problems.data("mlp")
     first = problems.start("mlp")[2:]
@@ -117,7 +117,7 @@ def test_gauss_newton_ends_where_minpack_does():
     assert float(end.value[-1]) == pytest.approx(theirs.cost, rel=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_gauss_newton_solves_a_linear_fit_in_one_step_without_damping():
     matrix, target = problems.data("least_squares")
     optimizer = o.gauss_newton(residual_fn=lambda x: matrix @ x - target, damping=1e-14)
@@ -142,7 +142,7 @@ def test_what_shapes_the_program_cannot_be_traced(build, argument):
         jax.eval_shape(traced, jax.ShapeDtypeStruct((), np.int32))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_pair_without_positive_curvature_is_not_stored_and_newton_goes_downhill_there():
     def saddle(x):
         return x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 4
@@ -160,7 +160,7 @@ def test_a_pair_without_positive_curvature_is_not_stored_and_newton_goes_downhil
     np.testing.assert_allclose(end.point, [0.0, np.sqrt(2)], atol=1e-7)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_searches_in_a_batch_are_searches_alone():
     starts = jnp.asarray(np.random.default_rng(0).uniform(-2, 2, (4, 2)))
     for factory in (o.lbfgs, o.ssbroyden, o.newton_cg):
@@ -173,7 +173,7 @@ def test_searches_in_a_batch_are_searches_alone():
         )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_search_ends_after_the_largest_number_of_trials():
     start = jnp.array([-1.2, 1.0])
     for factory in (o.lbfgs, o.ssbroyden, partial(o.newton_cg, forcing=1e-6)):  # whose second full step leads uphill
@@ -186,7 +186,7 @@ def test_a_search_ends_after_the_largest_number_of_trials():
         assert jnp.abs(paths[0] - paths[1]).max() > 1e-3, factory
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_derivatives_take_the_length_of_a_step_as_constant():
     def end(x):
         return descend(ROSENBROCK, o.lbfgs(), x, max_steps=4).point
@@ -196,7 +196,7 @@ def test_derivatives_take_the_length_of_a_step_as_constant():
     np.testing.assert_allclose(backward, forward, rtol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutant", ["no scale of the identity", "pairs in the wrong order"])
 def test_a_wrong_lbfgs_is_noticed(mutant, monkeypatch):
     module = sys.modules["gdlab.optimizers.lbfgs"]

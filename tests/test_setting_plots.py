@@ -145,7 +145,7 @@ def test_many_optimizers_share_one_map_with_the_first_one_at_the_top():
     assert [text.get_text() for text in axes.get_yticklabels()] == names
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_sweeps_and_many_trainings_return_can_be_drawn(tmp_path):
     starts = np.random.default_rng(0).uniform(-2, 2, (6, 2)).astype(np.float32)
     ranges = {"learning_rate": log_range(1e-4, 10), "b1": linear_range(0, 0.99)}

@@ -107,7 +107,7 @@ FAULTS = [
 
 
 SLOW = ("all signs", "one leaf still", "moments returned", "l2 twice")
-CASES = [pytest.param(*case, id=case[0], marks=[pytest.mark.slow] if case[0] in SLOW else []) for case in FAULTS]
+CASES = [pytest.param(*case, id=case[0], marks=[pytest.mark.thorough] if case[0] in SLOW else []) for case in FAULTS]
 
 
 @pytest.mark.parametrize(("fault", "name", "words"), CASES)
@@ -219,7 +219,7 @@ def test_bad_arguments(factory, message):
         examine(factory)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_examine_adam():
     found = examine(OPTIMIZERS["adam"])
     assert found.ok, [check for check in found.checks if not check.passed]
@@ -241,13 +241,13 @@ def test_whether_an_optimizer_needs_a_loss():
     assert probe("a step uses its gradient", polyak).passed
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_optimizer_that_needs_a_loss_receives_one():
     details = [check.detail for check in examine(polyak).checks]
     assert not any("missing" in detail for detail in details), details
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_examine_what_raises_and_what_draws():
     broken = examine(raises_in_update)
     assert not any(check.passed for check in broken.checks[-len(PROBES) :])
@@ -280,7 +280,7 @@ OF_EVERY_KIND = (
 """Optimizers whose steps differ in kind; all others have passed as well, and take four times as long."""
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OF_EVERY_KIND)
 def test_optimizers_of_every_kind_are_sound(name):
     subject = Subject(functools.partial(OPTIMIZERS[name], **ARGUMENTS.get(name, {})))
@@ -288,6 +288,6 @@ def test_optimizers_of_every_kind_are_sound(name):
     assert all(check.passed for check in checks), [check for check in checks if not check.passed]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_relative_time_of_a_slower_optimizer():
     assert relative_time(OPTIMIZERS["soap"]) > 1.0  # some hundred times

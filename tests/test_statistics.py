@@ -219,7 +219,7 @@ def test_intervals_over_few_seeds_of_failed_and_equal_runs():
             call()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [2, 3, 5, 8, 15, 16])
 def test_printed_intervals_hold_the_mean_as_often_as_they_say(count):
     # 20,000 simulated normal samples: two standard deviations of the share are 0.3%.

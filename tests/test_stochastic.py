@@ -97,7 +97,7 @@ def test_data_are_arguments_of_the_program_and_few_of_them_are_scalars():
         assert max(constants, default=0) <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("rows", [3, 100])
 def test_sweeps_of_data_are_descents_with_them(rows):
     rates = {"learning_rate": np.array([0.1, 0.2]) / rows}
@@ -110,7 +110,7 @@ def test_sweeps_of_data_are_descents_with_them(rows):
         np.testing.assert_allclose(found.value[1, start], one.value[-1], rtol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_folder_belongs_to_its_key_and_its_data(tmp_path):
     options = {"save_to": tmp_path / "sweep", "key": KEY, "data": DATA}
     whole = quiet(pulled, adam, {"learning_rate": RATES}, STARTS, **options)
@@ -121,7 +121,7 @@ def test_a_folder_belongs_to_its_key_and_its_data(tmp_path):
             quiet(pulled, adam, {"learning_rate": RATES}, STARTS, **options | {name: value})
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("options", "dtype"),
     [
@@ -171,7 +171,7 @@ def probe(learning_rate):
     return optax.GradientTransformationExtraArgs(lambda params: (), update)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_an_optimizer_asks_for_has_the_key_of_the_step():
     one = descend(pulled, probe(1e3), STARTS[0], max_steps=5, key=KEY, data=DATA)
     np.testing.assert_allclose(one.point, STARTS[0], rtol=1e-9)
@@ -182,7 +182,7 @@ def test_what_an_optimizer_asks_for_has_the_key_of_the_step():
     np.testing.assert_allclose(annealed.point[2], single.point, rtol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_gradients_take_what_the_function_takes():
     slope = lambda x, key, data: x - data["aim"] + data["noise"] * jax.random.normal(key, x.shape, x.dtype)  # noqa: E731
     points, _ = by_hand(STARTS[1], KEY, DATA, 12)
@@ -194,14 +194,14 @@ def test_gradients_take_what_the_function_takes():
     np.testing.assert_allclose(lanes.point[0, 0, 1], points[-1], rtol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_keys_of_the_old_kind_draw_the_same_numbers():
     found = [quiet(pulled, sgd, {"learning_rate": RATES}, STARTS, key=key, data=DATA)
              for key in (KEY, jax.random.PRNGKey(7))]  # fmt: skip
     np.testing.assert_allclose(found[0].point, found[1].point, rtol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_races_pass_the_key_and_the_data_on():
     noisy = FUNCTIONS["sphere"]._replace(fn=lambda x, key: jnp.sum(x**2) + jnp.sum(x * jax.random.normal(key, x.shape)))
     race = tune_and_judge({"noisy": noisy}, {"sgd": sgd}, {"learning_rate": [0.01, 0.1]}, STARTS, STARTS[:2],
@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_refused_in_one_line():
     assert Extras().at(3) == ()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_derivative_of_a_mean_over_common_keys_is_checked_as_sharply_as_any():
     report = check_gradient(pulled, STARTS[0], key=KEY, data=DATA, estimates=16)
     assert report.ok, report

@@ -57,7 +57,7 @@ def test_nelder_mead_evaluates_what_scipy_evaluates():
     np.testing.assert_allclose(run(start).path, expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("dim", [1, 2, 3, 8])
 @pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("name", ["rosenbrock", "plateaus", "shrinking"])
@@ -73,7 +73,7 @@ def test_nelder_mead_evaluates_what_scipy_evaluates_everywhere(dim, adaptive, na
     np.testing.assert_allclose(run(start).path, expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_sweep_counts_the_evaluations_that_scipy_counts():
     starts = starts_in(2.0, 4)
     options = {"target": 0.1, "stop_at_target": True}
@@ -113,7 +113,7 @@ def scaled_paths(factory, fn, rounds):
     return jax.jit(jax.vmap(run))(jnp.array([1.0, 8.0, 1.0]), jnp.array([3.0, 3.0, 4.0]))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_strategies_see_only_the_order_of_values(name):
     found = scaled_paths(STRATEGIES[name], ellipsoid, 60)
@@ -148,7 +148,7 @@ def test_hot_annealing_is_a_random_walk():
     assert abs(moved.mean()) < 4 * np.sqrt(20 * 0.09 / 4000)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_lanes_do_not_depend_on_each_other():
     starts = starts_in(2.0, 40).astype(np.float32)
     run = functools.partial(quiet, ellipsoid, simulated_annealing, max_steps=30)
@@ -158,7 +158,7 @@ def test_lanes_do_not_depend_on_each_other():
     assert (both.point[0] != both.point[1]).any()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_members_of_differential_evolution_never_get_worse_and_change_one_coordinate():
     optimizer = strategies.differential_evolution(crossover_rate=0.0, population=12)
     x = jnp.array([1.0, 2.0, -1.0])
@@ -174,7 +174,7 @@ def test_members_of_differential_evolution_never_get_worse_and_change_one_coordi
         assert (changed.any(axis=1) <= (state.inner.fitness <= before.fitness)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_failed_values_count_as_infinite():
     def holed(x):
         return jnp.where(jnp.sin(50 * x[0]) > 0.5, jnp.nan, jnp.sum(x**2))
@@ -187,7 +187,7 @@ def test_failed_values_count_as_infinite():
         assert (found.value < (starts**2).sum(axis=1)).mean() > 0.9, name
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_network_is_trained_without_gradients():
     found = train(digits_mlp(hidden=(4,), train_size=64, test_size=8), simulated_annealing(std=0.1), epochs=8)
     losses = found.history["train_loss"]
@@ -282,7 +282,7 @@ def test_optimizers_and_strategies_race_within_a_budget():
         )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_scipys_methods_arrive_and_keep_their_budget():
     found = sweep_scipy(
         FUNCTIONS["booth"], ["nelder_mead", "differential_evolution", "dual_annealing"], starts_in(9.0, 6), budget=1500

@@ -54,7 +54,7 @@ def assert_same_bits(a, b):
         np.testing.assert_array_equal(a[name].values, b[name].values, err_msg=str(name))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_lanes_that_decompose_matrices_do_not_wait_for_each_other_forever():
     # On two cores, two programs that call LAPACK at once took both threads of XLA's pool and waited for a third.
     code = """
@@ -405,7 +405,7 @@ def test_four_devices_give_the_same_bits(whole_on_cpu, tmp_path):
     assert_same_bits(four, whole_on_cpu)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_give_the_same_bits(whole_on_cpu, tmp_path):
     import socket
 
@@ -444,7 +444,7 @@ sweep(FUNCTIONS["ackley"], OPTIMIZERS["adam"], {"learning_rate": [0.01, 0.1, 0.3
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_killed_sweep_resumes_and_ends_in_the_same_bits(tmp_path):
     def command(folder, result):
         return [sys.executable, "-c", LONG, str(tmp_path / folder), str(tmp_path / result)]
@@ -737,7 +737,7 @@ def test_common_steps_are_scalar_arithmetic(name):
 
 
 @pytest.mark.parametrize(
-    ("chunk", "lengths"), [(2048, (1024, 2048)), pytest.param("auto", (1024, 1024), marks=pytest.mark.slow)]
+    ("chunk", "lengths"), [(2048, (1024, 2048)), pytest.param("auto", (1024, 1024), marks=pytest.mark.thorough)]
 )
 def test_the_program_for_a_gpu_takes_the_same_steps(chunk, lengths, monkeypatch):
     # Its loop takes several steps in a pass, and its calls have one tile or a few long ones. Here a CPU runs it.

@@ -98,7 +98,7 @@ def test_matrices_and_tuples_are_points_and_lists_are_rows():
     assert rows.point.shape == (1, 2, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_trees_resume_to_the_same_bits(tmp_path):
     options = {"save_to": tmp_path / "sweep", "tolerance": 1e-3}
     whole = quiet(loss, adam, {"learning_rate": [0.01, 0.1]}, STARTS, **options)

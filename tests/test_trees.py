@@ -101,7 +101,7 @@ def stacked(trees):
     return jax.tree.map(lambda *leaves: np.stack(leaves) if moves(leaves[0]) else leaves[0], *trees)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", TREES)
 def test_lanes_and_descents_of_a_tree_are_those_of_its_numbers(kind):
     trees = [TREES[kind](seed) for seed in range(COUNT)]
@@ -126,7 +126,7 @@ def of_numbers(tree, **options):
     return descend(lambda vector, *given: on_tree(whole(vector), *given), adam(0.05), start, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", TREES)
 def test_gradients_of_a_tree_are_checked_leaf_by_leaf(kind):
     tree = TREES[kind](1)
@@ -152,7 +152,7 @@ def test_gradients_of_a_tree_are_checked_leaf_by_leaf(kind):
     assert report.ok, report
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FACTORIES)
 def test_optimizers_of_optax_take_trees_and_noise(name):
     """A lane of a sweep, a descent and a descent in a batch are the same, whatever the optimizer asks for."""
@@ -191,7 +191,7 @@ def bowl(tree):
     return jnp.sum(tree["w"] ** 2) + tree["b"] ** 2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_budgets_count_the_numbers_of_a_tree():
     starts = {"w": draw(0, COUNT, 2, 3), "b": draw(1, COUNT)}
     least = {"w": np.zeros((1, 2, 3)), "b": np.zeros(1)}
@@ -215,7 +215,7 @@ def test_budgets_count_the_numbers_of_a_tree():
         sweep(bowl, sgd, {}, starts, max_steps=2, minimizers={"w": np.zeros((1, 2, 2)), "b": np.zeros(1)})
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_module_with_dropout_has_a_mask_for_each_step():
     class Net(nnx.Module):
         def __init__(self, rngs):

@@ -16,13 +16,14 @@ from gdlab import models, optimizers, tasks
 from gdlab.data import Dataset, Split
 from gdlab.models.layers import max_pool_pairs
 from gdlab.models.wide_resnet import PreActivationBlock
+from gdlab.optimizers.contract import compilation
 from gdlab.training import train
 
 SHARED = Path(os.environ.get("GDLAB_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
 needs_cifar10 = pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="no prepared CIFAR-10 in $GDLAB_DATA_DIR")
 
 # These programs run once, so quick compilation matters more than fast code.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = compilation.QUICK
 
 
 def size(model):

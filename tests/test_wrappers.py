@@ -69,7 +69,7 @@ def test_a_few_steps_equal_those_of_references_in_numpy():
             np.testing.assert_allclose(points, [point[leaf] for point in theirs[1:]], rtol=1e-11, err_msg=case)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(("case", "problem"), [one for one in PLACES if wrapped.kind_of(one[0]) != "torch"])
 def test_trajectories_equal_those_of_references_in_numpy_and_of_optax(case, problem):
     require_agreement(case, wrapped.ours(case, problem), wrapped.theirs(case, problem))
@@ -152,7 +152,7 @@ PAIRS = [*zip(WRAPPERS, PLAIN, strict=False), ("lookahead", "lamb"), ("schedule_
 PAIRS += [("every_k", "muon"), ("partitioned", "lamb")]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "base"), PAIRS)
 def test_every_wrapper_keeps_the_contract(name, base):
     skip = ("order of leaves",) if name == "noisy" else ()
@@ -164,7 +164,7 @@ def test_every_wrapper_keeps_the_contract(name, base):
     assert set(report.static) <= STATIC | flags
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_contract_holds_for_wrappers_of_wrappers():
     def stacked(learning_rate=0.05, rho=0.1, k=3.0, decay=0.9):
         inner = o.cautious(o.grokfast(o.adam(learning_rate)))
@@ -272,7 +272,7 @@ def test_partitioned_divides_by_name_and_shape():
         assert {name for name in ("layer/kernel", "layer/bias", "head") if any(name in f for f in found)} == expected
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["ema", "lookahead", "ema_nesterov"])
 def test_averages_of_16_bit_parameters_do_not_stand_still(name):
     numbers = {"ema": {"decay": 0.999}, "lookahead": {"alpha": 0.01}, "ema_nesterov": {"decay": 0.999}}[name]

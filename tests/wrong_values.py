@@ -342,6 +342,7 @@ FREE: dict[str, str] = {
             "gradients.GradientRow",
             "judging.Judgement",
             "reporting.Page",
+            "reporting.board.Difference",
             "models.CapsuleInputs",
             "models.CapsuleOutputs",
             "models.Memory",

@@ -240,7 +240,7 @@ def is_logarithmic(values: Float[np.ndarray, " values"]) -> bool:
 
     Values within a factor of 10 must have equal ratios.
     """
-    if values[0] <= 0:
+    if len(values) < 2 or values[0] <= 0:
         return False
     even = np.linspace(0, 1, len(values))
 

@@ -4,12 +4,10 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 from gdlab import plots
 from gdlab.arguments import as_path
 from gdlab.cli.user_code import load_factory
-from gdlab.diagnostics import PROBLEMS
 from gdlab.judging import as_json, judge, text
 from gdlab.judging.judgement import Judgement
 from gdlab.judging.report import levels_table
@@ -68,21 +66,9 @@ def code_of(target: str) -> dict[str, str]:
 def write_folder(found: Judgement, folder: Path, *, code: dict[str, str] | None = None) -> None:
     """Write a judgement: its text, everything as JSON, with the code if there is a file of it, and its map."""
     problems, columns, levels = levels_table(found)
-    figure = plots.heatmap(
-        levels,
-        [f"{name}  ({_family(name)})".replace("_", " ") for name in problems],
-        columns,
-        texts=[[f"{value:.1f}".rstrip("0").rstrip(".") for value in row] for row in levels],
-        limits=(0.0, 4.0),
-        title="Levels solved, of four, at a setting tuned for each level",
-        label="levels solved",
-        upright=True,
-    )
+    title = "Levels solved, of four, at a setting tuned for each level"
+    figure = plots.levels_map(levels, problems, columns, title=title)
     with staged_folder(folder) as staging:
         plots.save_indexed(figure, staging / "map.png")
         (staging / "judgement.txt").write_text(text(found) + "\n", encoding="utf-8")
         write_json(staging / "judgement.json", as_json(found) | {"gdlab": VERSION, "code": code})
-
-
-def _family(name: str) -> Any:
-    return PROBLEMS[name].family if name in PROBLEMS else "own"

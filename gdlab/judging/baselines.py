@@ -63,7 +63,7 @@ class Record(NamedTuple):
         return {name: np.asarray(found["digits"]) for name, found in self.networks.items()}
 
 
-def diagnose(
+def make_record(
     one: Contender,
     tier: Tier,
     kept: Kept,

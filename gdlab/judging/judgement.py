@@ -243,7 +243,7 @@ class _Call:
         kept = self._keeper(one)
         bar = tqdm(total=len(problems), unit=" problems", desc=one.name, disable=None if self.progress else True)
         with bar:
-            record = baselines.diagnose(one, self.sizes, kept, lambda _: bar.update(), problems=problems)
+            record = baselines.make_record(one, self.sizes, kept, lambda _: bar.update(), problems=problems)
         again = f", {kept.read} of them kept from before" if kept.read else ""
         self.say(f"{one.name}: {len(problems)} problems in {record.seconds['diagnostics']:.0f} s{again}.")
         return record

@@ -3,10 +3,10 @@
 Functions of two variables are in `surfaces`, many paths side by side in `panels`, and a race of them in `animation`.
 Line plots are in `series`, those over epochs and seeds in `epochs`, and those over a hyperparameter in `scans`.
 `settings` draws any dataset of a sweep or a scan, by the number of its hyperparameters; its parts are `setting_curves`,
-`setting_maps` and `parallel`. Maps of planes are in `atlas`, shaded tables in `heatmap`, rank diagrams in `ranks`, and
-images from generative models in `latents`. All share `canvas` and `style`. `gdlab.plots.interactive` is imported by
-name: it makes a surface to turn, which needs the extra `interactive` (plotly) or `vispy`, and the page on which the
-paths of a sweep are explored.
+`setting_maps` and `parallel`. Maps of planes are in `atlas`, shaded tables in `heatmap`, those of diagnostics in
+`levels_map`, rank diagrams in `ranks`, and images from generative models in `latents`. All share `canvas` and `style`.
+`gdlab.plots.interactive` is imported by name: it makes a surface to turn, which needs the extra `interactive` (plotly)
+or `vispy`, and the page on which the paths of a sweep are explored.
 """
 
 from gdlab.plots.animation import race, write_gif
@@ -15,6 +15,7 @@ from gdlab.plots.canvas import levels, save, save_indexed
 from gdlab.plots.epochs import learning, learning_panels, save_learning
 from gdlab.plots.heatmap import heatmap
 from gdlab.plots.latents import image_grid, latent_map
+from gdlab.plots.levels_map import levels_map
 from gdlab.plots.panels import panels
 from gdlab.plots.parallel import parallel
 from gdlab.plots.ranks import rank_diagram
@@ -44,6 +45,7 @@ __all__ = [
     "learning",
     "learning_panels",
     "levels",
+    "levels_map",
     "line_style",
     "loss_maps",
     "maps",

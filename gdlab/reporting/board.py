@@ -19,11 +19,13 @@ from gdlab.diagnostics import PROBLEMS
 from gdlab.judging import as_json, judge
 from gdlab.judging.report import sentence
 from gdlab.judging.tiers import TIERS
-from gdlab.records import read_json, staged_folder, write_json
-from gdlab.reporting.judgements import decision, judgement_section
+from gdlab.records import staged_folder, write_json
+from gdlab.reporting.judgements import Read, decision, read_judgement
 from gdlab.reporting.page import page_from
 from gdlab.reporting.pieces import Column, Rows, Section, in_words
 from gdlab.version import VERSION
+
+__all__ = ["Difference", "add", "build", "verify"]
 
 Load = Callable[[str], Any]
 """A function that returns the factory of a text FILE.py:FACTORY."""
@@ -45,8 +47,8 @@ class Difference(NamedTuple):
     now: str
 
 
-def read_entry(path: Path) -> dict[str, Any]:
-    """Return the judgement in a file.
+def read_entry(path: Path) -> Read:
+    """Read a judgement with the code that it is about.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -54,16 +56,10 @@ def read_entry(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"judgement: expected a file, got {path}, which does not exist")
-    found = read_json(path)
-    if not isinstance(found, dict) or "verdicts" not in found:
-        raise ValueError(f"judgement: expected a judgement, as gdlab judge writes it, got other JSON in {path}")
-    code = found.get("code")
+    found = read_judgement(path)
+    code = found.content.get("code")
     if not isinstance(code, dict) or not {"factory", "text"} <= set(code):
         raise ValueError(f"judgement: expected one of gdlab judge, which holds the code, got {path} without code")
-    try:
-        judgement_section(found, path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"judgement: expected one of this version, got {path} without {error}") from None
     return found
 
 
@@ -82,14 +78,15 @@ def add(judgement: str | os.PathLike[str], board: str | os.PathLike[str] = "boar
       FileNotFoundError: if there is no such file.
       ValueError: if it is damaged, or no judgement of this version with its code.
     """
-    found = read_entry(as_path("judgement", judgement))
+    file, folder = as_path("judgement", judgement), as_path("board", board)
+    found = read_entry(file).content
     name = re.sub(r"\W+", "_", found["name"])[:60]
-    path = as_path("board", board) / f"{name}-{found['tier']}-{found['record']['digest'][:8]}.json"
+    path = folder / f"{name}-{found['tier']}-{found['record']['digest'][:8]}.json"
     write_json(path, found)
     return path
 
 
-def entries(board: str | os.PathLike[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def entries(board: str | os.PathLike[str]) -> tuple[dict[str, Read], list[str]]:
     """Return the judgements of a board by the names of their files, and a line for each file that cannot be read.
 
     Raises:
@@ -120,20 +117,19 @@ def build(board: str | os.PathLike[str] = "board", site: str | os.PathLike[str] 
     Raises:
       ValueError: if the folder holds no entry that can be read.
     """
-    found, damaged = entries(board)
     place = as_path("site", site)
+    found, damaged = entries(board)
     with staged_folder(place) as staging:
         for name, entry in found.items():
-            section = judgement_section(entry, Path(f"{name}.json"))
-            code = [
-                f"The code that was judged is {entry['code']['factory']} in:",
-                entry["code"]["text"].rstrip() + "\n",
-            ]
-            one = page_from([section._replace(pieces=[*section.pieces, *code])], [], section.title)
+            judged, section = entry.content["code"], entry.section
+            code = [f"The code that was judged is {judged['factory']} in:", judged["text"].rstrip() + "\n"]
+            made = {**section.provenance, "file": f"{name}.json"}
+            one = page_from([section._replace(pieces=[*section.pieces, *code], provenance=made)], [], section.title)
             (staging / f"{name}.html").write_text(one.html, encoding="utf-8")
-            write_json(staging / f"{name}.json", entry)
+            write_json(staging / f"{name}.json", entry.content)
         links = {name: f"{name}.html" for name in found}
-        index = page_from([_overview(found)], damaged, "Judgements", links=links)
+        overview = _overview({name: entry.content for name, entry in found.items()})
+        index = page_from([overview], damaged, "Judgements", links=links)
         (staging / "index.html").write_text(index.html, encoding="utf-8")
     return place / "index.html"
 
@@ -201,7 +197,8 @@ def verify(
     """
     require_callable("load", load)
     require_callable("say", say)
-    before = read_entry(as_path("entry", entry))
+    kept = None if folder is None else as_path("folder", folder)
+    before = read_entry(as_path("entry", entry)).content
     if before["tier"] not in TIERS:
         raise ValueError(f"entry: expected a tier among {', '.join(TIERS)}, got {before['tier']!r}")
     require_text("factory", before["code"]["factory"])
@@ -218,7 +215,7 @@ def verify(
                 tier=before["tier"],
                 networks=list(before["record"]["networks"]),
                 problems=_problems(before),
-                folder=None if folder is None else as_path("folder", folder),
+                folder=kept,
                 say=say,
             )
         )

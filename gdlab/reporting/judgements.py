@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,36 @@ from gdlab.analysis.sequential import Decision
 from gdlab.diagnostics import PROBLEMS
 from gdlab.judging.report import sentence
 from gdlab.judging.verdicts import MARGIN, NETWORK_MARGIN
+from gdlab.records import read_json
 from gdlab.reporting.pieces import Column, Levels, Piece, Ranges, Rows, Section, in_words
+
+
+class Read(NamedTuple):
+    """A judgement that was read from a file.
+
+    Attributes:
+      content: what the file holds.
+      section: the same as a section of a page.
+    """
+
+    content: dict[str, Any]
+    section: Section
+
+
+def read_judgement(path: Path) -> Read:
+    """Read judgement.json, as `gdlab judge` writes it.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if it is damaged, or holds no judgement of this version.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or "verdicts" not in content:
+        raise ValueError(f"{path}: expected a judgement, as gdlab judge writes it, got other JSON")
+    try:
+        return Read(content, judgement_section(content, path))
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: expected a judgement of this version, got one without {error}") from None
 
 
 def judgement_section(found: Mapping[str, Any], path: Path) -> Section:
@@ -21,7 +50,7 @@ def judgement_section(found: Mapping[str, Any], path: Path) -> Section:
       path: the file.
 
     Raises:
-      KeyError, TypeError, ValueError: if the content is not that of a judgement.
+      KeyError, TypeError, ValueError, AttributeError: if the content is not that of a judgement.
     """
     took = round(found["seconds"])
     against = ", ".join(found["opponents"])

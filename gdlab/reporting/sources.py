@@ -3,13 +3,12 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import xarray as xr
 
-from gdlab.records import read_json
 from gdlab.reporting.datasets import dataset_section
-from gdlab.reporting.judgements import judgement_section
+from gdlab.reporting.judgements import read_judgement
 from gdlab.reporting.pieces import Section
 from gdlab.reporting.trainings import Trained, read_trained, training_sections
 
@@ -44,7 +43,7 @@ def find(places: Sequence[Path]) -> Found:
     found = Found([], [])
     for place in places:
         if not place.exists():
-            raise FileNotFoundError(f"report: expected {EXPECTED}, got {place}, which does not exist")
+            raise FileNotFoundError(f"places: expected {EXPECTED}, got {place}, which does not exist")
         before, damaged = len(found.sections), len(found.damaged)
         runs: list[Trained] = []
         for path in _candidates(place):
@@ -59,7 +58,7 @@ def find(places: Sequence[Path]) -> Found:
             found.sections.extend(training_sections(runs, place))
         if len(found.sections) == before:
             why = found.damaged[damaged] if len(found.damaged) > damaged else "nothing of that kind"
-            raise ValueError(f"report: expected {EXPECTED} in {place}, got {why}")
+            raise ValueError(f"places: expected {EXPECTED} in {place}, got {why}")
     return found
 
 
@@ -87,13 +86,7 @@ def _read(path: Path) -> Section:
             return dataset_section(ds, path)
     if path.suffix != ".json":
         raise ValueError(f"expected {EXPECTED}, got a file {path.suffix or 'without a suffix'}")
-    content: Any = read_json(path)
-    if not isinstance(content, dict) or "verdicts" not in content:
-        raise ValueError("expected a judgement, as gdlab judge writes it, got other JSON")
-    try:
-        return judgement_section(content, path)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"expected a judgement of this version, got one without {error}") from None
+    return read_judgement(path).section
 
 
 def _line(path: Path, error: Exception) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gdlab.analysis.intervals import mean_interval
+from gdlab.analysis.landscapes import is_logarithmic
 from gdlab.records import read_json, read_run
 from gdlab.reporting.pieces import Column, Curve, Curves, DotAxis, Dots, Piece, Rows, Section, in_words
 
@@ -238,14 +239,9 @@ def _trials(runs: Sequence[Trained]) -> Piece:
     varied = [name for name in names if len({run.setting.get(name) for run in runs}) > 1]
     if not varied:
         return Rows("Trials", columns)
-    axes = [DotAxis(name, _is_spread([run.setting.get(name, np.nan) for run in runs])) for name in varied]
+    values = {name: np.unique([run.setting[name] for run in runs if name in run.setting]) for name in varied}
+    axes = [DotAxis(name, is_logarithmic(values[name])) for name in varied]
     repeat = f"gdlab.train(task, factory, hyperparameters={{setting}}, epochs={runs[0].epochs}, seed={{seed}})"
     note = "One dot for each trial; those that diverged lie on the upper edge."
     settings = Column("setting", "text", [str({k: float(f"{v:.10g}") for k, v in run.setting.items()}) for run in runs])
     return Dots("Trials", [*columns, settings], axes, score, "optimizer", "lower", repeat, note)
-
-
-def _is_spread(values: Sequence[float]) -> bool:
-    """Whether values are positive, and the greatest is at least ten times the least."""
-    known = [value for value in values if np.isfinite(value)]
-    return bool(known) and min(known) > 0 and max(known) >= 10 * min(known)
