@@ -1,14 +1,18 @@
 """The board: entries with their code, pages of them, and judgements that are repeated."""
 
 import copy
+import json
 import re
+from pathlib import Path
 
 import pytest
 
+from benchmarks.board_entries import STORED
 from gdlab.cli.judging import code_of, write_folder
 from gdlab.cli.user_code import load_factory
 from gdlab.diagnostics import PROBLEMS
 from gdlab.judging import judge
+from gdlab.optimizers import OPTIMIZERS
 from gdlab.records import read_json, write_json
 from gdlab.reporting import board
 from gdlab.reporting.judgements import decision
@@ -93,6 +97,21 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys):
     entry = written(tmp_path, tier="huge")
     with pytest.raises(ValueError, match="entry: expected a tier among quick, standard, gpu, got 'huge'"):
         board.verify(entry, load_factory)
+
+
+def test_the_projects_board_shows_the_stored_results(tmp_path):
+    place = Path(__file__).parents[1] / "benchmarks" / "board"
+    found, damaged = board.entries(place)
+    assert damaged == []
+    entries = {read.content["name"]: read.content for read in found.values()}
+    for name, record in STORED.items():
+        same = entries[name]["record"] == json.loads(json.dumps(record._asdict()))
+        assert same, f"python -m benchmarks.board_entries {name} makes it anew"
+        (tmp_path / "entry.py").write_text(entries[name]["code"]["text"])
+        assert load_factory(f"{tmp_path / 'entry.py'}:{name}") is OPTIMIZERS[name]
+    index = board.build(place, tmp_path / "site")
+    table = columns(pieces(data_of(index.read_text()), "rows")[0])
+    assert set(table["optimizer"]) == set(entries) == {*STORED, "cautious_qhadam"}
 
 
 @pytest.mark.slow

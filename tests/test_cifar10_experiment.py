@@ -292,7 +292,7 @@ def test_a_killed_benchmark_resumes_and_ends_in_the_same_numbers(
     experiment, small, events, tmp_path, capsys, monkeypatch
 ):
     settings = dict(optimizers=("momentum", "adam"), seeds=(0, 1), epochs=2, batch_size=32, protocol="both")
-    config = experiment.Config(out=tmp_path / "killed", tensorboard=True, **settings)
+    config = experiment.Config(out=tmp_path / "killed", to_results=tmp_path / "kept", tensorboard=True, **settings)
     write, rows = comparison.followers.tqdm.write, []
 
     def die(line, *arguments, **others):
@@ -305,6 +305,7 @@ def test_a_killed_benchmark_resumes_and_ends_in_the_same_numbers(
     with pytest.raises(KeyboardInterrupt):
         run(experiment, config)
     assert not (tmp_path / "killed" / "results.json").exists()
+    assert len([*(tmp_path / "kept").rglob("*.json")]) == 3  # the fourth run was killed
     monkeypatch.setattr(comparison.followers.tqdm, "write", write)
     capsys.readouterr()
     run(experiment, config)
@@ -320,6 +321,14 @@ def test_a_killed_benchmark_resumes_and_ends_in_the_same_numbers(
         written = results["protocols"][problem.name]["optimizers"]["adam"]["runs"]["2"]["final"]["test loss (nats)"]
         np.testing.assert_array_equal(written["values"], losses)
     assert results["comparison"]["pairs"] == 1
+
+    # The small files of the runs give the same report, without the data.
+    monkeypatch.setattr("gdlab.tasks.cifar10.load", None)
+    taken = dict(out=tmp_path / "taken", from_results=tmp_path / "kept", collect=True)
+    run(experiment, experiment.Config(**settings, **taken))
+    assert "Taken from" in capsys.readouterr().out
+    again = json.loads((tmp_path / "taken" / "results.json").read_text())
+    assert [again[name] for name in ("protocols", "claims")] == [results[name] for name in ("protocols", "claims")]
 
     # Every epoch has its line, also those before the kill; each start has its own folder of events.
     assert printed.count("epoch   1 of 2") == printed.count("epoch   2 of 2") == 8

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,59 @@ def test_the_test_set_does_not_influence_the_choice(whole):
     assert one.setting == two.setting
     np.testing.assert_array_equal(one.scores, two.scores)
     assert one.runs[2][0].history["test_accuracy"][-1] != two.runs[2][0].history["test_accuracy"][-1]
+
+
+def test_finished_runs_are_kept_as_small_files_and_taken_elsewhere(whole, tmp_path):
+    results = tmp_path / "results"
+    written = comparison.write_results(study(whole), results)
+    assert len(written) == len(files(whole)) == 12
+    assert max(file.stat().st_size for file in written) < 10_000
+    assert comparison.write_results(study(whole), results) == []
+    other = study(tmp_path / "other")
+    assert len(comparison.read_results(other, results)) == 12
+    assert comparison.read_results(other, results) == []
+    assert files(other.folder) == files(whole)
+    for name in TRIALS:
+        chosen, same = collect(other, "digits", name), collect(study(whole), "digits", name)
+        assert (chosen.setting, chosen.missing) == (same.setting, 0)
+        np.testing.assert_array_equal(chosen.scores, same.scores)
+        np.testing.assert_array_equal(chosen.runs[3][1].seconds, same.runs[3][1].seconds)
+    comparison.run(other, progress=False)  # which finds nothing to do
+    assert not [*other.folder.rglob("checkpoint.npz")]
+
+
+def test_runs_that_are_not_finished_are_not_kept(whole, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    rows = next(copy.glob("runs/digits/adam/epochs-3/*/seed-1/metrics.jsonl"))
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    assert len(comparison.write_results(study(copy), tmp_path / "results")) == 11
+
+
+PLACE = "digits/adam/epochs-1/default/seed-0.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (None, None, "results: expected a folder of finished runs, got .* without any"),
+        ("stray.json", {}, r"results: expected runs of the problems digits, got .*stray\.json"),
+        (PLACE, {"config": {}}, "results: expected the file of a finished run.* with other contents"),
+        (
+            PLACE,
+            {"config": {}, "environment": {}, "metrics": {"train_loss": [1.0]}, "seconds": {"seconds": []}},
+            "columns of different lengths",
+        ),
+    ],
+)
+def test_other_files_are_not_taken(tmp_path, file, content, message):
+    (tmp_path / "results").mkdir()
+    if file is not None:
+        (tmp_path / "results" / file).parent.mkdir(parents=True, exist_ok=True)
+        write_json(tmp_path / "results" / file, content)
+    with pytest.raises(ValueError, match=message):
+        comparison.read_results(study(tmp_path / "study"), tmp_path / "results")
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.slow

@@ -2,9 +2,10 @@
 
 `run` does the trainings of a `Study`, on threads, devices or several machines (`shard`, `submit`). Every training is
 a run folder, so a killed study resumes. `collect` reads what is finished, wherever it was computed, and `report`
-summarizes it.
+summarizes it. `write_results` and `read_results` keep finished runs as small files.
 """
 
+from gdlab.comparison.exchange import read_results, write_results
 from gdlab.comparison.followers import console, tensorboard
 from gdlab.comparison.problems import Candidate, Measure, Problem
 from gdlab.comparison.reports import Report, report
@@ -26,9 +27,11 @@ __all__ = [
     "collect_all",
     "console",
     "ladder",
+    "read_results",
     "report",
     "retrieve",
     "run",
     "submit",
     "tensorboard",
+    "write_results",
 ]

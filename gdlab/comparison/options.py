@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 import tyro
 
+from gdlab.analysis.tables import counted
 from gdlab.arguments import as_path, require_choice, require_count, require_number
+from gdlab.comparison.exchange import read_results, write_results
 from gdlab.comparison.followers import console, tensorboard
 from gdlab.comparison.runner import run
 from gdlab.comparison.study import Study
@@ -47,6 +49,10 @@ class Options:
     """Also write events for TensorBoard to OUT/tensorboard (needs the extra `tensorboard`)."""
     collect: bool = False
     """Train nothing, and report the runs that are done."""
+    to_results: Path | None = None
+    """Write each finished run to a small file in this folder, too."""
+    from_results: Path | None = None
+    """Take finished runs from the files in this folder, instead of training them again."""
     slurm: int = 0
     """Submit this many shards as a Slurm job array and return (needs the extra `slurm`)."""
     slurm_partition: str | None = None
@@ -57,7 +63,7 @@ class Options:
     """Number of GPUs of a Slurm job."""
 
     def __post_init__(self) -> None:
-        for name in ("out", "data_dir"):
+        for name in ("out", "data_dir", "to_results", "from_results"):
             self.expand(name)
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
         for name, low in (("checkpoint_every", 1), ("slurm", 0), ("slurm_gpus", 0)):
@@ -136,6 +142,9 @@ def carry_out(
     """
     began = time.perf_counter()
     require_folder(options.folder)
+    if options.from_results is not None:
+        taken = read_results(make_study(options), options.from_results)
+        print(f"Taken from {options.from_results}: {counted(len(taken), 'run')}")
     train = partial(_train, options, make_study)
     if options.slurm:
         jobs = submit(
@@ -199,12 +208,18 @@ def _train(options: AnyOptions, make_study: Callable[[AnyOptions], Study], shard
     def follow(job: Any, row: Any) -> None:
         for each in followers:
             each(job, row)
+        if options.to_results is not None and row["epoch"] == 1:  # of the next run; those before it are whole
+            write_results(study, options.to_results)
 
-    run(
-        study,
-        candidates=options.optimizers,
-        shard=shard,
-        workers=options.workers,
-        checkpoint_every=options.checkpoint_every,
-        on_epoch=follow,
-    )
+    try:
+        run(
+            study,
+            candidates=options.optimizers,
+            shard=shard,
+            workers=options.workers,
+            checkpoint_every=options.checkpoint_every,
+            on_epoch=follow,
+        )
+    finally:
+        if options.to_results is not None:
+            write_results(study, options.to_results)
