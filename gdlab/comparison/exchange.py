@@ -45,7 +45,8 @@ def write_results(study: Study, results: str | os.PathLike[str]) -> list[Path]:
         if file.exists() or not _is_finished(study, place):
             continue
         found = read_run(manifest.parent)
-        environment = read_json(manifest.parent / "environment.json")
+        starts = manifest.parent / "environment.json"
+        environment = read_json(starts) if starts.exists() else {"starts": []}
         write_json(file, dict(zip(FIELDS, (found.config, environment, found.metrics, found.seconds), strict=True)))
         written.append(file)
     return written
