@@ -3,12 +3,13 @@
 import csv
 import time
 import xml.etree.ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from gdlab.records import write_json
+from gdlab.records import read_json, write_json
 from gdlab.reporting import page_of, save
 from tests.browsing import settle
 from tests.samples import judged, paths_of_two, write_training
@@ -17,6 +18,7 @@ from tests.test_explorer import HOSTILE
 pytestmark = pytest.mark.slow
 
 MANY = 100_000
+BOARD = Path(__file__).parents[1] / "benchmarks" / "board"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,19 @@ def test_every_result_is_drawn_at_every_width(visit, results, width, scheme):
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     lightness = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (lightness == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_verdicts_have_the_colours_of_their_answers(visit):
+    entry = next(BOARD.glob("qhadam-*.json"))
+    tab = visit(entry)
+    part = piece(tab, "By family of problems, and by network")
+    part.scroll_into_view_if_needed()
+    settle(tab)
+    fills = part.locator("[aria-label=dot] circle").evaluate_all("dots => dots.map(dot => dot.getAttribute('fill'))")
+    answers = [verdict["answer"] for verdict in read_json(entry)["verdicts"]["parts"]["adam"].values()]
+    assert set(answers) == {"worse", "equal", "cannot tell"}
+    assert len(set(zip(answers, fills, strict=True))) == len(set(fills)) == 3
+    assert tab.problems == []
 
 
 def test_tables_sort_filter_and_download(visit, results):

@@ -125,7 +125,10 @@ def _parts(parts: Mapping[str, Mapping[str, Any]], networks: Mapping[str, Any]) 
             margin = NETWORK_MARGIN if part in networks else MARGIN
             rows.append((part, one.mean, one.low, one.high, margin, sentence(one)))
         groups[f"against {opponent}"] = rows
-    note = "To the right of the gray band it is better, to the left it is worse, and inside it is equal."
+    note = (
+        "An interval within the gray band means equal. Another one means better if it lies to the right of 0, worse if "
+        "to the left, and that nothing can be told if it contains 0."
+    )
     return Ranges("By family of problems, and by network", "difference (decimal digits)", groups, note)
 
 

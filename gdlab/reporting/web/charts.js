@@ -187,8 +187,11 @@ function drawRanges(piece) {
     const edge = Math.max(d3.max(known, Math.abs) ?? 1, 0.2);
     const end = (value, other) => (value === null ? other : value);
     const sides = { x1: ({ low }) => end(low, -edge), x2: ({ high }) => end(high, edge) };
-    const hue = ({ low, high, margin }) =>
-      low !== null && low > 0 ? colour(1) : high !== null && high < 0 ? colour(0) : low > -margin && high < margin ? "var(--accent)" : "var(--soft)";
+    const hue = ({ low, high, margin }) => {
+      const [from, to] = [low ?? -Infinity, high ?? Infinity];
+      if (-margin <= from && to <= margin) return "var(--accent)"; // equal, as the verdict is
+      return from > 0 ? colour(1) : to < 0 ? colour(0) : "var(--soft)";
+    };
     const short = width < 520;
     const longest = d3.max(ranges, ({ label }) => label.length) ?? 1;
     return [
