@@ -19,10 +19,9 @@ from gdlab.arguments import require_names
 from gdlab.compute.interrupts import command
 from gdlab.judging import as_json, baselines, nearness
 from gdlab.judging.contenders import completed, known
-from gdlab.judging.judgement import AGAINST, Judgement
+from gdlab.judging.judgement import AGAINST, Judgement, verdicts_of
 from gdlab.judging.soundness import examine
 from gdlab.judging.subject import STEPS
-from gdlab.judging.verdicts import compare
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.records import write_json
 from gdlab.reporting import board
@@ -49,15 +48,11 @@ def judged(name: str) -> Judgement:
     began = time.perf_counter()
     one, record = known(name), STORED[name]
     others = {each: STORED[each] for each in AGAINST if each != name}
-    verdicts = compare(
-        (record.digits, {each: other.digits for each, other in others.items()}),
-        (record.network_digits, {each: other.network_digits for each, other in others.items()}),
-    )
     soundness = examine(completed(OPTIMIZERS[name], one.ranges, STEPS))
     nearest = nearness.nearest_known(OPTIMIZERS[name])
     note = f"The results of {name} are those that gdlab holds; its soundness was examined for this entry."
     seconds = time.perf_counter() - began + sum(record.seconds.values())
-    return Judgement(name, "quick", soundness, nearest, record, others, verdicts, (note,), seconds)
+    return Judgement(name, "quick", soundness, nearest, record, others, verdicts_of(record, others), (note,), seconds)
 
 
 def entry(name: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ A browser without a window opens each page and times what a hand would do, up to
 bound is a tenth of a second, below which an answer seems immediate.
 """
 
-import shutil
 import statistics
 import tempfile
 import time
@@ -22,6 +21,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from gdlab import FUNCTIONS, OPTIMIZERS, reporting, sweep
 from gdlab.plots import interactive
 from gdlab.records import environment, write_json
+from tests.browsing import chromium
+from tests.samples import many_runs
 
 RESULTS = Path(__file__).parent / "results" / "page_speed.json"
 REPEATS = 9
@@ -62,15 +63,6 @@ def paths() -> xr.Dataset:
     return sweep(FUNCTIONS["himmelblau"], factories, rates, starts, max_steps=200, record="path", progress=False)
 
 
-def scan(settings: int) -> xr.Dataset:
-    """Return losses that a scan of many settings on ten seeds might have found."""
-    rng = np.random.default_rng(0)
-    rate, seed = 10 ** rng.uniform(-4, 0, settings), np.arange(10)
-    loss = (np.log10(rate)[:, None] + 2) ** 2 + rng.uniform(0.1, 1, (rate.size, seed.size))
-    hyperparameters = {"learning_rate": ("trial", rate), "momentum": ("trial", rate**0.5), "seed": seed}
-    return xr.Dataset({"loss": (("trial", "seed"), loss)}, hyperparameters)
-
-
 def answers(tab: Page, actions: dict[str, tuple[str, str]]) -> dict[str, float]:
     """Return the median of the milliseconds from each action to the frame that shows what it did."""
     found = {}
@@ -105,9 +97,9 @@ def main() -> None:
     swept = paths()
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         swept.to_netcdf(Path(folder) / "paths.nc")
-        scan(10_000).to_netcdf(Path(folder) / "scan.nc")
+        many_runs(10_000).to_netcdf(Path(folder) / "scan.nc")
         makers: dict[str, tuple[Callable[[], Any], Callable[[Any, Path], Any]]] = {
             "explore": (lambda: interactive.explore(FUNCTIONS["himmelblau"], swept), interactive.save),
             "report of paths": (lambda: reporting.page_of([Path(folder) / "paths.nc"]), reporting.save),

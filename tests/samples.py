@@ -284,3 +284,12 @@ def judged():
         "notes": ["A note."],
         "seconds": 61.0,
     }
+
+
+def many_runs(settings):
+    """Losses that a scan of many settings on ten seeds might have found."""
+    rng = np.random.default_rng(0)
+    rate, seed = 10 ** rng.uniform(-4, 0, settings), np.arange(10)
+    loss = (np.log10(rate)[:, None] + 2) ** 2 + rng.uniform(0.1, 1, (rate.size, seed.size))
+    hyperparameters = {"learning_rate": ("trial", rate), "momentum": ("trial", rate**0.5), "seed": seed}
+    return xr.Dataset({"loss": (("trial", "seed"), loss)}, hyperparameters)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from gdlab.records import read_json, write_json
 from gdlab.reporting import page_of, save
 from tests.browsing import settle
-from tests.samples import judged, paths_of_two, write_training
+from tests.samples import judged, many_runs, paths_of_two, write_training
 from tests.test_explorer import HOSTILE
 
 pytestmark = pytest.mark.slow
@@ -42,14 +41,8 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """A scan of many settings and seeds."""
-    rng = np.random.default_rng(0)
-    rate, seed = 10 ** rng.uniform(-4, 0, MANY // 10), np.arange(10)
-    loss = (np.log10(rate)[:, None] + 2) ** 2 + rng.uniform(0.1, 1, (rate.size, seed.size))
-    ds = xr.Dataset(
-        {"loss": (("trial", "seed"), loss)}, {"learning_rate": ("trial", rate), "momentum": ("trial", rate**0.5)}
-    )
     path = tmp_path_factory.mktemp("many") / "scan.nc"
-    ds.assign_coords(seed=seed).to_netcdf(path)
+    many_runs(MANY // 10).to_netcdf(path)
     return path
 
 

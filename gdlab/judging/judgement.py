@@ -223,7 +223,7 @@ class _Call:
         others = {name: self._opponent(each) for name, each in self.opponents.items()}
         self._compare_stored(others)
         record, others = self._networks(names, record, others)
-        verdicts = self._verdicts(record, others)
+        verdicts = verdicts_of(record, others)
         seconds = time.perf_counter() - self.began
         return Judgement(
             self.one.name, self.tier, soundness, nearest, record, others, verdicts, tuple(self.notes), seconds
@@ -283,7 +283,7 @@ class _Call:
             if low == 0 and trained:
                 self.say(f"{self.one.name}: {', '.join(trained)} trained from {high} seeds.")
             low = high
-            verdicts = self._verdicts(record, others)
+            verdicts = verdicts_of(record, others)
             if not self._is_open(verdicts.overall, OVERALL[1]):
                 trained = [name for name in trained if self._is_open(verdicts.parts, name)]
         return record, others
@@ -317,8 +317,10 @@ class _Call:
         takes = adam.seconds.get(name, 60.0) if adam else 60.0
         return time.perf_counter() - self.began + takes <= self.budget
 
-    def _verdicts(self, record: Record, others: Mapping[str, Record]) -> Verdicts:
-        return compare(
-            (record.digits, {name: each.digits for name, each in others.items()}),
-            (record.network_digits, {name: each.network_digits for name, each in others.items()}),
-        )
+
+def verdicts_of(record: Record, others: Mapping[str, Record]) -> Verdicts:
+    """Compare the record of a newcomer with those of its opponents, on diagnostics and on networks."""
+    return compare(
+        (record.digits, {name: each.digits for name, each in others.items()}),
+        (record.network_digits, {name: each.network_digits for name, each in others.items()}),
+    )
