@@ -88,7 +88,7 @@ ON_MATRICES = (
 """Claims judged on functions of matrices."""
 
 
-class Judgement(NamedTuple):
+class Finding(NamedTuple):
     """A claim, the difference of the shares and its 95% interval, and what that says.
 
     A claim holds, or the optimizer is worse, or equal (within the margin) where better was claimed, or it cannot be
@@ -102,7 +102,7 @@ class Judgement(NamedTuple):
     verdict: str
 
 
-def judge(claim: Claim, records: Mapping[str, Mapping[str, Any]]) -> Judgement:
+def compare_shares(claim: Claim, records: Mapping[str, Mapping[str, Any]]) -> Finding:
     """Judge a claim by the records of a race, by name."""
     one, other = (records[name] for name in claim[:2])
     difference = one["share"] - other["share"]
@@ -115,10 +115,10 @@ def judge(claim: Claim, records: Mapping[str, Mapping[str, Any]]) -> Judgement:
         verdict = "holds"
     else:
         verdict = "equal" if low > -MARGIN and high < MARGIN else "cannot be told"
-    return Judgement(claim, difference, low, high, verdict)
+    return Finding(claim, difference, low, high, verdict)
 
 
-def judgements(claims: tuple[Claim, ...], records: Sequence[Mapping[str, Any]]) -> list[Judgement]:
+def findings(claims: tuple[Claim, ...], records: Sequence[Mapping[str, Any]]) -> list[Finding]:
     """Judge all claims by the records of one race."""
     by_name = {record["optimizer"]: record for record in records}
-    return [judge(claim, by_name) for claim in claims]
+    return [compare_shares(claim, by_name) for claim in claims]

@@ -43,7 +43,7 @@ class Config:
 def record(config: Config, name: str) -> baselines.Record:
     """Return the record of one optimizer."""
     one, tier = known(name), TIERS["quick"]
-    kept = Kept(config.kept / name / digest_contender(one))
+    kept = Kept(config.kept / VERSION / name / digest_contender(one))
     found = baselines.make_record(one, tier, kept, lambda problem: print(problem, end=" ", flush=True))
     print()
     for network in tier.networks if config.networks else ():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.author_claims import MARGIN, ON_MATRICES, ON_VECTORS, Claim, judgements
+from benchmarks.author_claims import MARGIN, ON_MATRICES, ON_VECTORS, Claim, findings
 from benchmarks.cost_tables import costs, fused
 from benchmarks.judgement_tables import judgement
 from benchmarks.speed_tables import (
@@ -154,7 +154,7 @@ def authors_claims(claims: tuple[Claim, ...], records: list[Results]) -> str:
             f"{100 * one.low:+.1f} to {100 * one.high:+.1f}",
             one.verdict,
         )
-        for one in judgements(claims, records)
+        for one in findings(claims, records)
     ]
     return table(("claim of its authors", "difference in points", "95% interval", "here"), rows)
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from gdlab import OPTIMIZERS, comparison, models, plots, tasks
 from gdlab.analysis import claims
-from gdlab.analysis.claims import Claim, at_end, differences, judge
+from gdlab.analysis.claims import Claim, at_end, differences, judge_claim
 from gdlab.arguments import require_choice, require_count, require_names
 from gdlab.comparison import Candidate, Measure, Problem, Report, Study
 from gdlab.comparison.options import Options, carry_out, parse, report_folder
@@ -190,7 +190,7 @@ def make_report(config: Config, study: Study) -> str:
     found = comparison.collect_all(study)
     runs = {problem.name: longest(problem, found) for problem in study.problems}
     verdicts = {
-        name: [judge(claim, own, rivals=tuple(ARTICLE), labels=ARTICLE) for claim in CLAIMS]
+        name: [judge_claim(claim, own, rivals=tuple(ARTICLE), labels=ARTICLE) for claim in CLAIMS]
         for name, own in runs.items()
     }
     random = [] if config.weights else ["random initial weights (ImageNet's)"]

@@ -40,6 +40,7 @@ from gdlab.judging import TIERS, baselines
 from gdlab.judging.contenders import digest_contender, known
 from gdlab.judging.keeping import Kept
 from gdlab.records import staged_folder, write_json
+from gdlab.version import VERSION
 
 QUICK = TIERS["quick"]
 STORED = tuple(name for name in OPTIMIZERS if baselines.stored(name) is not None)
@@ -86,7 +87,7 @@ def map_one(config: Config, name: str) -> baselines.Record:
         return found
     one = known(name)
     sizes = "-".join(map(str, tier[:3]))
-    kept = Kept(None if config.maps is None else config.maps / f"{name}-{sizes}-{digest_contender(one)}")
+    kept = Kept(None if config.maps is None else config.maps / VERSION / f"{name}-{sizes}-{digest_contender(one)}")
     problems = {each: PROBLEMS[each] for each in config.problems}
     return baselines.make_record(one, tier, kept, lambda _: None, problems=problems)
 

@@ -97,7 +97,7 @@ def growth(key, rate):
 THROUGH = {
     "Function": lambda **fields: functions.off_origin(gdlab.Function(**fields), [-1.0, -1.0], [1.0, 1.0]),
     "Grid": lambda **fields: plots.contour(Grid(**fields)),
-    "analysis.claims.Claim": lambda **fields: claims.judge(claims.Claim(**fields), found()),
+    "analysis.claims.Claim": lambda **fields: claims.judge_claim(claims.Claim(**fields), found()),
     "analysis.intervals.Interval": lambda **fields: plots.sensitivity([0.1, 1.0], {"a": intervals.Interval(**fields)}),
     "analysis.learning_curves.Band": lambda **fields: plots.learning({"a": learning_curves.Band(**fields)}),
     "comparison.Candidate": lambda **fields: comparison.Study(
@@ -198,7 +198,7 @@ CALLS = {
     },
     "analysis.claims.early_means": lambda: {"found": found(), "metric": "loss"},
     "analysis.claims.in_order": lambda: {"found": found(), "metric": "loss", "names": ["adam", "sgd"]},
-    "analysis.claims.judge": lambda: {"claim": claim(), "found": found()},
+    "analysis.claims.judge_claim": lambda: {"claim": claim(), "found": found()},
     "analysis.claims.late_rises": lambda: {"found": found(), "metric": "loss", "names": ["adam"]},
     "analysis.claims.linearity": lambda: {"found": found(), "metric": "loss", "names": ["adam"]},
     "analysis.claims.share_ahead": lambda: {"found": found(), "metric": "loss", "name": "adam"},

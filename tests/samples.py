@@ -258,6 +258,7 @@ def judged():
 
     def record(name, solved):
         network = {"chosen": {"learning_rate": 0.1}, "digits": [1.0, 2.0], "arrived": [5, -1]}
+        network["curves"] = [[0.5, 1.0], [1.0, 2.0]]
         rows = {key: {"solved": row, "chosen": [{}] * 4, "breadth": [0.5] * 4} for key, row in solved.items()}
         made = {"solved": [0.5, 0.75], "networks": {"net": network}, "made": {"cores": 2}}
         return {"name": name, "digest": "0" * 8, "problems": rows, **made}

@@ -227,7 +227,7 @@ def test_the_interval_of_a_difference_is_newcombes():
     for name, hits, total in (("one", 56, 70), ("other", 48, 80)):
         found = share_interval(hits, total)
         records.append({"optimizer": name, "share": hits / total, "share_low": found.low, "share_high": found.high})
-    (found,) = author_claims.judgements((author_claims.Claim("one", "other", True),), records)
+    (found,) = author_claims.findings((author_claims.Claim("one", "other", True),), records)
     assert (found.difference, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 
@@ -249,7 +249,7 @@ def test_a_claim_of_authors_is_judged_by_the_interval_of_the_difference(shares, 
         for name, share in zip(("one", "other"), shares, strict=True)
     ]
     claim = author_claims.Claim("one", "other", better)
-    assert author_claims.judgements((claim,), records)[0].verdict == verdict
+    assert author_claims.findings((claim,), records)[0].verdict == verdict
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ def test_pages_of_all_entries_and_of_each(tmp_path):
     index = board.build(tmp_path / "board", tmp_path / "site")
     data = data_of(index.read_text())
     table = columns(pieces(data, "rows")[0])
+    assert "gdlab" not in table  # it is the same for all entries
     assert sorted(table["optimizer"]) == sorted(["newcomer", HOSTILE])
     assert table["against sgd"].tolist() == [[0.3, 0.1, 0.5]] * 2
     assert table["sound"] == ["NO", "NO"]
@@ -57,6 +58,16 @@ def test_pages_of_all_entries_and_of_each(tmp_path):
     assert CODE["text"] in [piece.get("text") for piece in data_of(own)["sections"][0]["pieces"]]
     assert own.count("<script") == index.read_text().count("<script")
     assert read_json(index.parent / entry.name) == read_json(entry)
+
+
+def test_entries_of_the_same_name_are_told_apart(tmp_path):
+    first = board.add(written(tmp_path), tmp_path / "board")
+    second = board.add(written(tmp_path, tier="standard", gdlab="0.6.0"), tmp_path / "board")
+    data = data_of(board.build(tmp_path / "board", tmp_path / "site").read_text())
+    names = {f"newcomer ({entry.stem})": f"{entry.stem}.html" for entry in (first, second)}
+    table = columns(pieces(data, "rows")[0])
+    assert dict(zip(table["optimizer"], table["gdlab"], strict=True)) == dict(zip(names, ("0.7.0", "0.6.0"), strict=True))
+    assert data["links"] == names
 
 
 def test_only_verdicts_beyond_the_stated_intervals_differ():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gdlab import comparison, models
-from gdlab.analysis.claims import judge
+from gdlab.analysis.claims import judge_claim
 from gdlab.comparison import Run
 from gdlab.comparison.options import carry_out
 from gdlab.comparison.reports import longest
@@ -83,7 +83,7 @@ def changed(name, metric, curve):
 
 
 def verdict(experiment, place, found):
-    return judge(experiment.CLAIMS[place], found, rivals=tuple(experiment.ARTICLE), labels=experiment.ARTICLE)
+    return judge_claim(experiment.CLAIMS[place], found, rivals=tuple(experiment.ARTICLE), labels=experiment.ARTICLE)
 
 
 def verdicts(experiment, found):

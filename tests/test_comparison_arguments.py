@@ -180,7 +180,7 @@ ANALYSIS = [
         {"histories": (*NOT_A_MAPPING, {"a": 3}, {"a": ["b"]}, {"a": []}, {"a": [[]]})},
     ),
     (
-        claims.judge,
+        claims.judge_claim,
         {"claim": CLAIM, "found": RUNS},
         {
             "claim": (None, 3, "a", CLAIM._replace(margins=3)),

@@ -13,8 +13,8 @@ import pytest
 
 from gdlab.functions import FUNCTIONS
 from gdlab.gradients.check import DEFAULT_SCHEMES, default_tolerance
-from gdlab.gradients.judge import judge
 from gdlab.gradients.ladder import climb
+from gdlab.gradients.leaf_verdict import judge_leaf
 from gdlab.gradients.schemes import SCHEMES
 
 USED = [SCHEMES[name] for name in DEFAULT_SCHEMES]
@@ -25,7 +25,7 @@ KEY = jax.random.key(0)
 def verdict(seen, value, dtype, with_forward):
     """The first word of the verdict, from what was evaluated for one leaf."""
     eps = float(jnp.finfo(dtype).eps)
-    faults = judge(seen, USED, default_tolerance(eps), eps, value, with_forward).faults
+    faults = judge_leaf(seen, USED, default_tolerance(eps), eps, value, with_forward).faults
     return "PASS" if not faults else "FAIL" if any(fault.proven for fault in faults) else "UNDECIDED"
 
 

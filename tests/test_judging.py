@@ -229,6 +229,22 @@ def test_an_unsound_optimizer_that_cannot_be_judged_is_status_1(tmp_path, monkey
     assert "it fails 1 of 1 checks, and cannot be judged: TypeError: hyperparameters: it reads the value" in printed.err
 
 
+def test_results_on_own_problems_are_kept_by_what_these_compute(tmp_path):
+    kept = Kept(tmp_path)
+    problem = ONE["quadratic_aligned"]
+    others = {
+        "goal": problem._replace(goal=0.5),
+        "loss": problem._replace(loss=lambda params, data, step: 2 * problem.loss(params, data, step)),
+        "levels": problem._replace(levels=[1.0, 2.0, 3.0, 4.0]),
+    }
+    for one in (problem, *others.values()):
+        diagnosing.diagnose(known("sgd"), {"mine": one}, SMALL, kept, lambda _: None)
+    assert kept.read == 0
+    assert len(list(tmp_path.glob("problem_mine_*.json"))) == 4
+    diagnosing.diagnose(known("sgd"), {"mine": problem}, SMALL, kept, lambda _: None)
+    assert kept.read == 1
+
+
 def test_a_digest_covers_matrices_too():
     def other(learning_rate=1e-3):
         return optax.chain(
@@ -321,6 +337,9 @@ def test_networks_are_tuned_and_judged_on_other_seeds():
     assert np.isclose(chosen["learning_rate"], [1e-3, 1e-2]).any()
     runs = networks.train(known("adam"), "perceptron", chosen, range(3))
     assert len(set(runs["digits"])) == 3
+    assert [row[-1] for row in runs["curves"]] == runs["digits"]
+    assert [len(row) for row in runs["curves"]] == [networks.NETWORKS["perceptron"].epochs] * 3
+    assert all(row[0] < row[-1] for row in runs["curves"])
     assert min(runs["digits"]) > 0.8
     assert max(runs["arrived"]) <= 180  # steps in all; -1 if it never arrives
     none = networks.train(contender("idle", lambda: sgd(0.0)), "perceptron", {}, range(2))

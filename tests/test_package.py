@@ -254,10 +254,10 @@ def test_the_readme_quotes_the_races():
             share, low, high = (100 * records[name][key] for key in ("share", "share_low", "share_high"))
             assert f"{title} ({share:.1f}%, {low:.1f} to {high:.1f}%)" in text
     against_adam = tuple(author_claims.Claim(name, "adam", better=True) for name in FIVE_ON_MATRICES)
-    for one in author_claims.judgements(against_adam, race["matrices"]):  # "none of which can be told apart from Adam"
+    for one in author_claims.findings(against_adam, race["matrices"]):  # "none of which can be told apart from Adam"
         assert one.low < 0 < one.high
-    judged = author_claims.judgements(author_claims.ON_VECTORS, race["results"])
-    judged += author_claims.judgements(author_claims.ON_MATRICES, race["matrices"])
+    judged = author_claims.findings(author_claims.ON_VECTORS, race["results"])
+    judged += author_claims.findings(author_claims.ON_MATRICES, race["matrices"])
     held = sum(one.verdict == "holds" for one in judged)
     assert f"Of {len(judged)} claims that authors make about other optimizers, {held} hold there" in text
 

@@ -174,6 +174,22 @@ def test_a_judgement_has_its_checks_verdicts_and_map(tmp_path):
     (family,) = pieces(data, "ranges")[0]["groups"]
     assert family["ranges"][0]["margin"] == 0.1
     assert family["ranges"][1]["margin"] == 0.05  # a network
+    (panel,) = pieces(data, "curves")[0]["panels"]
+    assert panel["name"] == "net"
+    assert [curve["name"] for curve in panel["curves"]] == ["newcomer", "sgd"]
+    own = panel["curves"][0]
+    assert [own[key] for key in ("x", "low", "middle", "high")] == [[1, 2], [0.5, 1], [0.75, 1.5], [1, 2]]
+
+
+def test_a_judgement_whose_networks_have_no_curves_is_shown(tmp_path):
+    found = judged()
+    del found["record"]["networks"]["net"]["curves"]
+    write_json(tmp_path / "judgement.json", found)
+    (panel,) = pieces(data_of(page_of([tmp_path / "judgement.json"]).html), "curves")[0]["panels"]
+    assert [curve["name"] for curve in panel["curves"]] == ["sgd"]
+    del found["opponents"]["sgd"]["networks"]["net"]["curves"]
+    write_json(tmp_path / "judgement.json", found)
+    assert pieces(data_of(page_of([tmp_path / "judgement.json"]).html), "curves") == []
 
 
 def test_a_damaged_file_among_many_is_named_and_the_rest_is_shown(tmp_path, swept):

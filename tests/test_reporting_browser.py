@@ -1,6 +1,8 @@
 """The page of results in a browser: nothing fails, tables sort and filter, figures change, files are downloaded."""
 
 import csv
+import math
+import re
 import time
 import xml.etree.ElementTree
 from pathlib import Path
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 from gdlab.records import read_json, write_json
-from gdlab.reporting import page_of, save
+from gdlab.reporting import board, page_of, save
+from gdlab.reporting.judgements import decision
 from tests.browsing import settle
 from tests.samples import judged, many_runs, paths_of_two, write_training
 from tests.test_explorer import HOSTILE
@@ -93,6 +96,32 @@ def test_verdicts_have_the_colours_of_their_answers(visit):
     answers = [verdict["answer"] for verdict in read_json(entry)["verdicts"]["parts"]["adam"].values()]
     assert set(answers) == {"worse", "equal", "cannot tell"}
     assert len(set(zip(answers, fills, strict=True))) == len(set(fills)) == 3
+    assert tab.problems == []
+
+
+def test_the_board_fits_on_a_page_and_intervals_have_two_digits(open_file, tmp_path):
+    tab = open_file(board.build(BOARD, tmp_path / "site"), width=1280)
+    scroll = tab.locator(".scroll").first
+    assert scroll.evaluate("part => part.scrollWidth <= part.clientWidth")
+    names, against = (column(piece(tab, "Entries"), place) for place in (0, 6))
+    expected = {
+        entry.content["name"]: decision(entry.content["verdicts"]["overall"]["adam"]["all diagnostics"])
+        for entry in board.entries(BOARD)[0].values()
+        if entry.content["name"] != "adam"
+    }
+    for name, text in zip(names, against, strict=True):
+        if name == "adam":
+            assert text == "\N{EN DASH}"  # not against itself
+            continue
+        one = expected[name]
+        decimals = 1 - math.floor(math.log10(one.high - one.low))
+        numbers = (float(each) for each in re.findall(r"-?[\d.]+", text))
+        assert list(numbers) == [
+            pytest.approx(each, abs=0.51 * 10**-decimals) for each in (one.mean, one.low, one.high)
+        ]
+        assert {len(each) for each in re.findall(r"\.(\d+)", text)} == {decimals}
+    tab.get_by_role("link", name="adadelta").click()
+    assert tab.title() == "Judgement of adadelta"
     assert tab.problems == []
 
 

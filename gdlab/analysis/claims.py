@@ -91,7 +91,7 @@ class Verdict(NamedTuple):
         return found if self.margins is None else found | {"margins": self.margins}
 
 
-def judge(
+def judge_claim(
     claim: Claim, found: Results, *, rivals: Sequence[str] | None = None, labels: Mapping[str, str] | None = None
 ) -> Verdict:
     """Judge a claim by the intervals of its margins.

@@ -26,8 +26,8 @@ from gdlab.compute.extras import as_data, with_last
 from gdlab.compute.precision import exact_products
 from gdlab.compute.trees import is_floating
 from gdlab.gradients.finite import autodiff, finite_difference, open_floating
-from gdlab.gradients.judge import Fault, forward_mode_row, judge
 from gdlab.gradients.ladder import climb
+from gdlab.gradients.leaf_verdict import Fault, forward_mode_row, judge_leaf
 from gdlab.gradients.noise import Noise, average, common_numbers, require_noisy_gradient, takes_key
 from gdlab.gradients.report import GradientReport, GradientRow
 from gdlab.gradients.schemes import SCHEMES, Scheme, as_scheme
@@ -155,13 +155,13 @@ def check_gradient(
         usual = default_tolerance(eps) if key is None else NOISY_TOLERANCE
         tolerance = float(rtol) if rtol is not None else usual
         asked = max(asked, tolerance)
-        judgement = judge(seen, chosen, tolerance, eps, value, both, noises[number])
-        found = judgement.rows
+        verdict = judge_leaf(seen, chosen, tolerance, eps, value, both, noises[number])
+        found = verdict.rows
         if refusal is not None:
             found = [*found, forward_mode_row(seen.exact.size)._replace(flags=(f"not available: {refusal[:60]}",))]
         rows += [row._replace(leaf=name) for row in found]
-        agreements.append((judgement.error, judgement.scheme, name, judgement.half))
-        faults += [Fault(f"{name}: {fault.text}", fault.proven) for fault in judgement.faults]
+        agreements.append((verdict.error, verdict.scheme, name, verdict.half))
+        faults += [Fault(f"{name}: {fault.text}", fault.proven) for fault in verdict.faults]
 
     side = "autodiff (reverse mode)" if gradient is None else f"{getattr(gradient, '__name__', 'gradient')} (given)"
     side += about

@@ -1,5 +1,6 @@
 """Diagnosing: one compiled program for each problem, which tunes a contender on some seeds and judges it on others."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,15 +10,18 @@ import numpy as np
 from jaxtyping import Float
 
 from gdlab.compute.interrupts import check
+from gdlab.compute.programs import digest_jaxprs
 from gdlab.compute.promotion import standard_promotion
 from gdlab.compute.threads import ahead, usable_cores
+from gdlab.diagnostics.collection import PROBLEMS
 from gdlab.diagnostics.maps import ONE_AT_A_TIME, choose_settings, instances
 from gdlab.diagnostics.problem import Problem
-from gdlab.diagnostics.run import Outcome, take_steps
+from gdlab.diagnostics.run import Outcome, begin_instance, take_steps
 from gdlab.hyperparameters.factories import explained, given, optimizer_from
 from gdlab.judging.contenders import Contender, try_settings
 from gdlab.judging.keeping import Kept
 from gdlab.judging.tiers import Tier
+from gdlab.optimizers import sgd
 
 BEYOND = 1.0
 """The decimal digits beyond a problem's goal that still count."""
@@ -61,7 +65,9 @@ def diagnose(
 
     def work(name: str) -> dict[str, Any]:
         check()
-        return kept.get(f"problem {name}", lambda: diagnose_one(one, problems[name], tier))
+        known_as = _name_kept(name, problems[name])
+        keeper = Kept(None) if known_as is None else kept
+        return keeper.get(known_as or name, lambda: diagnose_one(one, problems[name], tier))
 
     found = {}
     with jax.enable_x64(False), jax.disable_jit(False), standard_promotion():
@@ -69,6 +75,25 @@ def diagnose(
             found[name] = result
             done(name)
     return found
+
+
+def _name_kept(name: str, problem: Problem) -> str | None:
+    """Return the name under which a result on a problem is kept: with a digest of a problem that is not gdlab's.
+
+    The digest covers what the problem computes, so that a result on another problem of this name is not taken for its
+    own. It is None for a problem that calls back into Python, of which nobody can know what it computes.
+    """
+    if PROBLEMS.get(name) is problem:
+        return f"problem {name}"
+
+    def run(key: Any, level: Any) -> Outcome:
+        return take_steps(problem, sgd(0.1), *begin_instance(problem, level, key))
+
+    digest = digest_jaxprs([jax.make_jaxpr(run)(jax.random.key(0), jnp.float32(problem.levels[0]))])
+    if digest is None:
+        return None
+    whole = f"{digest} {[float(level) for level in problem.levels]} {problem.goal} {problem.steps}"
+    return f"problem {name} {hashlib.sha256(whole.encode()).hexdigest()[:16]}"
 
 
 def diagnose_one(one: Contender, problem: Problem, tier: Tier, *, first_seed: int = 0) -> dict[str, Any]:

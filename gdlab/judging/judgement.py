@@ -38,6 +38,7 @@ from gdlab.judging.verdicts import OVERALL, Verdicts, compare
 from gdlab.optimizers import OPTIMIZERS
 from gdlab.optimizers.contract.report import BrokenContractError
 from gdlab.types import Factory
+from gdlab.version import VERSION
 
 AGAINST = ("adam", "momentum", "sgd")
 """The opponents by default."""
@@ -233,8 +234,8 @@ class _Call:
         if one.name not in self.kept:
             place = None
             if self.folder is not None:
-                digest = digest_contender(one)
-                place = self.folder / "kept" / f"{one.name}-{self.tier}-{digest}"
+                name = f"{one.name}-{self.tier}-{digest_contender(one)}"
+                place = self.folder / "kept" / VERSION / name
             self.kept[one.name] = Kept(place)
         return self.kept[one.name]
 

@@ -124,7 +124,7 @@ def tune(one: Contender, name: str, tier: Tier) -> dict[str, Any]:
     return {"chosen": chosen, "refused": tried.refused, "reason": tried.reason, "data": data_digest(name)}
 
 
-def train(one: Contender, name: str, setting: Mapping[str, float], seeds: Sequence[int]) -> dict[str, list[float]]:
+def train(one: Contender, name: str, setting: Mapping[str, float], seeds: Sequence[int]) -> dict[str, list[Any]]:
     """Train a network with one setting from several seeds.
 
     Args:
@@ -134,17 +134,17 @@ def train(one: Contender, name: str, setting: Mapping[str, float], seeds: Sequen
       seeds: the seeds, which determine the parameters at the start and the order of the examples.
 
     Returns:
-      One number per seed: `digits`, the decimal digits by which the test loss is smaller than that of an answer that
-      knows nothing; and `arrived`, the steps, in whole
-      epochs, until the held-out loss is at most the network's target, -1 for never.
+      One entry per seed: `digits`, the decimal digits by which the test loss is smaller than that of an answer that
+      knows nothing; `curves`, the same after each epoch; and `arrived`, the steps, in whole epochs, until the held-out
+      loss is at most the network's target, -1 for never.
     """
     network = NETWORKS[name]
     found = _losses(one, network, [dict(setting)], seeds)
-    last = found["test_loss"][0, :, -1].astype(float)
-    last = np.clip(np.nan_to_num(last, nan=np.inf), 1e-6, network.worst)
+    losses = np.clip(np.nan_to_num(found["test_loss"][0].astype(float), nan=np.inf), 1e-6, network.worst)
+    curves = np.round(np.log10(network.worst / losses), 4)
     below = found["valid_loss"][0] <= network.target
     arrived = np.where(below.any(axis=1), (below.argmax(axis=1) + 1) * network.task().steps, -1)
-    return {"digits": np.round(np.log10(network.worst / last), 4).tolist(), "arrived": arrived.tolist()}
+    return {"digits": curves[:, -1].tolist(), "curves": curves.tolist(), "arrived": arrived.tolist()}
 
 
 def _losses(

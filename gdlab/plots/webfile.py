@@ -1,4 +1,4 @@
-"""Web pages that hold all that they need: a template filled with styles, scripts, libraries and data."""
+"""Web pages that hold all that they need: their elements, styles, scripts, libraries and data."""
 
 import base64
 import gzip
@@ -49,14 +49,14 @@ def libraries() -> list[str]:
     return found
 
 
-def filled(template: Path, title: str, data: Any, *, styles: Sequence[Path], scripts: Sequence[Path]) -> str:
-    """Return a page: the template with its styles, the libraries, its scripts and the data.
+def filled(body: Path, title: str, data: Any, *, styles: Sequence[Path], scripts: Sequence[Path]) -> str:
+    """Return a page: what all pages share, with its own elements and styles, the libraries, its scripts and the data.
 
     No text of the data can end its element or begin another one. The browser runs only the scripts whose digests the
     page names, and loads nothing from anywhere.
 
     Args:
-      template: the file of the template.
+      body: the file of the page's own elements.
       title: the title.
       data: what the scripts read, as values that JSON supports; numbers that are not finite become null.
       styles: the files of the styles, in order.
@@ -67,6 +67,7 @@ def filled(template: Path, title: str, data: Any, *, styles: Sequence[Path], scr
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
     parts = {
         "title": html.escape(title),
+        "body": body.read_text(encoding="utf-8").rstrip(),
         "policy": " ".join(f"'sha256-{digest}'" for digest in digests),
         "style": "\n".join(file.read_text(encoding="utf-8") for file in styles),
         "licenses": "\n\n".join(
@@ -75,4 +76,4 @@ def filled(template: Path, title: str, data: Any, *, styles: Sequence[Path], scr
         "data": json.dumps(finite(data), separators=(",", ":")).replace("<", "\\u003c"),
         "scripts": "\n".join(f"<script>{text}</script>" for text in texts),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template.read_text(encoding="utf-8"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (WEB / "page.html").read_text(encoding="utf-8"))

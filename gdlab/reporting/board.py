@@ -127,35 +127,46 @@ def build(board: str | os.PathLike[str] = "board", site: str | os.PathLike[str] 
             one = page_from([section._replace(pieces=[*section.pieces, *code], provenance=made)], [], section.title)
             (staging / f"{name}.html").write_text(one.html, encoding="utf-8")
             write_json(staging / f"{name}.json", entry.content)
-        links = {name: f"{name}.html" for name in found}
-        overview = _overview({name: entry.content for name, entry in found.items()})
+        shown = _shown({name: entry.content for name, entry in found.items()})
+        overview = _overview({shown[name]: entry.content for name, entry in found.items()})
+        links = {shown[name]: f"{name}.html" for name in found}
         index = page_from([overview], damaged, "Judgements", links=links)
         (staging / "index.html").write_text(index.html, encoding="utf-8")
     return place / "index.html"
 
 
+def _shown(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return what each entry is called: the name of the optimizer, with that of the file if there are several."""
+    names = [entry["name"] for entry in found.values()]
+    return {
+        file: name if names.count(name) == 1 else f"{name} ({file})" for file, name in zip(found, names, strict=True)
+    }
+
+
 def _overview(found: Mapping[str, Mapping[str, Any]]) -> Section:
-    """Return the table of all entries, with the verdict on all problems against each opponent."""
+    """Return the table of all entries by name, with the verdict on all problems against each opponent."""
     opponents = list(dict.fromkeys(name for entry in found.values() for name in entry["opponents"]))
     columns = [
-        Column("entry", "text", list(found)),
-        Column("optimizer", "text", [entry["name"] for entry in found.values()]),
+        Column("optimizer", "text", list(found)),
         Column("tier", "text", [entry["tier"] for entry in found.values()]),
         Column("sound", "text", ["yes" if entry["soundness"]["ok"] else "NO" for entry in found.values()]),
         Column("solved %", "number", [100 * np.mean(entry["record"]["solved"]) for entry in found.values()]),
-        Column("bytes per parameter", "number", [_cost(entry, "bytes_per_parameter") for entry in found.values()]),
-        Column("step / Adam's", "number", [_cost(entry, "relative_time") for entry in found.values()]),
+        Column("bytes", "number", [_cost(entry, "bytes_per_parameter") for entry in found.values()]),
+        Column("step", "number", [_cost(entry, "relative_time") for entry in found.values()]),
     ]
     for opponent in opponents:
         columns.append(
             Column(f"against {opponent}", "interval", [_overall(entry, opponent) for entry in found.values()])
         )
-    columns.append(Column("gdlab", "text", [str(entry.get("gdlab", "?")) for entry in found.values()]))
+    versions = [str(entry.get("gdlab", "?")) for entry in found.values()]
+    if len(set(versions)) > 1:
+        columns.append(Column("gdlab", "text", versions))
     note = (
-        "Solved: the share of all problems, levels and seeds. Against an opponent: the difference in decimal digits of "
-        "the error that is left on all diagnostics, paired by seed; positive ones are better."
+        "Solved: the share of all problems, levels and seeds. Bytes: of state per parameter. Step: its time, relative "
+        "to that of Adam's. Against an opponent: the difference in decimal digits of the error that is left on all "
+        "diagnostics, paired by seed; positive ones are better."
     )
-    made = in_words({"entries": len(found), "gdlab": VERSION})
+    made = in_words({"entries": len(found), "judged by gdlab": sorted(set(versions)), "page by gdlab": VERSION})
     return Section("All judgements", [Rows("Entries", columns, note)], made)
 
 

@@ -11,7 +11,8 @@ from gdlab.diagnostics import PROBLEMS
 from gdlab.judging.report import sentence
 from gdlab.judging.verdicts import MARGIN, NETWORK_MARGIN
 from gdlab.records import read_json
-from gdlab.reporting.pieces import Column, Levels, Piece, Ranges, Rows, Section, in_words
+from gdlab.reporting.pieces import Column, Curve, Curves, Levels, Piece, Ranges, Rows, Section, in_words
+from gdlab.reporting.trainings import MEDIANS, curve_of
 
 
 class Read(NamedTuple):
@@ -142,7 +143,7 @@ def _map(found: Mapping[str, Any]) -> Levels:
 
 
 def _networks(found: Mapping[str, Any]) -> list[Piece]:
-    """Return a table of the networks, if there are any."""
+    """Return a table and the curves of the networks, if there are any."""
     records = {found["name"]: found["record"], **found["opponents"]}
     rows = [
         (network, name, record["networks"][network])
@@ -152,6 +153,11 @@ def _networks(found: Mapping[str, Any]) -> list[Piece]:
     ]
     if not rows:
         return []
+    curves: dict[str, list[Curve]] = {}
+    for network, name, one in rows:
+        if "curves" in one:  # records of an earlier version do not hold them
+            table = np.array(one["curves"], float)
+            curves.setdefault(network, []).append(curve_of(name, np.arange(1, table.shape[1] + 1), table))
     columns = [
         Column("network", "text", [network for network, _, _ in rows]),
         Column("optimizer", "text", [name for _, name, _ in rows]),
@@ -160,8 +166,15 @@ def _networks(found: Mapping[str, Any]) -> list[Piece]:
         Column("each seed", "sparkline", [one["digits"] for *_, one in rows]),
         Column("setting", "text", [_setting(one["chosen"]) for *_, one in rows]),
     ]
-    note = "The mean over seeds of -log10 of the test loss after training; more is better."
-    return [Rows("Networks", columns, note)]
+    note = (
+        "The mean over seeds of the decimal digits by which the test loss after training is smaller than that of an "
+        "answer that knows nothing; more is better."
+    )
+    pieces: list[Piece] = [Rows("Networks", columns, note)]
+    if curves:
+        what = "Decimal digits of the test loss, as in the table. "
+        pieces.append(Curves("Networks after each epoch", "epoch", curves, what + MEDIANS))
+    return pieces
 
 
 def _setting(chosen: Any) -> str:

@@ -13,6 +13,8 @@ from gdlab.analysis.landscapes import is_logarithmic
 from gdlab.records import read_json, read_run
 from gdlab.reporting.pieces import Column, Curve, Curves, DotAxis, Dots, Piece, Rows, Section, in_words
 
+MEDIANS = "Lines are medians over seeds, and bands contain all seeds."
+
 
 class Trained(NamedTuple):
     """What a run's folder holds.
@@ -215,7 +217,7 @@ def _curves(runs: Sequence[Trained]) -> Curves:
             label = f"{what}, {epochs} epochs" if several else what
             curve = curve_of(label, np.arange(1, table.shape[1] + 1), table)
             panels.setdefault(metric.replace("_", " "), []).append(curve)
-    return Curves("Learning curves", "epoch", panels, "Lines are medians over seeds, and bands contain all seeds.")
+    return Curves("Learning curves", "epoch", panels, MEDIANS)
 
 
 def _by_interest(history: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ function show(one) {
 async function begin() {
   page.sections = await whole(page.sections);
   element("sections").replaceChildren(...page.sections.map(section));
-  element("made").textContent = page.made;
+  element("notes").replaceChildren(make("p", { textContent: page.made }));
   if (page.sections.length > 1) {
     const links = page.sections.map((one, i) =>
       make("li", {}, make("a", { href: `#section-${i}`, textContent: one.title })),

@@ -67,7 +67,15 @@ function wordsOf(column, row) {
   if (column.kind === "number") return Number.isNaN(numberOf(column, row)) ? "–" : exact(numberOf(column, row));
   const [middle, low, high] = intervalOf(column, row);
   if (Number.isNaN(middle)) return "–";
-  return exact(middle) + (Number.isNaN(low) && Number.isNaN(high) ? "" : ` (${exact(low)} to ${exact(high)})`);
+  const show = roundedTo(high - low);
+  return show(middle) + (Number.isNaN(low) && Number.isNaN(high) ? "" : ` (${show(low)} to ${show(high)})`);
+}
+
+/** How numbers are shown whose interval is this wide: with two digits of the width, where these need no exponent. */
+function roundedTo(width) {
+  const decimals = 1 - Math.floor(Math.log10(width));
+  const fits = width > 0 && decimals >= 0 && decimals <= 6;
+  return (value) => (fits && Number.isFinite(value) ? value.toFixed(decimals).replace(/^-(?=[0.]*$)/, "") : exact(value));
 }
 
 /** A row of numbers as a small line. */
@@ -124,9 +132,16 @@ function csvOf(columns, order) {
 
 const STEP = 10; // rows that are shown at first
 
+/** The class of a column's cells: texts that are all short need no room to break. */
+function classOf(column) {
+  if (column.kind !== "text") return column.kind === "interval" ? "number interval" : "number";
+  return column.texts.every((text) => text.length <= 20) ? "short" : "";
+}
+
 function drawRows(piece) {
   const { columns, count } = piece;
   columns.forEach((column) => (column.count = count));
+  const classes = columns.map(classOf);
   const state = { sort: null, down: false, words: [], shown: STEP };
   const texts = columns.filter((column) => column.kind === "text");
   const hits = (word) => texts.map((column) => column.texts.map((text) => text.toLowerCase().includes(word)));
@@ -136,8 +151,8 @@ function drawRows(piece) {
     state.shown *= 4;
     fill();
   });
-  const heads = columns.map((column) => {
-    const head = make("th", { scope: "col", className: column.kind === "text" ? "" : "number" });
+  const heads = columns.map((column, i) => {
+    const head = make("th", { scope: "col", className: classes[i] });
     head.append(button(column.name, () => sort(column)));
     return head;
   });
@@ -177,7 +192,7 @@ function drawRows(piece) {
   function fill() {
     const rows = order.slice(0, state.shown).map((row) => {
       const cells = columns.map((column, i) => {
-        const cell = make(i ? "td" : "th", { className: column.kind === "text" ? "" : "number" });
+        const cell = make(i ? "td" : "th", { className: classes[i] });
         if (!i) cell.scope = "row";
         if (column.kind === "sparkline") cell.append(sparkline(column.rows[row]));
         else cell.append(linked(wordsOf(column, row)));

@@ -1,4 +1,4 @@
-"""The judgement on one leaf: how far the gradient under test is from the quotients, and what that proves.
+"""The verdict on one leaf: how far the gradient under test is from the quotients, and what that proves.
 
 A difference proves an error only if it is far beyond the uncertainty of the quotients, which must have converged; an
 agreement counts only if that uncertainty is within the tolerance. Everything between is undecided.
@@ -36,7 +36,7 @@ class Fault(NamedTuple):
     proven: bool
 
 
-class Judgement(NamedTuple):
+class LeafVerdict(NamedTuple):
     """What was concluded for one leaf.
 
     Attributes:
@@ -54,7 +54,7 @@ class Judgement(NamedTuple):
     half: float = 0.0
 
 
-def judge(
+def judge_leaf(
     seen: Seen,
     schemes: Sequence[Scheme],
     tolerance: float,
@@ -62,7 +62,7 @@ def judge(
     value: float,
     with_forward: bool,
     noise: Noise | None = None,
-) -> Judgement:
+) -> LeafVerdict:
     """Judge the gradient of one leaf.
 
     Args:
@@ -76,10 +76,10 @@ def judge(
     """
     with np.errstate(all="ignore"):
         seen = seen if noise is None else seen._replace(exact=noise.mean)
-        return _judge(seen, schemes, tolerance, eps, value, with_forward, noise)
+        return _judge_leaf(seen, schemes, tolerance, eps, value, with_forward, noise)
 
 
-def _judge(
+def _judge_leaf(
     seen: Seen,
     schemes: Sequence[Scheme],
     tolerance: float,
@@ -87,7 +87,7 @@ def _judge(
     value: float,
     with_forward: bool,
     noise: Noise | None,
-) -> Judgement:
+) -> LeafVerdict:
     fine = min(eps, float(np.finfo(np.float32).eps))  # narrower leaves were widened to float32
     sided_noise = rounding_noise(seen.one_sided[0], seen, fine, value)
     kinks = find_kinks(seen.one_sided, sided_noise)
@@ -118,10 +118,10 @@ def _judge(
         rows.append(forward_mode_row(seen.exact.size)._replace(error=error))
         faults += fault
     if noise is None:
-        return Judgement(rows, faults, rows[best].best_error, found[best].scheme.name)
+        return LeafVerdict(rows, faults, rows[best].best_error, found[best].scheme.name)
     rows = [row._replace(standard_error=_relative(noise.error, scale)) for row, scale in zip(rows, scales, strict=True)]
     half = _relative(noise.half, scales[best])
-    return Judgement(rows, faults, rows[best].best_error, found[best].scheme.name, half)
+    return LeafVerdict(rows, faults, rows[best].best_error, found[best].scheme.name, half)
 
 
 def _scale(one: Settled) -> float:
