@@ -66,7 +66,8 @@ def test_entries_of_the_same_name_are_told_apart(tmp_path):
     data = data_of(board.build(tmp_path / "board", tmp_path / "site").read_text())
     names = {f"newcomer ({entry.stem})": f"{entry.stem}.html" for entry in (first, second)}
     table = columns(pieces(data, "rows")[0])
-    assert dict(zip(table["optimizer"], table["gdlab"], strict=True)) == dict(zip(names, ("0.7.0", "0.6.0"), strict=True))
+    assert table["optimizer"] == list(names)
+    assert table["gdlab"] == ["0.7.0", "0.6.0"]
     assert data["links"] == names
 
 
