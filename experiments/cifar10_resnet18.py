@@ -12,12 +12,12 @@ of the normalization are the article's; CIFAR10's own are (125.3, 123.0, 113.9) 
 "Validation" means the test set, as in the article, unless --hold-out sets training images aside. A seed gives all
 optimizers the same initial parameters, data order and augmentation: differences are paired over seeds. The article
 starts from ImageNet weights: --weights FILE. `gdlab.analysis.claims` judges each claim by margins, one value per seed.
-Every (protocol, optimizer, seed) has a run folder in --out: a killed command resumes, and ends in the same numbers.
 
-Command:   python experiments/cifar10_resnet18.py [--protocol both] [--seeds 0 1 2] [--dtype bfloat16] [--smoke]
-Expect:    report.md, results.json, tables and learning curves in --out. A run that diverges is recorded, and the others
-           continue. The smoke run shows that everything works, not which optimizer is better.
-Runtime:   --smoke takes 2.5 minutes on 2 idle CPU cores, nearly all of it compilation. The benchmark needs a GPU.
+Command:   python experiments/cifar10_resnet18.py [--protocol both] [--seeds 0 1 2] [--width 16] [--smoke]
+Expect:    report.md, results.json, tables and learning curves in --out, which also holds a folder for each run, so a
+           killed command resumes and ends in the same numbers. The smoke run does not show which optimizer is better.
+Runtime:   --smoke: 2.5 minutes on 2 idle CPU cores, most of it compilation. A seed of one protocol: 80 minutes on two
+           fast cores with --width 16, and 6.5 hours at full width.
 """
 
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
@@ -31,10 +31,9 @@ from gdlab import OPTIMIZERS, comparison, models, plots, tasks
 from gdlab.analysis import claims
 from gdlab.analysis.claims import Claim, at_end, differences, judge_claim
 from gdlab.arguments import require_choice, require_count, require_names
-from gdlab.comparison import Candidate, Measure, Problem, Report, Study
+from gdlab.comparison import Candidate, Measure, Problem, Report, Run, Study, reports, summaries
+from gdlab.comparison.curve_tables import curve_tables
 from gdlab.comparison.options import Options, carry_out, parse, report_folder
-from gdlab.comparison.reports import claims_blocks, claims_table, longest, numbers, provenance, settings_line
-from gdlab.comparison.summaries import Column, orders_compared, orders_words, panels_of, problem_tables, seeds_note
 from gdlab.compute.interrupts import command
 
 ARTICLE = {
@@ -46,10 +45,12 @@ ARTICLE = {
 SETTINGS = {"momentum": {"learning_rate": 0.01}}
 """Settings of the article that differ from our defaults, which are PyTorch's."""
 
+Runs = dict[str, list[Run]]
+Verdicts = list[claims.Verdict]
 ACCURACY = Measure("accuracy (%)", "accuracy", lambda value: 100 * value, better="higher")
 LOSS = Measure("loss (nats)", "loss", digits=4)
 COLUMNS = {
-    f"{part}_{measure.metric}": Column(f"{word} {measure.label}", measure, part)
+    f"{part}_{measure.metric}": summaries.Column(f"{word} {measure.label}", measure, part)
     for measure in (ACCURACY, LOSS)
     for part, word in (("train", "training"), ("test", "test"))
 }
@@ -137,18 +138,21 @@ CLAIMS = (
         LEADERS,
         lambda found: claims.share_ahead(found, "train_accuracy", "adamax") - 0.9,
         whole_curves=True,
+        metric="train_accuracy",
     ),
     Claim(
         "Training ends in the order Adamax, SGD, Adam, AdamW",
         "final training accuracy of each, minus that of the next",
         LEADERS,
         lambda found: claims.in_order(found, "train_accuracy", LEADERS),
+        metric="train_accuracy",
     ),
     Claim(
         "Adamax, SGD, Adam and AdamW end with similar test accuracy",
         f"{ALIKE} minus the difference of final test accuracies, for every pair in both directions",
         LEADERS,
         lambda found: ALIKE - differences(at_end(found, "test_accuracy"), LEADERS, LEADERS),
+        metric="test_accuracy",
     ),
     Claim(
         "Adamax and SGD improve most in the first epochs",
@@ -156,12 +160,14 @@ CLAIMS = (
         LEADERS,
         lambda found: differences(claims.early_means(found, "test_accuracy"), ("adamax", "momentum")),
         whole_curves=True,
+        metric="test_accuracy",
     ),
     Claim(
         "Adam and AdamW have the lowest test loss",
         "final test loss of each of the others minus that of each of the two",
         LEADERS,
         lambda found: -differences(at_end(found, "test_loss"), ("adam", "adamw")),
+        metric="test_loss",
     ),
     Claim(
         "SGD's and Adamax's test loss rises at the end",
@@ -169,6 +175,7 @@ CLAIMS = (
         ("momentum", "adamax"),
         lambda found: claims.late_rises(found, "test_loss", ("momentum", "adamax")) - 1.05,
         whole_curves=True,
+        metric="test_loss",
     ),
     Claim(
         "Adagrad and Adadelta improve linearly",
@@ -176,48 +183,64 @@ CLAIMS = (
         LAGGARDS,
         lambda found: claims.linearity(found, "train_accuracy", LAGGARDS) - 0.98,
         whole_curves=True,
+        metric="train_accuracy",
     ),
     Claim(
         "Adagrad and Adadelta stay behind",
         f"final test accuracy of each of the other four minus that of each of the two, minus {ALIKE}",
         LEADERS + LAGGARDS,
         lambda found: differences(at_end(found, "test_accuracy"), LEADERS, LAGGARDS) - ALIKE,
+        metric="test_accuracy",
     ),
 )
 
 
 def make_report(config: Config, study: Study) -> str:
     found = comparison.collect_all(study)
-    runs = {problem.name: longest(problem, found) for problem in study.problems}
+    runs = {problem.name: reports.longest(problem, found) for problem in study.problems}
     verdicts = {
         name: [judge_claim(claim, own, rivals=tuple(ARTICLE), labels=ARTICLE) for claim in CLAIMS]
         for name, own in runs.items()
     }
     random = [] if config.weights else ["random initial weights (ImageNet's)"]
+    ours, source = (c.pick("epochs", "dtype", "patience", *TASK) for c in (config, Config(weights=config.weights)))
     report = Report()
-    ours, article = (
-        each.pick("epochs", "dtype", "patience", *TASK) for each in (config, Config(weights=config.weights))
-    )
-    report.add("# ResNet18 on CIFAR10", *provenance(study, found), settings_line(ours, article, *random))
-    rank_by = [COLUMNS[name] for name in ("test_accuracy", "train_accuracy", "test_loss")]
+    report.add("# ResNet18 on CIFAR10", *reports.provenance(study, found), reports.settings_line(ours, source, *random))
     with report_folder(config) as folder:
         for problem in study.problems:
-            own = runs[problem.name]
-            report.add(f"## The {problem.shown}", **problem_tables(study, problem, own, [*COLUMNS.values()], rank_by))
-            report.add("The article's claims:", *claims_blocks(verdicts[problem.name]))
-            title = f"ResNet18 on CIFAR10, {problem.shown}\n{seeds_note(study)}"
-            panels = panels_of(study, own, [*COLUMNS.values()])
-            plots.save_learning(panels, folder / problem.name, title=title, log_y=[False, False, None, None])
+            report_one(report, study, problem, runs[problem.name], verdicts[problem.name], folder / problem.name)
         if len(runs) == 2 and len(config.optimizers) > 1:
-            compared = orders_compared(runs["sound"], runs["source"], COLUMNS["test_accuracy"])
-            question = "Does the ranking by final test accuracy survive the article's faults?"
-            report.add("## The two protocols compared", *orders_words(study, compared, question))
-            report.results["comparison"] = compared
-        report.add("## The article's claims", claims=claims_table(verdicts))
+            compare_protocols(report, study, runs, folder / "protocols.png")
+        report.add("## The article's claims", claims=reports.claims_table(verdicts))
         records = {name: [one.record() for one in own] for name, own in verdicts.items()}
-        protocols = numbers(study, found, [*COLUMNS.values()])
-        report.write(folder, config=config.record(), protocols=protocols, claims=records)
+        numbers = reports.numbers(study, found, [*COLUMNS.values()])
+        report.write(folder, config=config.record(), protocols=numbers, claims=records)
     return str(report)
+
+
+def report_one(report: Report, study: Study, problem: Problem, runs: Runs, verdicts: Verdicts, folder: Path) -> None:
+    """Add the tables and verdicts of a protocol, and draw its curves with the claims that speak of them."""
+    columns, rank_by = [*COLUMNS.values()], [each for name, each in COLUMNS.items() if name != "train_loss"]
+    report.add(f"## The {problem.shown}", **summaries.problem_tables(study, problem, runs, columns, rank_by))
+    if problem.patience is None:
+        report.add(**curve_tables(study, problem, runs, COLUMNS["test_accuracy"]))
+    report.add("The article's claims:", *reports.claims_blocks(verdicts))
+    title = f"ResNet18 on CIFAR10, {problem.shown}\n{summaries.seeds_note(study)}"
+    panels = summaries.panels_of(study, runs, columns)
+    notes = {column.label: reports.claims_note(verdicts, name) for name, column in COLUMNS.items()}
+    plots.save_learning(panels, folder, title=title, log_y=[False, False, None, None], notes=notes)
+
+
+def compare_protocols(report: Report, study: Study, runs: dict[str, Runs], file: Path) -> None:
+    """Add what the faults of the article's listing do to the ranking, and draw it."""
+    column = COLUMNS["test_accuracy"]
+    compared = summaries.orders_compared(runs["sound"], runs["source"], column)
+    question = "Does the ranking by final test accuracy survive the article's faults?"
+    report.add("## The two protocols compared", *summaries.orders_words(study, compared, question))
+    report.results["comparison"] = compared
+    if scores := summaries.scores_across(study, runs, column):
+        title = f"Without the faults of the article's listing, and with them\n{summaries.seeds_note(study, 'bars')}"
+        plots.save(plots.slopes(scores, [*runs], title=title, label=column.label), file)
 
 
 if __name__ == "__main__":

@@ -379,6 +379,7 @@ CALLS = {
     "plots.marginals": lambda: {"landscape": relief()},
     "plots.parallel": lambda: {"landscape": relief()},
     "plots.setting_maps": lambda: {"landscape": relief()},
+    "plots.slopes": lambda: {"scores": {"a": np.ones((2, 3))}, "sides": ["left", "right"]},
     "plots.settings": lambda: {"ds": settings_found(), "variable": "loss"},
     "plots.maps": lambda: {"panels": table_of_maps(), "labels": ("x", "y"), "colour_label": "z"},
     "plots.panels": lambda: {"grid": grid(), "paths": PATHS},

@@ -140,6 +140,13 @@ def test_claims_without_enough_evidence_are_not_decided(experiment):
         for name, found in as_claimed().items()
     }
     assert verdicts(experiment, single) == ["undecided"] * 8
+    assert verdict(experiment, order, single).why == (
+        "a single seed has no interval; it points in the claim's direction: smallest margin 0.01"
+    )
+    single["adamw"][0].history["train_accuracy"][-1] = 0.99
+    assert "it points against the claim: smallest margin -0.02" in verdict(experiment, order, single).why
+    single["adamw"] = as_claimed()["adamw"]  # the others have one seed
+    assert verdict(experiment, order, single).why == "a single seed has no interval"
     decided = [each != "undecided" for each in verdicts(experiment, short)]
     assert decided == [not claim.whole_curves for claim in experiment.CLAIMS]
 
@@ -354,11 +361,13 @@ def test_a_killed_benchmark_resumes_and_ends_in_the_same_numbers(
         assert part in text
     assert "| SGD |" in (out / "report.md").read_text()
     for protocol in ("sound", "source"):
-        for name in ("final", "best", "ranking_test_accuracy", "ranking_train_accuracy", "ranking_test_loss"):
+        rankings = ("ranking_test_accuracy", "ranking_train_accuracy", "ranking_test_loss", "ranking_peak")
+        for name in ("final", "best", *rankings, "epochs_to_target", "early_stopping"):
             assert all((out / protocol / f"{name}{suffix}").exists() for suffix in (".txt", ".csv", ".tex"))
         for name in ("training_accuracy", "test_accuracy", "training_loss", "test_loss", "learning"):
             with Image.open(out / protocol / f"{name}.png") as image:
                 assert min(image.size) > 400
+    assert (out / "protocols.png").exists()
     # The report agrees with the files of the runs.
     (path,) = (out / "runs/sound/adam").rglob("seed-1/metrics.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -73,6 +74,23 @@ def test_panels_become_files_by_their_labels(tmp_path):
     plots.save_learning({"training accuracy (%)": few, "test loss (nats)": few}, tmp_path / "new", title="a title")
     found = {path.name for path in (tmp_path / "new").iterdir()}
     assert found == {"training_accuracy.png", "test_loss.png", "learning.png"}
+
+
+def test_notes_are_written_below_their_panels(tmp_path):
+    few = {name: CURVES[name] for name in ("method 0", "method 1")}
+    notes = {"b": "holds: one is better\nundecided: another one is not", "a": ""}
+    figure = plots.learning_panels({"a": few, "b": few, "c": few}, notes=notes)
+    FigureCanvasAgg(figure).draw()
+    axes = dict(zip("abc", figure.axes, strict=False))
+    texts = {name: [text.get_text() for text in each.texts] for name, each in axes.items()}
+    assert texts == {"a": [], "b": [notes["b"]], "c": []}
+    (note,) = axes["b"].texts
+    assert note.get_window_extent().y1 < axes["b"].xaxis.label.get_window_extent().y0
+    with pytest.raises(ValueError, match="notes: expected one of a; got 'b'"):
+        plots.learning_panels({"a": few}, notes={"b": "a text"})
+    with pytest.raises(ValueError, match="notes: expected one of a; got 'b'"):
+        plots.save_learning({"a": few}, tmp_path / "nothing", notes={"b": "a text"})
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_twelve_curves_differ_and_nothing_is_cut_off(tmp_path):

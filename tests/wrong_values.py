@@ -301,6 +301,7 @@ KINDS: dict[str, str] = {
     "plots.profiles.shares": "named arrays",
     "plots.rank_diagram.groups": "index pairs",
     "plots.save_learning.panels": "records",
+    "plots.slopes.scores": "named arrays",
     "plots.interactive.explore.labels": "three texts",
     "plots.interactive.explore.runs": "records",
     "plots.interactive.surface.labels": "three texts",

@@ -61,6 +61,7 @@ class Claim(NamedTuple):
       margins: a function from `Results` to an array of shape (margins, seeds). Every margin must be positive in the
         mean.
       whole_curves: whether the claim is about whole learning curves, which must then have `LEAST_EPOCHS` epochs.
+      metric: the metric that it is about, such as "test_accuracy", beside whose curves it is shown; default none.
     """
 
     text: str
@@ -68,6 +69,7 @@ class Claim(NamedTuple):
     needs: tuple[str, ...]
     margins: Callable[[Results], Float[np.ndarray, "margins seeds"]]
     whole_curves: bool = False
+    metric: str = ""
 
 
 class Verdict(NamedTuple):
@@ -96,8 +98,8 @@ def judge_claim(
 ) -> Verdict:
     """Judge a claim by the intervals of its margins.
 
-    The claim is undecided if a candidate that it needs is missing or diverged, if there is only one seed, or if it is
-    about whole curves and these are short or differ in length.
+    The claim is undecided if a candidate that it needs is missing or diverged, if it is about whole curves and these
+    are short or differ in length, or if there is only one seed: then the reason says in which direction that points.
 
     Args:
       claim: the claim.
@@ -118,6 +120,7 @@ def judge_claim(
         require_text(f"claim.{name}", getattr(claim, name))
     require_strings("claim.needs", claim.needs, expected="names", empty=False)
     require_flag("claim.whole_curves", claim.whole_curves)
+    require_text("claim.metric", claim.metric, empty=True)
     _require_results(found)
     if rivals is not None:
         require_strings("rivals", rivals, expected="names", empty=False)
@@ -136,11 +139,11 @@ def judge_claim(
     counted = [name for name in found if name not in failed and (rivals is None or name in (*rivals, *claim.needs))]
     asked = {name: found[name] for name in counted}
     lengths = {len(next(iter(run.history.values()))) for runs in asked.values() for run in runs}
-    if any(len(runs) < 2 for runs in asked.values()):
-        return undecided("a single seed has no interval")
     if claim.whole_curves and (len(lengths) > 1 or max(lengths) < LEAST_EPOCHS):
         return undecided(f"it needs whole curves of at least {LEAST_EPOCHS} epochs")
     require_callable("claim.margins", claim.margins)
+    if any(len(runs) < 2 for runs in asked.values()):
+        return undecided(f"a single seed has no interval{_direction(claim, asked)}")
     margins = seeds_interval(claim.margins(asked))
     verdict = UNDECIDED
     if (margins.low > 0).all():
@@ -150,6 +153,15 @@ def judge_claim(
     worst = int(np.argmin(margins.estimate))
     least, low, high = (f"{end[worst]:.4g}" for end in margins)
     return Verdict(claim, verdict, f"smallest margin {least} [{low}, {high}]", np.stack(margins, axis=-1))
+
+
+def _direction(claim: Claim, found: Results) -> str:
+    """Say where a single seed of each candidate points; nothing if some have more."""
+    if any(len(runs) != 1 for runs in found.values()):
+        return ""
+    least = float(np.min(claim.margins(found)))
+    side = "in the claim's direction" if least > 0 else "against the claim"
+    return f"; it points {side}: smallest margin {least:.4g}"
 
 
 def _require_results(found: Any) -> None:

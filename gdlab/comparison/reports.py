@@ -131,6 +131,11 @@ def claims_blocks(verdicts: Sequence[Verdict]) -> list[Block]:
     return ["\n".join(lines)]
 
 
+def claims_note(verdicts: Sequence[Verdict], metric: str) -> str:
+    """Return the claims about a metric, a line each with the verdict first, to write below its curves."""
+    return "\n".join(f"{one.verdict}: {one.claim.text}" for one in verdicts if one.claim.metric == metric)
+
+
 def claims_table(verdicts: Mapping[str, Sequence[Verdict]]) -> Table:
     """Make a table of verdicts with one row per claim and one column per problem."""
     claims = [one.claim.text for one in next(iter(verdicts.values()))]

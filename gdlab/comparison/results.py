@@ -65,7 +65,8 @@ class Run(NamedTuple):
         Args:
           measure: the measure.
           part: "train", "valid" or "test".
-          which: "final" (default) or "best": the epoch.
+          which: the epoch: "final" (default), "best" (that of the lowest loss, see `best_epoch`) or "peak" (that of the
+            best value of the measure itself).
 
         Returns:
           The number to report. A run that diverged counts as a failure, except at its best epoch if it has one.
@@ -74,7 +75,7 @@ class Run(NamedTuple):
           ValueError: if the run has no such part or metric.
         """
         require_instance("measure", measure, Measure, "a Measure")
-        require_choice("which", which, ("final", "best"))
+        require_choice("which", which, ("final", "best", "peak"))
         parts = [name.removesuffix("_loss") for name in self.history if name.endswith("_loss")]
         require_choice("part", part, tuple(parts))
         if f"{part}_{measure.metric}" not in self.history:
@@ -83,6 +84,9 @@ class Run(NamedTuple):
         values = self.history[f"{part}_{measure.metric}"]
         if which == "best" and self.best_epoch is not None:
             return float(measure.convert(values[self.best_epoch - 1]))
+        if which == "peak" and not self.diverged:
+            every = np.asarray(measure.convert(values), float)
+            return float(every.max() if measure.better == "higher" else every.min())
         converted = float(measure.convert(values[-1]))
         return measure.failure if self.diverged or not np.isfinite(converted) else converted
 

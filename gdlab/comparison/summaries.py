@@ -112,9 +112,9 @@ def summary_table(
 
 
 def rank_candidates(
-    runs: Mapping[str, Sequence[Run]], measure: Measure, seeds: int, part: str = "test"
+    runs: Mapping[str, Sequence[Run]], measure: Measure, seeds: int, part: str = "test", which: str = "final"
 ) -> tuple[list[str], Ranking] | None:
-    """Rank the candidates that have all their seeds.
+    """Rank the candidates that have all their seeds, by the measure at the epoch `which` of `Run.value`.
 
     Returns:
       The names of the candidates, the best first, and their `Ranking`; None if there are fewer than two.
@@ -122,7 +122,7 @@ def rank_candidates(
     names = [name for name, own in runs.items() if len(own) == seeds]
     if len(names) < 2:
         return None
-    scores = np.stack([values(runs[name], measure, part) for name in names])
+    scores = np.stack([values(runs[name], measure, part, which) for name in names])
     ranked = ranking(scores, better=measure.better)
     return [names[place] for place in ranked.order], ranked
 
@@ -321,10 +321,32 @@ def panels_of(study: Study, runs: Mapping[str, Sequence[Run]], columns: Sequence
     }
 
 
-def seeds_note(study: Study) -> str:
-    """Describe the curves and shades in a figure of the study's learning curves."""
+def scores_across(
+    study: Study, runs: Mapping[str, Mapping[str, Sequence[Run]]], column: Column
+) -> dict[str, Float[np.ndarray, "problems 3"]]:
+    """Return the final score of each candidate on several problems, as `gdlab.plots.slopes` draws them.
+
+    Args:
+      study: the study.
+      runs: the final runs of each candidate, by problem.
+      column: the measure and part of the data.
+
+    Returns:
+      For each candidate that has runs on all problems, none of which diverged, the mean and Student's interval on each
+      problem, by the name that is shown.
+    """
+    found = {}
+    for name in next(iter(runs.values())):
+        scores = [values(own[name], column.measure, column.part) for own in runs.values()]
+        if all(each.size and np.isfinite(each).all() for each in scores):
+            found[study.candidate(name).shown] = np.array([mean_interval(each) for each in scores], float)
+    return found
+
+
+def seeds_note(study: Study, intervals: str = "shaded") -> str:
+    """Describe the means in a figure of the study, and its intervals, which are "shaded" or drawn otherwise."""
     count = len(study.seeds)
-    return "one seed" if count == 1 else f"mean of {count} seeds; shaded: 95% interval"
+    return "one seed" if count == 1 else f"mean of {count} seeds; {intervals}: 95% interval"
 
 
 def published_beside(

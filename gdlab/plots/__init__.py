@@ -4,7 +4,8 @@ Functions of two variables are in `surfaces`, many paths side by side in `panels
 Line plots are in `series`, those over epochs and seeds in `epochs`, and those over a hyperparameter in `scans`.
 `settings` draws any dataset of a sweep or a scan, by the number of its hyperparameters; its parts are `setting_curves`,
 `setting_maps` and `parallel`. Maps of planes are in `atlas`, shaded tables in `heatmap`, those of diagnostics in
-`levels_map`, rank diagrams in `ranks`, and images from generative models in `latents`. All share `canvas` and `style`.
+`levels_map`, rank diagrams in `ranks`, scores under several conditions in `slopes`, and images from generative models
+in `latents`. All share `canvas` and `style`.
 `gdlab.plots.interactive` is imported by name: it makes a surface to turn, which needs the extra `interactive` (plotly)
 or `vispy`, and the page on which the paths of a sweep are explored.
 """
@@ -24,6 +25,7 @@ from gdlab.plots.series import curve_panels, curves, draw_curves, profiles, valu
 from gdlab.plots.setting_curves import importance, marginals
 from gdlab.plots.setting_maps import setting_maps
 from gdlab.plots.settings import settings
+from gdlab.plots.slopes import slopes
 from gdlab.plots.style import PALETTE, line_style
 from gdlab.plots.surfaces import contour, contour3d, paths, scatter, surface
 
@@ -64,6 +66,7 @@ __all__ = [
     "sensitivity",
     "setting_maps",
     "settings",
+    "slopes",
     "surface",
     "values",
     "write_gif",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from gdlab.analysis.learning_curves import Band
-from gdlab.arguments import as_path, require_flag, require_mapping, require_sequence
+from gdlab.arguments import as_path, require_choice, require_flag, require_mapping, require_sequence, require_text
 from gdlab.plots.canvas import save
 from gdlab.plots.checks import require_bands, require_texts
 from gdlab.plots.style import line_style
@@ -48,7 +48,11 @@ def learning(bands: Mapping[str, Band], *, title: str = "", label: str = "", log
 
 
 def learning_panels(
-    panels: Mapping[str, Mapping[str, Band]], *, title: str = "", log_y: Sequence[bool | None] | None = None
+    panels: Mapping[str, Mapping[str, Band]],
+    *,
+    title: str = "",
+    log_y: Sequence[bool | None] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Figure:
     """Plot several metrics of the same names in one figure, two panels per row, with one legend.
 
@@ -56,17 +60,23 @@ def learning_panels(
       panels: the learning curves of each metric, by the metric's label.
       title: the figure's title.
       log_y: for each panel, as in `learning`. Default None: all axes are linear.
+      notes: what is written below a panel, by the metric's label, one or more lines. Default None: nothing.
 
     Returns:
       The figure.
     """
     logs = _checked(panels, title, log_y)
+    below = _notes(panels, notes)
     rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(9.6, 0.6 + 2.9 * rows), layout="constrained")
+    lines = max((text.count("\n") + 1 for text in below.values() if text), default=0)
+    figure = Figure(figsize=(9.6 if not lines else 12.0, 0.6 + (2.9 + 0.19 * lines) * rows), layout="constrained")
     drawn = figure.subplots(rows, 2, squeeze=False, sharex=True).ravel()
     for axes, (label, bands), log in zip(drawn, panels.items(), logs, strict=False):
         _draw(axes, bands, label, log)
         axes.tick_params(labelbottom=True)
+        if below.get(label):
+            offset = {"xytext": (0, -38), "textcoords": "offset points", "annotation_clip": False}
+            axes.annotate(below[label], (0, 0), xycoords="axes fraction", va="top", fontsize=8.5, **offset)
     for axes in drawn[len(panels) :]:
         axes.set_visible(False)
     figure.suptitle(title, fontsize=11)
@@ -80,6 +90,7 @@ def save_learning(
     *,
     title: str = "",
     log_y: Sequence[bool | None] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Write a figure of each panel, and one of all panels as learning.png.
 
@@ -90,12 +101,14 @@ def save_learning(
       folder: the folder to write to.
       title: the title of all figures.
       log_y: for each panel, as in `learning`. Default None: all axes are linear.
+      notes: what is written below the panels of learning.png, as in `learning_panels`. Default None: nothing.
     """
     place, logs = as_path("folder", folder), _checked(panels, title, log_y)
+    _notes(panels, notes)
     for (label, bands), log in zip(panels.items(), logs, strict=True):
         name = label.split(" (")[0].strip().lower().replace(" ", "_")
         save(learning(bands, title=title, label=label, log_y=log), place / f"{name}.png")
-    save(learning_panels(panels, title=title, log_y=log_y), place / "learning.png")
+    save(learning_panels(panels, title=title, log_y=log_y, notes=notes), place / "learning.png")
 
 
 def _checked(panels: Any, title: Any, log_y: Any) -> Sequence[bool | None]:
@@ -116,6 +129,18 @@ def _checked(panels: Any, title: Any, log_y: Any) -> Sequence[bool | None]:
         if log is not None:
             require_flag("log_y", log)
     return log_y
+
+
+def _notes(panels: Mapping[str, Any], notes: Any) -> Mapping[str, str]:
+    """Check what is written below panels, and return it."""
+    if notes is None:
+        return {}
+    require_mapping("notes", notes, "from labels of panels to text")
+    for label, text in notes.items():
+        require_choice("notes", label, tuple(panels))
+        require_text(f"notes[{label!r}]", text, empty=True)
+    found: Mapping[str, str] = notes
+    return found
 
 
 def _draw(axes: Axes, bands: Mapping[str, Band], label: str, log_y: bool | None) -> None:
