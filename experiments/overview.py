@@ -44,7 +44,7 @@ from gdlab.analysis.tables import Table
 from gdlab.arguments import require_choice, require_names
 from gdlab.comparison import Problem, Report, Study, demon
 from gdlab.comparison.options import Options, carry_out, parse, report_folder
-from gdlab.comparison.published import published
+from gdlab.comparison.published import published, published_beside
 from gdlab.comparison.reports import longest, numbers, provenance
 from gdlab.comparison.summaries import (
     Column,
@@ -52,7 +52,6 @@ from gdlab.comparison.summaries import (
     across_table,
     across_words,
     panels_of,
-    published_beside,
     rank_over_problems,
     seeds_note,
     tuned_table,

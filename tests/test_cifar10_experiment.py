@@ -146,7 +146,9 @@ def test_claims_without_enough_evidence_are_not_decided(experiment):
     single["adamw"][0].history["train_accuracy"][-1] = 0.99
     assert "it points against the claim: smallest margin -0.02" in verdict(experiment, order, single).why
     single["adamw"] = as_claimed()["adamw"]  # the others have one seed
-    assert verdict(experiment, order, single).why == "a single seed has no interval"
+    assert verdict(experiment, order, single).why == "runs are missing"
+    nothing = {name: [] for name in single}
+    assert {verdict(experiment, place, nothing).why for place in range(8)} == {"runs are missing"}
     decided = [each != "undecided" for each in verdicts(experiment, short)]
     assert decided == [not claim.whole_curves for claim in experiment.CLAIMS]
 
@@ -184,6 +186,10 @@ def test_protocols_are_compared(experiment):
     source["asgd"][0].history["test_accuracy"][-1] = 0.88
     source["asgd"][2].history["test_accuracy"][-1] = 0.99
     assert orders_compared(sound, source, column)["survives"] == "undecided"
+    partial_runs = sound | {"asgd": sound["asgd"][:1]}
+    assert orders_compared(sound, partial_runs, column)["pairs"] == 6 * 5 // 2  # of those that have all seeds
+    nothing = orders_compared({"adam": []}, {"adam": []}, column)
+    assert (nothing["survives"], nothing["kendall_tau"]) == ("undecided", None)
 
 
 @pytest.mark.parametrize(

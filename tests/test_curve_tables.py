@@ -55,23 +55,45 @@ def test_tables_rank_by_the_peak_and_say_what_stopping_costs():
         "late": [trained(seed, [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], [6, 5, 4, 3, 2, 1]) for seed in (0, 1)],
         "early": [trained(seed, [0.5, 0.8 + 0.01 * seed, 0.6, 0.6, 0.6, 0.6], [2, 1, 3, 3, 3, 3]) for seed in (0, 1)],
         "lost": [trained(seed, [0.5] * 6, [1] * 6, diverged=True) for seed in (0, 1)],
+        "half": [trained(0, [0.65] * 6, [6, 5, 4, 3, 2, 1]), trained(1, [0.5] * 6, [6, 5, 4, 3, 2, 1], diverged=True)],
     }
     one = study(runs)
     tables = curve_tables(one, one.problems[0], runs, TEST, share=0.8, patience=3)
     assert list(tables) == [f"sound/{name}" for name in ("ranking_peak", "epochs_to_target", "early_stopping")]
     peak, target, stopping = tables.values()
-    assert [row[1] for row in peak.rows] == ["early", "late", "lost"]
+    assert [row[1] for row in peak.rows][:2] == ["early", "late"]  # the others diverged
+    assert "chosen by the test set" in peak.caption
     assert peak.rows[0][2] == "80.50"
     assert "reaches 64.80" in target.caption
-    assert [row[:2] for row in target.rows] == [("early", "2.0 ± 0.0"), ("late", "6.0 ± 0.0"), ("lost", "-")]
-    assert [row[2] for row in target.rows] == ["2 of 2", "2 of 2", "0 of 2"]
+    assert list(target.rows) == [
+        ("early", "2.0 ± 0.0", "2 of 2"),
+        ("late", "6.0 ± 0.0", "2 of 2"),
+        ("half", "1.0", "1 of 2"),
+        ("lost", "-", "0 of 2"),
+    ]
     by_name = {row[0]: row[1:] for row in stopping.rows}
     assert by_name["late"] == ("6.0", "0%", "70.00 ± 0.00", "+0.00 [0.00, 0.00]")
     assert by_name["early"][:2] == ("5.0", "17%")  # one epoch of six is saved
     assert by_name["early"][3].startswith("+20.50 [14.15, 26.85]")  # 20 and 21, with t = 12.706 for two seeds
-    assert by_name["lost"] == ("-", "-", "-", "-")
+    assert by_name["lost"] == ("4.0", "33%", "50.00 ± 0.00", "-")  # each run stops before it diverges
+    assert by_name["half"] == ("6.0", "0%", "57.50 ± 10.61", "+0.00")
     assert "test loss had not improved for 3 epochs" in stopping.caption
     assert "a little too good" in stopping.caption
+
+
+def test_other_measures_and_numbers_are_refused():
+    one, runs = study(["it"]), {"it": []}
+    loss = Column("test loss", Measure("loss", "loss"), "test")
+    for column, settings, message in (
+        (loss, {}, "column: expected a measure of which more is better, got test loss"),
+        (TEST, {"share": 1.5}, "share: expected a number"),
+        (TEST, {"patience": 0}, "patience: expected an integer of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            curve_tables(one, one.problems[0], runs, column, **settings)
+    empty = curve_tables(one, one.problems[0], runs, TEST)
+    assert empty["sound/early_stopping"].rows == (("it", "-", "-", "-", "-"),)
+    assert empty["sound/epochs_to_target"].rows == (("it", "-", "0 of 2"),)
 
 
 def test_stopping_watches_what_is_held_out():

@@ -245,6 +245,24 @@ def test_results_on_own_problems_are_kept_by_what_these_compute(tmp_path):
     assert kept.read == 1
 
 
+def test_results_on_problems_that_nobody_can_know_are_not_kept(tmp_path):
+    problem = ONE["quadratic_aligned"]
+
+    def calls_back(params, data, step):
+        one = jax.pure_callback(lambda: np.float32(1.0), jax.ShapeDtypeStruct((), np.float32), vmap_method="sequential")
+        return problem.error(params, data, step) * one
+
+    def reads(key, level):
+        assert float(jnp.max(jnp.ones(2))) == 1.0
+        return problem.begin(key, level)
+
+    kept = Kept(tmp_path)
+    for one in (problem._replace(error=calls_back), problem._replace(begin=reads)):
+        found = diagnosing.diagnose(known("sgd"), {"mine": one}, SMALL, kept, lambda _: None)
+        assert len(found["mine"]["solved"]) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_digest_covers_matrices_too():
     def other(learning_rate=1e-3):
         return optax.chain(

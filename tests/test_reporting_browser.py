@@ -99,6 +99,19 @@ def test_verdicts_have_the_colours_of_their_answers(visit):
     assert tab.problems == []
 
 
+def first_decimal(value):
+    """The first decimal at which a number, rounded there, is not 0."""
+    return next(place for place in range(7) if float(f"{value:.{place}f}"))
+
+
+def test_an_end_that_is_not_zero_is_not_shown_as_zero(visit, tmp_path):
+    found = judged()
+    found["verdicts"]["overall"]["sgd"]["all diagnostics"] |= {"mean": -0.0119, "low": -0.0234, "high": -0.00033}
+    write_json(tmp_path / "judgement.json", found)
+    verdicts = piece(visit(tmp_path / "judgement.json"), "Is it better?")
+    assert column(verdicts, 3)[0] == "-0.0119 (-0.0234 to -0.0003)"
+
+
 def test_the_board_fits_on_a_page_and_intervals_have_two_digits(open_file, tmp_path):
     tab = open_file(board.build(BOARD, tmp_path / "site"), width=1280)
     scroll = tab.locator(".scroll").first
@@ -114,13 +127,13 @@ def test_the_board_fits_on_a_page_and_intervals_have_two_digits(open_file, tmp_p
             assert text == "\N{EN DASH}"  # not against itself
             continue
         one = expected[name]
-        decimals = 1 - math.floor(math.log10(one.high - one.low))
-        numbers = (float(each) for each in re.findall(r"-?[\d.]+", text))
-        assert list(numbers) == [
-            pytest.approx(each, abs=0.51 * 10**-decimals) for each in (one.mean, one.low, one.high)
-        ]
+        decimals = max(1 - math.floor(math.log10(one.high - one.low)), *map(first_decimal, (one.low, one.high)))
+        numbers = [float(each) for each in re.findall(r"-?[\d.]+", text)]
+        assert numbers == pytest.approx([one.mean, one.low, one.high], abs=0.51 * 10**-decimals)
         assert {len(each) for each in re.findall(r"\.(\d+)", text)} == {decimals}
-    tab.get_by_role("link", name="adadelta").click()
+    tab.get_by_role("link", name="adadelta", exact=True).click()
+    tab.wait_for_url("**/adadelta-*.html")
+    tab.wait_for_selector("html[data-ready]")
     assert tab.title() == "Judgement of adadelta"
     assert tab.problems == []
 

@@ -32,8 +32,9 @@ def test_lines_join_the_scores_and_names_keep_their_order():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["sound", "source"]
 
 
-def test_names_do_not_cover_each_other(tmp_path):
-    many = {f"method {k}": np.full((3, 3), 50 + 0.01 * k) + np.eye(3)[0] for k in range(12)}
+@pytest.mark.parametrize("count", [6, 12])
+def test_names_do_not_cover_each_other(tmp_path, count):
+    many = {f"method {k}": np.full((3, 3), 50 + 0.01 * k) + np.eye(3)[0] for k in range(count)}
     figure = plots.slopes(many | {"far": np.full((3, 3), 10.0)}, ["a", "b", "c"])
     plots.save(figure, tmp_path / "slopes.png")
     for side in ("left", "right"):

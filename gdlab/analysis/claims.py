@@ -98,8 +98,9 @@ def judge_claim(
 ) -> Verdict:
     """Judge a claim by the intervals of its margins.
 
-    The claim is undecided if a candidate that it needs is missing or diverged, if it is about whole curves and these
-    are short or differ in length, or if there is only one seed: then the reason says in which direction that points.
+    The claim is undecided if a candidate that it needs is missing or diverged, if runs are missing, if it is about
+    whole curves and these are short or differ in length, or if there is only one seed. The reason then says in which
+    direction that seed points.
 
     Args:
       claim: the claim.
@@ -138,13 +139,16 @@ def judge_claim(
         return undecided(f"a run of {', '.join(lost)} diverged")
     counted = [name for name in found if name not in failed and (rivals is None or name in (*rivals, *claim.needs))]
     asked = {name: found[name] for name in counted}
+    counts = {len(runs) for runs in asked.values()}
+    if len(counts) != 1 or 0 in counts:
+        return undecided("runs are missing")
     lengths = {len(next(iter(run.history.values()))) for runs in asked.values() for run in runs}
     if claim.whole_curves and (len(lengths) > 1 or max(lengths) < LEAST_EPOCHS):
         return undecided(f"it needs whole curves of at least {LEAST_EPOCHS} epochs")
     require_callable("claim.margins", claim.margins)
-    if any(len(runs) < 2 for runs in asked.values()):
-        return undecided(f"a single seed has no interval{_direction(claim, asked)}")
     margins = seeds_interval(claim.margins(asked))
+    if counts == {1}:
+        return undecided(f"a single seed has no interval; {_direction(float(margins.estimate.min()))}")
     verdict = UNDECIDED
     if (margins.low > 0).all():
         verdict = HOLDS
@@ -155,13 +159,10 @@ def judge_claim(
     return Verdict(claim, verdict, f"smallest margin {least} [{low}, {high}]", np.stack(margins, axis=-1))
 
 
-def _direction(claim: Claim, found: Results) -> str:
-    """Say where a single seed of each candidate points; nothing if some have more."""
-    if any(len(runs) != 1 for runs in found.values()):
-        return ""
-    least = float(np.min(claim.margins(found)))
-    side = "in the claim's direction" if least > 0 else "against the claim"
-    return f"; it points {side}: smallest margin {least:.4g}"
+def _direction(least: float) -> str:
+    """Say where the smallest margin of a single seed points."""
+    side = "in the claim's direction" if least > 0 else "against the claim" if least < 0 else "neither way"
+    return f"it points {side}: smallest margin {least:.4g}"
 
 
 def _require_results(found: Any) -> None:

@@ -1,7 +1,14 @@
 """Published results, with their sources, to compare measured results with."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from gdlab.analysis.statistics import sign_of
+from gdlab.analysis.tables import Table, counted
+from gdlab.comparison.study import Study
+from gdlab.comparison.summaries import Found, cell, values
 from gdlab.types import NameTable
 
 
@@ -150,3 +157,50 @@ def published(task: str, optimizer: str, epochs: int) -> Published | None:
     if optimizer not in found.rows or epochs not in found.epochs:
         return None
     return found.rows[optimizer][found.epochs.index(epochs)]
+
+
+def published_beside(
+    study: Study,
+    found: Found,
+    names: Sequence[str],
+    published: Callable[[str, str, int], str | None],
+    caption: str,
+) -> Table:
+    """Make a table of measured results, with published results in columns beside them.
+
+    There is one row per candidate and one column per problem and number of epochs. The best mean of a column has a
+    star.
+
+    Args:
+      study: the study.
+      found: what the folders hold for each problem and candidate.
+      names: the candidates to show.
+      published: a function of (problem, candidate, epochs) that returns the published result as text, or None.
+      caption: the table's caption.
+
+    Returns:
+      The table.
+    """
+    head, columns = ["optimizer"], []
+    for problem in study.problems:
+        for epochs in problem.epochs:
+            own = {name: values(found[problem.name][name].runs[epochs], problem.measure) for name in names}
+            costs = {
+                name: sign_of(problem.measure.better) * each.mean() if each.size == len(study.seeds) else np.inf
+                for name, each in own.items()
+            }
+            least = min(costs.values())
+            head.append(f"{problem.shown}, {problem.measure.label}, {counted(epochs, 'epoch')}")
+            columns.append(
+                [
+                    cell(problem.measure, own[name], len(study.seeds))
+                    + ("*" if np.isfinite(least) and costs[name] == least else "")
+                    for name in names
+                ]
+            )
+            theirs = [published(problem.name, name, epochs) for name in names]
+            if any(theirs):
+                head.append(f"{problem.shown}, published, {counted(epochs, 'epoch')}")
+                columns.append([text or "-" for text in theirs])
+    rows = [(study.candidate(name).shown, *cells) for name, *cells in zip(names, *columns, strict=True)]
+    return Table(head, rows, caption)

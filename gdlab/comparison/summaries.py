@@ -1,6 +1,6 @@
 """Summaries of runs: values, means and ranks, and the tables that show them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -221,7 +221,7 @@ def tuned_table(study: Study, found: Found, caption: str = "") -> Table:
 def orders_compared(
     first: Mapping[str, Sequence[Run]], second: Mapping[str, Sequence[Run]], column: Column
 ) -> dict[str, Any]:
-    """Compare how two sets of runs, such as those of two problems, rank the same candidates.
+    """Compare how two sets of runs, such as those of two problems, rank the candidates that have all runs in both.
 
     Args:
       first: the runs of each candidate.
@@ -229,13 +229,17 @@ def orders_compared(
       column: the measure and part of the data to rank by.
 
     Returns:
-      A dictionary for a JSON file: survives, kendall_tau, pairs (their number) and reversed (the reversed pairs). The
+      A dictionary for a JSON file: survives, kendall_tau (None if fewer than two candidates have all runs), pairs
+        (their number) and reversed (the reversed pairs). The
         entry survives is "no" if a pair of candidates is reversed and its intervals exclude 0 in both sets, "yes" if
         no pair is reversed and both sets have more than one seed, and otherwise "undecided".
     """
-    scores = [np.stack([values(runs[name], column.measure, column.part) for name in first]) for runs in (first, second)]
+    most = max(len(own) for runs in (first, second) for own in runs.values())
+    names = [name for name in first if len(first[name]) == len(second[name]) == most > 0]
+    if len(names) < 2:
+        return {"survives": "undecided", "kendall_tau": None, "pairs": 0, "reversed": []}
+    scores = [np.stack([values(runs[name], column.measure, column.part) for name in names]) for runs in (first, second)]
     agreement = compare_rankings(*scores, better=column.measure.better)
-    names = list(first)
     order = ranking(scores[0], better=column.measure.better).order.tolist()
     swapped = [
         {
@@ -254,6 +258,8 @@ def orders_compared(
 
 def orders_words(study: Study, compared: Mapping[str, Any], question: str) -> list[Block]:
     """Answer a question that `orders_compared` decides, and list the reversed pairs."""
+    if compared["kendall_tau"] is None:
+        return [f"{question} Undecided: runs are missing."]
     answer = ("no", "yes")
     pairs = [
         (
@@ -270,6 +276,12 @@ def orders_words(study: Study, compared: Mapping[str, Any], question: str) -> li
     )
     head = ("pair (better, worse) in the first ranking", "adjacent", "significant in both")
     return [words, *([Table(head, pairs, "Pairs whose order differs between the rankings.")] if pairs else [])]
+
+
+def watched_loss(runs: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
+    """Return the metric by which the best epoch of a run is known, and its name in words."""
+    held = any("valid_loss" in run.history for own in runs.values() for run in own)
+    return ("valid_loss", "held-out loss") if held else ("test_loss", "test loss")
 
 
 def problem_tables(
@@ -291,8 +303,7 @@ def problem_tables(
     Returns:
       The tables by name. The names begin with the problem's name, as a folder.
     """
-    held = any("valid_loss" in run.history for own in runs.values() for run in own)
-    best = f"At each run's epoch of lowest {'validation' if held else 'test'} loss"
+    best = f"At each run's epoch of lowest {watched_loss(runs)[1]}"
     tables = {
         "final": summary_table(study, runs, columns, "At the end of each run"),
         "best": summary_table(study, runs, columns, best, which="best"),
@@ -332,13 +343,13 @@ def scores_across(
       column: the measure and part of the data.
 
     Returns:
-      For each candidate that has runs on all problems, none of which diverged, the mean and Student's interval on each
-      problem, by the name that is shown.
+      For each candidate that has all its seeds on all problems, none of which diverged, the mean and Student's interval
+      on each problem, by the name that is shown.
     """
     found = {}
     for name in next(iter(runs.values())):
         scores = [values(own[name], column.measure, column.part) for own in runs.values()]
-        if all(each.size and np.isfinite(each).all() for each in scores):
+        if all(each.size == len(study.seeds) and np.isfinite(each).all() for each in scores):
             found[study.candidate(name).shown] = np.array([mean_interval(each) for each in scores], float)
     return found
 
@@ -347,50 +358,3 @@ def seeds_note(study: Study, intervals: str = "shaded") -> str:
     """Describe the means in a figure of the study, and its intervals, which are "shaded" or drawn otherwise."""
     count = len(study.seeds)
     return "one seed" if count == 1 else f"mean of {count} seeds; {intervals}: 95% interval"
-
-
-def published_beside(
-    study: Study,
-    found: Found,
-    names: Sequence[str],
-    published: Callable[[str, str, int], str | None],
-    caption: str,
-) -> Table:
-    """Make a table of measured results, with published results in columns beside them.
-
-    There is one row per candidate and one column per problem and number of epochs. The best mean of a column has a
-    star.
-
-    Args:
-      study: the study.
-      found: what the folders hold for each problem and candidate.
-      names: the candidates to show.
-      published: a function of (problem, candidate, epochs) that returns the published result as text, or None.
-      caption: the table's caption.
-
-    Returns:
-      The table.
-    """
-    head, columns = ["optimizer"], []
-    for problem in study.problems:
-        for epochs in problem.epochs:
-            own = {name: values(found[problem.name][name].runs[epochs], problem.measure) for name in names}
-            costs = {
-                name: sign_of(problem.measure.better) * each.mean() if each.size == len(study.seeds) else np.inf
-                for name, each in own.items()
-            }
-            least = min(costs.values())
-            head.append(f"{problem.shown}, {problem.measure.label}, {counted(epochs, 'epoch')}")
-            columns.append(
-                [
-                    cell(problem.measure, own[name], len(study.seeds))
-                    + ("*" if np.isfinite(least) and costs[name] == least else "")
-                    for name in names
-                ]
-            )
-            theirs = [published(problem.name, name, epochs) for name in names]
-            if any(theirs):
-                head.append(f"{problem.shown}, published, {counted(epochs, 'epoch')}")
-                columns.append([text or "-" for text in theirs])
-    rows = [(study.candidate(name).shown, *cells) for name, *cells in zip(names, *columns, strict=True)]
-    return Table(head, rows, caption)

@@ -34,7 +34,8 @@ class Record(NamedTuple):
         `diagnosing.diagnose`).
       solved: for each judged seed, the share of all problems and levels that is solved.
       families: for each family of problems, the mean digits of each judged seed; see `diagnosing.digits`.
-      networks: for each network, the chosen setting, a digest of the data, and the digits and arrivals of each seed.
+      networks: for each network, the chosen setting, a digest of the data, and the digits, curves and arrivals of each
+        seed (see `networks.train`).
       refused: the number of settings that the factory refuses on a problem.
       reason: the first refusal, in one line.
       seconds: how long the diagnostics and each network took.
@@ -119,10 +120,9 @@ def train_network(one: Contender, record: Record, name: str, tier: Tier, kept: K
       The new `Record`.
     """
     began = time.perf_counter()
-    found = dict(record.networks.get(name) or kept.get(f"network {name}", lambda: networks.tune(one, name, tier)))
-    runs = kept.get(
-        f"network {name} {seeds[0]} to {seeds[-1]}", lambda: networks.train(one, name, found["chosen"], seeds)
-    )
+    place = f"network {name} {networks.data_digest(name)[:16]}"
+    found = dict(record.networks.get(name) or kept.get(place, lambda: networks.tune(one, name, tier)))
+    runs = kept.get(f"{place} {seeds[0]} to {seeds[-1]}", lambda: networks.train(one, name, found["chosen"], seeds))
     for key, row in runs.items():
         found[key] = [*found.get(key, []), *row]
     took = round(time.perf_counter() - began + record.seconds.get(name, 0.0), 1)

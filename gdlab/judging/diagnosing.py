@@ -65,9 +65,9 @@ def diagnose(
 
     def work(name: str) -> dict[str, Any]:
         check()
-        known_as = _name_kept(name, problems[name])
-        keeper = Kept(None) if known_as is None else kept
-        return keeper.get(known_as or name, lambda: diagnose_one(one, problems[name], tier))
+        place = None if kept.folder is None else _name_kept(name, problems[name])
+        keeper = Kept(None) if place is None else kept
+        return keeper.get(place or name, lambda: diagnose_one(one, problems[name], tier))
 
     found = {}
     with jax.enable_x64(False), jax.disable_jit(False), standard_promotion():
@@ -78,10 +78,11 @@ def diagnose(
 
 
 def _name_kept(name: str, problem: Problem) -> str | None:
-    """Return the name under which a result on a problem is kept: with a digest of a problem that is not gdlab's.
+    """Return the name under which a result on a problem is kept, with a digest if the problem is not one of gdlab's.
 
     The digest covers what the problem computes, so that a result on another problem of this name is not taken for its
-    own. It is None for a problem that calls back into Python, of which nobody can know what it computes.
+    own. The name is None if nobody can know that: for a problem that calls back into Python, or cannot be traced as a
+    whole.
     """
     if PROBLEMS.get(name) is problem:
         return f"problem {name}"
@@ -89,7 +90,10 @@ def _name_kept(name: str, problem: Problem) -> str | None:
     def run(key: Any, level: Any) -> Outcome:
         return take_steps(problem, sgd(0.1), *begin_instance(problem, level, key))
 
-    digest = digest_jaxprs([jax.make_jaxpr(run)(jax.random.key(0), jnp.float32(problem.levels[0]))])
+    try:
+        digest = digest_jaxprs([jax.make_jaxpr(run)(jax.random.key(0), jnp.float32(problem.levels[0]))])
+    except (TypeError, ValueError):  # it reads values, which it can where instances are made operation by operation
+        return None
     if digest is None:
         return None
     whole = f"{digest} {[float(level) for level in problem.levels]} {problem.goal} {problem.steps}"

@@ -51,11 +51,15 @@ def slopes(scores: Mapping[str, Any], sides: Sequence[str], *, title: str = "", 
         axes.plot(at, each[:, 0], "o", ms=4.5, color=style["color"], zorder=3)
         axes.plot(at, each[:, 0], lw=1.6, zorder=2, **style)
         axes.vlines(at, each[:, 1], each[:, 2], color=style["color"], lw=1.2, zorder=2)
+    ends = np.array([each[[0, -1], 0] for each in drawn.values()])
     low, high = axes.get_ylim()
-    for side, place, align in ((0, -0.12, "right"), (len(sides) - 1, len(sides) - 0.88, "left")):
-        ends = np.array([each[side, 0] for each in drawn.values()])
-        heights = _apart(ends, GAP * (high - low))
-        for index, (name, end, height) in enumerate(zip(drawn, ends, heights, strict=True)):
+    for _ in range(5):  # names that lie apart may need higher axes, and then lie farther apart
+        beside = np.stack([_apart(column, GAP * (high - low)) for column in ends.T], axis=1)
+        pad = GAP * (high - low) / 2
+        low, high = min(low, beside.min() - pad), max(high, beside.max() + pad)
+    axes.set_ylim(low, high)
+    for side, place, align in ((0, -0.12, "right"), (-1, len(sides) - 0.88, "left")):
+        for index, (name, end, height) in enumerate(zip(drawn, ends[:, side], beside[:, side], strict=True)):
             axes.plot([places[index, side], place], [end, height], color="0.7", lw=0.6, zorder=1)
             axes.text(place, height, f" {name} ", ha=align, va="center", fontsize=9, color=line_style(index)["color"])
     axes.set_xlim(-0.55, len(sides) - 0.45)

@@ -136,11 +136,11 @@ def build(board: str | os.PathLike[str] = "board", site: str | os.PathLike[str] 
 
 
 def _shown(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return what each entry is called: the name of the optimizer, with that of the file if there are several."""
-    names = [entry["name"] for entry in found.values()]
-    return {
-        file: name if names.count(name) == 1 else f"{name} ({file})" for file, name in zip(found, names, strict=True)
-    }
+    """Return what each entry is called: the name of the optimizer, with that of the file unless all are different."""
+    names = {file: entry["name"] for file, entry in found.items()}
+    if len(set(names.values())) == len(names):
+        return names
+    return {file: f"{name} ({file})" for file, name in names.items()}
 
 
 def _overview(found: Mapping[str, Mapping[str, Any]]) -> Section:
@@ -163,7 +163,7 @@ def _overview(found: Mapping[str, Mapping[str, Any]]) -> Section:
         columns.append(Column("gdlab", "text", versions))
     note = (
         "Solved: the share of all problems, levels and seeds. Bytes: of state per parameter. Step: its time, relative "
-        "to that of Adam's. Against an opponent: the difference in decimal digits of the error that is left on all "
+        "to Adam's. Against an opponent: the difference in decimal digits of the error that is left on all "
         "diagnostics, paired by seed; positive ones are better."
     )
     made = in_words({"entries": len(found), "judged by gdlab": sorted(set(versions)), "page by gdlab": VERSION})

@@ -155,7 +155,7 @@ def _networks(found: Mapping[str, Any]) -> list[Piece]:
         return []
     curves: dict[str, list[Curve]] = {}
     for network, name, one in rows:
-        if "curves" in one:  # records of an earlier version do not hold them
+        if len(one.get("curves", ())) == len(one["digits"]):
             table = np.array(one["curves"], float)
             curves.setdefault(network, []).append(curve_of(name, np.arange(1, table.shape[1] + 1), table))
     columns = [
@@ -172,8 +172,11 @@ def _networks(found: Mapping[str, Any]) -> list[Piece]:
     )
     pieces: list[Piece] = [Rows("Networks", columns, note)]
     if curves:
-        what = "Decimal digits of the test loss, as in the table. "
-        pieces.append(Curves("Networks after each epoch", "epoch", curves, what + MEDIANS))
+        drawn = {curve.name for each in curves.values() for curve in each}
+        without = [name for name in dict.fromkeys(name for _, name, _ in rows) if name not in drawn]
+        what = f"The same digits as in the table, after each epoch. {MEDIANS}"
+        what += f" The results of {', '.join(without)} do not hold them." if without else ""
+        pieces.append(Curves("Networks after each epoch", "epoch", curves, what))
     return pieces
 
 

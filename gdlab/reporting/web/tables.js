@@ -67,14 +67,16 @@ function wordsOf(column, row) {
   if (column.kind === "number") return Number.isNaN(numberOf(column, row)) ? "–" : exact(numberOf(column, row));
   const [middle, low, high] = intervalOf(column, row);
   if (Number.isNaN(middle)) return "–";
-  const show = roundedTo(high - low);
+  const show = rounded(low, high);
   return show(middle) + (Number.isNaN(low) && Number.isNaN(high) ? "" : ` (${show(low)} to ${show(high)})`);
 }
 
-/** How numbers are shown whose interval is this wide: with two digits of the width, where these need no exponent. */
-function roundedTo(width) {
-  const decimals = 1 - Math.floor(Math.log10(width));
-  const fits = width > 0 && decimals >= 0 && decimals <= 6;
+/** How an interval is shown: with two digits of its width, and more if an end would seem to be 0 and is not. */
+function rounded(low, high) {
+  let decimals = 1 - Math.floor(Math.log10(high - low));
+  const vanishes = (end) => end !== 0 && Number(end.toFixed(decimals)) === 0;
+  while (decimals >= 0 && decimals < 6 && (vanishes(low) || vanishes(high))) decimals += 1;
+  const fits = high > low && decimals >= 0 && decimals <= 6;
   return (value) => (fits && Number.isFinite(value) ? value.toFixed(decimals).replace(/^-(?=[0.]*$)/, "") : exact(value));
 }
 
@@ -195,7 +197,7 @@ function drawRows(piece) {
         const cell = make(i ? "td" : "th", { className: classes[i] });
         if (!i) cell.scope = "row";
         if (column.kind === "sparkline") cell.append(sparkline(column.rows[row]));
-        else cell.append(linked(wordsOf(column, row)));
+        else cell.append(i ? wordsOf(column, row) : linked(wordsOf(column, row)));
         if (column.kind === "interval") cell.append(bar(column, row));
         return cell;
       });
