@@ -17,8 +17,8 @@ hierarchical clustering (average linkage of Euclidean distances), so that those 
 Command:   python experiments/diagnostics_map.py [--out DIR] [--optimizers adam sgd ...] [--problems saddle ...]
 Expect:    no optimizer solves all problems; each family has another best one.
 Runtime:   seconds for stored results; one and a half to three minutes for most other optimizers on 2 CPU cores, up to
-           an hour for those that decompose matrices at every step. With --maps DIR what is computed is kept there, and the
-           same command continues after an interruption.
+           an hour for those that decompose matrices at every step. With --maps DIR what is computed is kept there, and
+           the same command continues after an interruption.
 """
 
 import gdlab.compute.script  # isort: skip  # noqa: F401  (from here on an interrupt is one line)
