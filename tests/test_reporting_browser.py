@@ -127,6 +127,9 @@ def test_the_board_fits_on_a_page_and_intervals_have_two_digits(open_file, tmp_p
             assert text == "\N{EN DASH}"  # not against itself
             continue
         one = expected[name]
+        if name == "adamw":
+            assert text == "0 (0 to 0)"  # without weight decay it is Adam
+            continue
         decimals = max(1 - math.floor(math.log10(one.high - one.low)), *map(first_decimal, (one.low, one.high)))
         numbers = [float(each) for each in re.findall(r"-?[\d.]+", text)]
         assert numbers == pytest.approx([one.mean, one.low, one.high], abs=0.51 * 10**-decimals)
