@@ -109,15 +109,10 @@ def epochs_to(
     Returns:
       The target, and the epochs by candidate.
     """
-    curves = {name: [_curve(run, column) for run in own] for name, own in runs.items()}
+    curves = {name: [run.curve(column.measure, column.part) for run in own] for name, own in runs.items()}
     every = np.concatenate([curve for own in curves.values() for curve in own] or [np.empty(0)])
     target = share * float(np.max(every, where=np.isfinite(every), initial=-np.inf))
     return target, {name: np.array([_first(curve >= target) for curve in own]) for name, own in curves.items()}
-
-
-def _curve(run: Run, column: Column) -> Float[np.ndarray, " epochs"]:
-    found = column.measure.convert(run.history[f"{column.part}_{column.measure.metric}"])
-    return np.asarray(found, float)
 
 
 def _first(reached: np.ndarray) -> float:
@@ -166,7 +161,9 @@ def _stopping_cells(
     stops = [early_stop(run.history[metric], patience) for run in runs]
     after = np.array([stop.after for stop in stops])
     saved = 1 - after / np.array([len(run.seconds) for run in runs])
-    kept = np.array([_curve(run, column)[stop.kept - 1] for run, stop in zip(runs, stops, strict=True)])
+    kept = np.array(
+        [run.curve(column.measure, column.part)[stop.kept - 1] for run, stop in zip(runs, stops, strict=True)]
+    )
     kept = np.where(np.isfinite(kept), kept, measure.failure)
     whole = np.array([not run.diverged for run in runs]) & np.isfinite(kept)
     gained = kept[whole] - values(runs, measure, column.part)[whole]

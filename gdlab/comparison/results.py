@@ -59,6 +59,10 @@ class Run(NamedTuple):
         history = {name: values[epochs] for name, values in self.history.items()}
         return self._replace(history=history, seconds=self.seconds[epochs])
 
+    def curve(self, measure: Measure, part: str) -> Float[np.ndarray, " epochs"]:
+        """Return the measure on a part of the data ("train", "valid" or "test") after each epoch."""
+        return np.asarray(measure.convert(self.history[f"{part}_{measure.metric}"]), float)
+
     def value(self, measure: Measure, part: str, which: str = "final") -> float:
         """Return the measure on a part of the data at one epoch.
 
@@ -85,7 +89,7 @@ class Run(NamedTuple):
         if which == "best" and self.best_epoch is not None:
             return float(measure.convert(values[self.best_epoch - 1]))
         if which == "peak" and not self.diverged:
-            every = np.asarray(measure.convert(values), float)
+            every = self.curve(measure, part)
             return float(every.max() if measure.better == "higher" else every.min())
         converted = float(measure.convert(values[-1]))
         return measure.failure if self.diverged or not np.isfinite(converted) else converted

@@ -321,9 +321,7 @@ def panels_of(study: Study, runs: Mapping[str, Sequence[Run]], columns: Sequence
     return {
         column.label: bands(
             {
-                study.candidate(name).shown: [
-                    column.measure.convert(run.history[f"{column.part}_{column.measure.metric}"]) for run in own
-                ]
+                study.candidate(name).shown: [run.curve(column.measure, column.part) for run in own]
                 for name, own in runs.items()
                 if own
             }

@@ -54,6 +54,7 @@ class LeafVerdict(NamedTuple):
     half: float = 0.0
 
 
+@np.errstate(all="ignore")
 def judge_leaf(
     seen: Seen,
     schemes: Sequence[Scheme],
@@ -74,20 +75,7 @@ def judge_leaf(
       with_forward: whether `seen.forward` holds the forward mode, to be compared too.
       noise: the mean of a noisy gradient's estimates, which takes the place of `seen.exact`, and its interval.
     """
-    with np.errstate(all="ignore"):
-        seen = seen if noise is None else seen._replace(exact=noise.mean)
-        return _judge_leaf(seen, schemes, tolerance, eps, value, with_forward, noise)
-
-
-def _judge_leaf(
-    seen: Seen,
-    schemes: Sequence[Scheme],
-    tolerance: float,
-    eps: float,
-    value: float,
-    with_forward: bool,
-    noise: Noise | None,
-) -> LeafVerdict:
+    seen = seen if noise is None else seen._replace(exact=noise.mean)
     fine = min(eps, float(np.finfo(np.float32).eps))  # narrower leaves were widened to float32
     sided_noise = rounding_noise(seen.one_sided[0], seen, fine, value)
     kinks = find_kinks(seen.one_sided, sided_noise)
